@@ -1,0 +1,38 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+TOY := datasets/BOP_DATASETS/toy
+DEMO_CONFIG := configs/gdrn_selfocc/toy/demo.py
+# Two busy processes on few cores starve each other while their idle threads spin.
+export OMP_WAIT_POLICY ?= passive
+
+.PHONY: demo test lint install install-dev clean-demo
+
+install: $(VENV)/.installed
+install-dev: $(VENV)/.installed-dev
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -e .
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -e ".[dev]"
+	touch $@ $(VENV)/.installed
+
+# Data set, training, evaluation, table and report: the whole path on toy objects.
+demo: $(VENV)/.installed
+	$(BIN)/python tools/make_toy_dataset.py --root $(TOY)
+	$(BIN)/python gdrn_selfocc_modeling/main_gdrn.py --config-file $(DEMO_CONFIG)
+
+test: $(VENV)/.installed-dev lint
+	$(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean-demo:
+	rm -rf $(TOY) output/gdrn_selfocc/toy

@@ -1,0 +1,171 @@
+"""Everything that is not the network: output, data, solver, evaluation. Every key, its default and its meaning.
+
+Keys keep the names and defaults of GDR-Net's and SO-Pose's files. Keys under "accepted, without effect" stand here so
+that such files load; setting one prints a warning.
+"""
+
+OUTPUT_ROOT = "output"  # accepted, without effect: OUTPUT_DIR says it all
+OUTPUT_DIR = "output"  # checkpoints, metrics.json, TensorBoard, csv, tables and reports of a run
+EXP_NAME = ""  # name in the results csv; "" takes the configuration's file name
+DEBUG = False  # accepted, without effect
+SEED = -1  # random seed of data, weights and augmentation; -1 draws one and logs it
+CUDNN_BENCHMARK = True  # let cuDNN choose its fastest convolutions
+IM_BACKEND = "cv2"  # accepted, without effect: OpenCV reads every image
+VIS_PERIOD = 0  # iterations between pictures in TensorBoard; 0 for none
+
+INPUT = dict(
+    FORMAT="BGR",  # channel order the network sees: BGR or RGB
+    WITH_DEPTH=False,  # accepted, without effect: the method is monocular
+    AUG_DEPTH=False,  # accepted, without effect
+    # accepted, without effect: whole-image resizing of the ancestor's detector framework
+    MIN_SIZE_TRAIN=(480,),
+    MAX_SIZE_TRAIN=640,
+    MIN_SIZE_TRAIN_SAMPLING="choice",
+    MIN_SIZE_TEST=480,
+    MAX_SIZE_TEST=640,
+    RANDOM_FLIP="none",
+    # colour augmentation
+    COLOR_AUG_PROB=0.0,  # share of training ROIs that are augmented
+    COLOR_AUG_TYPE="code",  # code: COLOR_AUG_CODE says the operations (ROI10D, AAE name presets of the ancestor)
+    COLOR_AUG_CODE="",  # text of imgaug-like calls, parsed, never evaluated
+    COLOR_AUG_SYN_ONLY=False,  # augment rendered images only
+    # background
+    BG_TYPE="VOC_table",  # accepted, without effect: every image below BG_IMGS_ROOT is used
+    BG_IMGS_ROOT="",  # folder of background photographs; "" draws procedural ones
+    NUM_BG_IMGS=10000,  # at most so many of them
+    CHANGE_BG_PROB=0.5,  # share of real training images whose background is replaced
+    BG_KEEP_ASPECT_RATIO=True,  # crop backgrounds instead of stretching them
+    TRUNCATE_FG=False,  # cut away one side of the object in most background-replaced images
+    # dynamic zoom-in
+    DZI_TYPE="uniform",  # uniform, roi10d, truncnorm or none
+    DZI_PAD_SCALE=1.0,  # side of the crop in longer sides of the box
+    DZI_SCALE_RATIO=0.25,  # the crop's size varies by this share
+    DZI_SHIFT_RATIO=0.25,  # its centre by this share of the box
+    SMOOTH_XYZ=False,  # accepted, without effect: maps are cast at the crop's own positions
+)
+
+DATASETS = dict(
+    ROOT="datasets/BOP_DATASETS",  # folder of the BOP data sets (lm, lmo, ycbv, your own)
+    OBJS=(),  # names of the objects to train and test; empty for all of the data set
+    TRAIN=(),  # names (lmo_train, lmo_pbr_train, toy_train, lmo_cad) or "path/to/bop/folder:split"
+    TRAIN2=(),  # a second training source
+    TRAIN2_RATIO=0.0,  # share of samples drawn from it
+    TEST=(),
+    DET_FILES_TEST=(),  # a detection json for each entry of TEST
+    DET_TOPK_PER_OBJ=1,  # keep so many detections of an object in an image
+    DET_TOPK_PER_IM=30,  # and so many of an image
+    DET_THR=0.0,  # drop detections with a lower score
+    SYM_OBJS=("bowl", "cup", "eggbox", "glue"),  # names of the objects scored by ADD-S
+    INIT_POSE_FILES_TEST=(),  # accepted, without effect
+    INIT_POSE_TOPK_PER_OBJ=1,  # accepted, without effect
+    INIT_POSE_TOPK_PER_IM=30,  # accepted, without effect
+    INIT_POSE_THR=0.0,  # accepted, without effect
+    # accepted, without effect: proposals of the ancestor's detector framework
+    PROPOSAL_FILES_TRAIN=(),
+    PRECOMPUTED_PROPOSAL_TOPK_TRAIN=2000,
+    PROPOSAL_FILES_TEST=(),
+    PRECOMPUTED_PROPOSAL_TOPK_TEST=1000,
+)
+
+# Training sources named <folder>_cad or "path:cad": ROIs drawn on the fly from the models.
+CAD = dict(
+    EPOCH_LENGTH=20000,  # samples called an epoch
+    K=(),  # fx, fy, cx, cy of the camera, pixels; empty for the data set's camera.json
+    IMAGE_SIZE=(),  # width, height, pixels; goes with K
+    Z_RANGE=(0.5, 1.3),  # distance of the object along the optical axis, metres
+    CENTER_RANGE=(0.1, 0.9),  # where the object's origin may project, shares of the image's width and height
+    ROTATIONS="uniform",  # or upper: seen from above, the object's z axis pointing up
+    ELEVATION=(0.0, 90.0),  # of the camera above the object, degrees, for upper
+    TILT=45.0,  # the camera's roll is within +- this, degrees, for upper
+    MAX_OCCLUDERS=3,  # 0 to so many other models of the folder stand around the object
+    OCCLUDER_SPACING=(0.5, 1.2),  # distance of the centres in sums of the bounding radii
+    STANDING_PROB=0.0,  # share of occluders that stand upright beside the object, for objects on a table
+    MIN_VISIB=0.3,  # draw a scene again where less of the object is visible
+    SHADOWS=True,  # the lamps cast shadows
+    BLUR=(0.3, 0.9),  # softness of lens and sensor: Gaussian sigma, pixels of the camera
+    GAIN=0.15,  # exposure within 1 +- this
+    TINT=0.06,  # white balance of each channel within 1 +- this
+    GAMMA=0.2,  # exponent of the response within 1 +- this
+    NOISE=(0.0, 6.0),  # standard deviation of the sensor's noise, levels of 255
+    JPEG_PROB=0.3,  # share of images that went through JPEG
+)
+
+DATALOADER = dict(
+    NUM_WORKERS=4,  # processes that prepare samples; 0 for the main process
+    FILTER_VISIB_THR=0.0,  # drop training instances with a visible fraction up to this
+    FILTER_EMPTY_DETS=True,  # accepted, without effect: an image without a detection gives no ROI
+    # accepted, without effect
+    MAX_OBJS_TRAIN=120,
+    ASPECT_RATIO_GROUPING=False,
+    SAMPLER_TRAIN="TrainingSampler",
+    REPEAT_THRESHOLD=0.0,
+    FILTER_EMPTY_ANNOTATIONS=True,
+)
+
+SOLVER = dict(
+    IMS_PER_BATCH=6,  # ROIs in a batch
+    REFERENCE_BS=-1,  # accumulate gradients up to this batch size; -1: no accumulation
+    TOTAL_EPOCHS=160,
+    OPTIMIZER_CFG=dict(type="RMSprop", lr=1e-4, momentum=0.0, weight_decay=0),
+    BASE_LR=1e-4,  # accepted, without effect: OPTIMIZER_CFG.lr counts
+    WEIGHT_DECAY=0.0,  # accepted, without effect: OPTIMIZER_CFG.weight_decay counts
+    MOMENTUM=0.9,  # accepted, without effect
+    GAMMA=0.1,  # factor of each step of a step schedule
+    BIAS_LR_FACTOR=1.0,  # accepted, without effect
+    LR_SCHEDULER_NAME="WarmupMultiStepLR",  # or flat_and_anneal
+    WARMUP_METHOD="linear",  # linear or constant
+    WARMUP_FACTOR=1e-3,  # learning rate at the first iteration, as a share
+    WARMUP_ITERS=1000,
+    ANNEAL_METHOD="step",  # after the flat part: cosine, linear, poly, exp, step, none
+    ANNEAL_POINT=0.72,  # where the flat part ends, as a share of all iterations
+    POLY_POWER=0.9,
+    REL_STEPS=(0.5, 0.75),  # steps, as shares of all iterations
+    CLIP_GRADIENTS=0.0,  # largest norm of all gradients; 0 for no limit
+    CHECKPOINT_PERIOD=5,  # epochs (or iterations) between checkpoints
+    CHECKPOINT_BY_EPOCH=True,
+    MAX_TO_KEEP=5,  # checkpoints kept
+    AMP=dict(ENABLED=False),  # bfloat16 or float16 where the device is faster with it
+)
+
+TRAIN = dict(
+    PRINT_FREQ=100,  # iterations between console lines and entries of metrics.json
+    CT_START=0.2,  # share of the epochs after which loss_ct joins
+    CT_P_START=0.2,  # and loss_ct_pro
+    # accepted, without effect
+    VERBOSE=False,
+    VIS=False,
+    VIS_IMG=False,
+)
+
+VAL = dict(
+    TARGETS_FILENAME="",  # targets json in the data set's folder; "" takes test_targets_bop19.json, or makes them
+    USE_BOP=False,  # accepted, without effect: BOP's scores are always computed, in-process
+    REPORT_CASES=24,  # test ROIs drawn in the html report
+    # accepted, without effect: the ancestor's external evaluation scripts
+    DATASET_NAME="lm",
+    SCRIPT_PATH="",
+    RESULTS_PATH="",
+    ERROR_TYPES="ad,rete,re,te,proj",
+    RENDERER_TYPE="cpp",
+    SPLIT="test",
+    SPLIT_TYPE="",
+    N_TOP=1,
+    EVAL_CACHED=False,
+    SCORE_ONLY=False,
+    EVAL_PRINT_ONLY=False,
+    EVAL_PRECISION=False,
+)
+
+TEST = dict(
+    EVAL_PERIOD=0,  # epochs between evaluations during training; 0: only at the end
+    TEST_BBOX_TYPE="est",  # est: DET_FILES_TEST; gt: boxes of scene_gt_info
+    IMS_PER_BATCH=32,  # ROIs in a test batch
+    AMP_TEST=False,  # mixed precision at test
+    USE_PNP=False,  # pose from the maps by PnP instead of from the network
+    PNP_TYPE="ransac_pnp",
+    # accepted, without effect
+    VIS=False,
+    PRECISE_BN=dict(ENABLED=False, NUM_ITER=200),
+)
+
+DIST_PARAMS = dict(backend="nccl")  # accepted, without effect

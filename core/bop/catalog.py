@@ -1,0 +1,105 @@
+"""Facts about BOP data sets that their files don't tell: object names and whom the papers call symmetric."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from core.bop.models import default_name
+
+Kind = Literal["real", "pbr", "syn", "cad"]
+
+LM_NAMES = [
+    "ape",
+    "benchvise",
+    "bowl",
+    "camera",
+    "can",
+    "cat",
+    "cup",
+    "driller",
+    "duck",
+    "eggbox",
+    "glue",
+    "holepuncher",
+    "iron",
+    "lamp",
+    "phone",
+]
+YCBV_NAMES = [
+    "002_master_chef_can",
+    "003_cracker_box",
+    "004_sugar_box",
+    "005_tomato_soup_can",
+    "006_mustard_bottle",
+    "007_tuna_fish_can",
+    "008_pudding_box",
+    "009_gelatin_box",
+    "010_potted_meat_can",
+    "011_banana",
+    "019_pitcher_base",
+    "021_bleach_cleanser",
+    "024_bowl",
+    "025_mug",
+    "035_power_drill",
+    "036_wood_block",
+    "037_scissors",
+    "040_large_marker",
+    "051_large_clamp",
+    "052_extra_large_clamp",
+    "061_foam_brick",
+]
+TOY_NAMES = ["bracket", "mug", "cross", "bottle"]
+
+
+def _numbered(names: Iterable[str]) -> dict[int, str]:
+    return dict(enumerate(names, start=1))
+
+
+def _unnamed(count: int) -> dict[int, str]:
+    return {obj_id: default_name(obj_id) for obj_id in range(1, count + 1)}
+
+
+@dataclass(frozen=True)
+class BopDataset:
+    """Facts about a BOP data set that its files don't tell.
+
+    `symmetric_ids` are the objects that the papers score as symmetric (ADD-S); None: those to which
+    `models_info.json` gives symmetries. `split_kinds` names the splits whose images are not of the
+    kind their folder's name says.
+    """
+
+    folder: str
+    object_names: dict[int, str]
+    symmetric_ids: tuple[int, ...] | None = None
+    models_folder: str = "models"
+    split_kinds: tuple[tuple[str, Kind], ...] = ()
+
+
+LM = BopDataset("lm", _numbered(LM_NAMES), symmetric_ids=(3, 7, 10, 11))
+LMO = BopDataset("lmo", {k: LM.object_names[k] for k in (1, 5, 6, 8, 9, 10, 11, 12)}, symmetric_ids=(10, 11))
+YCBV = BopDataset("ycbv", _numbered(YCBV_NAMES), symmetric_ids=(13, 16, 19, 20, 21))
+TOY = BopDataset(
+    "toy", _numbered(TOY_NAMES), symmetric_ids=(3, 4), split_kinds=(("train", "pbr"), ("test", "pbr"))
+)
+DATASETS = {
+    dataset.folder: dataset
+    for dataset in (
+        LM,
+        LMO,
+        YCBV,
+        TOY,
+        BopDataset("tless", _unnamed(30), models_folder="models_cad"),
+        BopDataset("tudl", {1: "dragon", 2: "frog", 3: "can"}),
+        BopDataset("icbin", {1: "coffee_cup", 2: "juice_carton"}),
+        BopDataset("itodd", _unnamed(28)),
+        BopDataset("hb", _unnamed(33)),
+        BopDataset("hope", _unnamed(28)),
+        BopDataset("hopev2", _unnamed(28)),
+        BopDataset("ruapc", _unnamed(14)),
+        BopDataset("icmi", _unnamed(6)),
+        BopDataset("tyol", _unnamed(21)),
+        BopDataset("handal", _unnamed(40)),
+    )
+}

@@ -1,0 +1,240 @@
+"""Which images a data-set name stands for: the ancestor's names, BOP folders by name, or a path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from core.bop.catalog import DATASETS, LM, LMO, YCBV, BopDataset, Kind
+from core.bop.models import INFO_NAME, default_name, read_models_info
+from core.bop.targets import TARGETS_NAME
+from core.utils.errors import UserError, nearest
+from core.utils.files import require_dir
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """A text file of image ids, one a line: `scene/image`, or `image` alone where `scene_id` is given."""
+
+    path: Path
+    scene_id: int | None = None
+    required: bool = True  # without the file: an error, or all images
+
+
+@dataclass(frozen=True)
+class SplitSpec:
+    """The images and objects that a name like `lmo_bop_test` stands for."""
+
+    name: str
+    root: Path  # folder of the data set that has the images
+    split: str  # folder of the split within `root`
+    object_names: dict[int, str]  # the objects to train or evaluate
+    models_dir: Path
+    kind: Kind = "real"
+    symmetric_ids: tuple[int, ...] = ()
+    image_lists: tuple[ImageList, ...] = ()
+    targets_path: Path | None = None  # only images in this target file
+    scene_is_object: bool = False  # LM: a scene is named by its object, and only that one is used
+    layout: Literal["bop", "blender", "imgn"] = "bop"
+
+    @property
+    def images_dir(self) -> Path:
+        """Folder of the scenes."""
+        return self.root / self.split
+
+    @property
+    def models_eval_dir(self) -> Path:
+        """Models that metrics are computed with: `models_eval`, or those for training without it."""
+        folder = self.models_dir.with_name("models_eval")
+        return folder if folder.is_dir() else self.models_dir
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A name of the ancestor's: which folder it reads and which data set names its objects."""
+
+    dataset: BopDataset
+    split: str
+    object_names: dict[int, str]
+    folder: str = ""  # of the images, where it is not the data set's own
+    kind: Kind = "real"
+    lists: tuple[tuple[str, int | None], ...] = ()  # (path within the folder, scene id)
+    lists_required: bool = True
+    targets: bool = False
+    scene_is_object: bool = False
+    layout: Literal["bop", "blender", "imgn"] = "bop"
+
+
+def _lm_real(objects: dict[int, str], which: str, dataset: BopDataset = LM) -> _Entry:
+    lists = tuple((f"image_set/{name}_{which}.txt", obj_id) for obj_id, name in objects.items())
+    return _Entry(dataset, "test", objects, folder="lm", lists=lists, scene_is_object=True)
+
+
+def _lm_imgn(objects: dict[int, str]) -> _Entry:
+    lists = tuple((f"image_set/train_{name}.txt", obj_id) for obj_id, name in objects.items())
+    return _Entry(LM, "imgn", objects, "lm_imgn", "syn", lists, scene_is_object=True, layout="imgn")
+
+
+def _lm_blender(dataset: BopDataset, objects: dict[int, str]) -> _Entry:
+    folder = "lm_renders_blender"
+    return _Entry(dataset, "renders", objects, folder, "syn", scene_is_object=True, layout="blender")
+
+
+def _ancestor_entries() -> Iterator[tuple[str, _Entry]]:
+    lm13 = {k: name for k, name in LM.object_names.items() if name not in ("bowl", "cup")}
+    lmo = LMO.object_names
+    for which in ("train", "test"):
+        yield f"lm_13_{which}", _lm_real(lm13, which)
+    yield "lm_pbr_13_train", _Entry(LM, "train_pbr", lm13, kind="pbr")
+    yield "lm_blender_13_train", _lm_blender(LM, lm13)
+    yield "lm_imgn_13_train_1k_per_obj", _lm_imgn(lm13)
+    for obj_id, name in LM.object_names.items():
+        one = {obj_id: name}
+        for which in ("train", "test", "all"):
+            yield f"lm_real_{name}_{which}", _lm_real(one, which)
+        yield f"lm_pbr_{name}_train", _Entry(LM, "train_pbr", one, kind="pbr")
+        yield f"lm_imgn_13_{name}_train_1k", _lm_imgn(one)
+
+    yield "lmo_train", _lm_real(lmo, "all", LMO)
+    for which in ("test", "bop_test"):
+        lists = ((f"image_set/lmo_{which}.txt", 2),)
+        targets = which == "bop_test"
+        yield f"lmo_{which}", _Entry(LMO, "test", lmo, lists=lists, lists_required=False, targets=targets)
+    yield "lmo_pbr_train", _Entry(LMO, "train_pbr", lmo, kind="pbr")
+    yield "lmo_blender_train", _lm_blender(LMO, lmo)
+    yield from _ycbv_entries()
+
+
+def _ycbv_entries() -> Iterator[tuple[str, _Entry]]:
+    objects = YCBV.object_names
+    for sensor, parts in (("real", ("_uw", "_uw_every10", "_cmu")), ("synt", ("_50k", "_30k", "_100"))):
+        folder, kind = f"train_{sensor}", "real" if sensor == "real" else "syn"
+        # The whole folder; its list, if any, need not be there.
+        whole = (("image_sets/train.txt" if sensor == "real" else "image_sets/train_synt.txt", None),)
+        yield f"ycbv_{folder}", _Entry(YCBV, folder, objects, kind=kind, lists=whole, lists_required=False)
+        for part in parts:
+            lists = ((f"image_sets/{folder}{part}.txt", None),)
+            yield f"ycbv_{folder}{part}", _Entry(YCBV, folder, objects, kind=kind, lists=lists)
+    yield "ycbv_test", _Entry(YCBV, "test", objects, lists=(("image_sets/keyframe.txt", None),))
+
+
+ANCESTOR_SPLITS = dict(_ancestor_entries())
+
+
+def resolve_split(name: str, datasets_root: Path) -> SplitSpec:
+    """What a data-set name of a config stands for.
+
+    `name` is a name of the ancestor's (`lmo_pbr_train`), `<folder>_<split>` of any BOP folder under
+    `datasets_root` (`tless_train_pbr`; `<folder>_bop_test` for the images of the BOP19 targets;
+    `<folder>_cad` for images rendered from the models), `<folder>_<object>_<split>` for one object of a
+    known data set, or a path with a split, `path/to/folder:split`. Raises `UserError` for an unknown
+    name or a missing folder.
+    """
+    datasets_root = Path(datasets_root)
+    if ":" in name:
+        return _split_of_path(name, datasets_root)
+    if name in ANCESTOR_SPLITS:
+        return _split_of_entry(name, ANCESTOR_SPLITS[name], datasets_root)
+    here = [path.name for path in datasets_root.iterdir() if path.is_dir()] if datasets_root.is_dir() else []
+    folders = [folder for folder in {*here, *DATASETS} if name.startswith(f"{folder}_")]
+    if not folders:
+        known = sorted({*ANCESTOR_SPLITS, *(f"{folder}_test" for folder in {*here, *DATASETS})})
+        raise UserError(
+            f"unknown data set '{name}'{nearest(name, known)} (it may be <folder>_<split> of a folder in "
+            f"{datasets_root}, or path/to/folder:split)"
+        )
+    folder = max(folders, key=len)
+    split = name[len(folder) + 1 :]
+    known_names = DATASETS[folder].object_names if folder in DATASETS else {}
+    for obj_id, object_name in known_names.items():
+        if split.startswith(f"{object_name}_"):
+            whole = resolve_split(f"{folder}_{split[len(object_name) + 1 :]}", datasets_root)
+            symmetric = tuple({obj_id} & set(whole.symmetric_ids))
+            return replace(whole, name=name, object_names={obj_id: object_name}, symmetric_ids=symmetric)
+    return _split_of_folder(name, datasets_root / folder, split)
+
+
+def _split_of_entry(name: str, entry: _Entry, datasets_root: Path) -> SplitSpec:
+    own_root = datasets_root / entry.dataset.folder
+    root = datasets_root / entry.folder if entry.folder else own_root
+    require_dir(root / entry.split, f"{name} reads it; download that BOP set or correct the data sets' root")
+    models_dir = own_root / entry.dataset.models_folder
+    return SplitSpec(
+        name=name,
+        root=root,
+        split=entry.split,
+        object_names=entry.object_names,
+        models_dir=models_dir if models_dir.is_dir() else root / entry.dataset.models_folder,
+        kind=entry.kind,
+        symmetric_ids=tuple(k for k in entry.dataset.symmetric_ids or () if k in entry.object_names),
+        image_lists=tuple(ImageList(root / path, scene, entry.lists_required) for path, scene in entry.lists),
+        targets_path=root / TARGETS_NAME if entry.targets else None,
+        scene_is_object=entry.scene_is_object,
+        layout=entry.layout,
+    )
+
+
+def _split_of_path(name: str, datasets_root: Path) -> SplitSpec:
+    folder, _, split = name.rpartition(":")
+    root = next((path for path in (Path(folder), datasets_root / folder) if path.is_dir()), None)
+    if root is None or not folder or not split:
+        raise UserError(f"'{name}' must be an existing folder and a split, path/to/folder:split; correct it")
+    return _split_of_folder(name, root, split)
+
+
+def _split_of_folder(name: str, root: Path, split: str) -> SplitSpec:
+    """A split of one BOP folder, known by a row of `DATASETS` or by its files alone."""
+    require_dir(root, f"{name} reads it; download that BOP set or correct the data sets' root")
+    dataset = DATASETS.get(root.resolve().name)
+    models_dir = root / "models"
+    if dataset is not None and (root / dataset.models_folder).is_dir():
+        models_dir = root / dataset.models_folder
+    symmetric = _symmetric_by_id(models_dir, required=dataset is None)
+    names = (
+        dataset.object_names if dataset else {obj_id: default_name(obj_id) for obj_id in sorted(symmetric)}
+    )
+    if dataset is not None and dataset.symmetric_ids is not None:
+        symmetric_ids = dataset.symmetric_ids
+    else:
+        symmetric_ids = tuple(obj_id for obj_id in names if symmetric.get(obj_id))
+    spec = SplitSpec(name, root, split, names, models_dir, symmetric_ids=symmetric_ids)
+    if split == "cad":
+        return replace(spec, kind="cad")
+    if split == "bop_test":
+        spec = replace(spec, split="test", targets_path=root / TARGETS_NAME)
+    spec = replace(spec, split=_existing_split(spec))
+    kinds = dict(dataset.split_kinds) if dataset else {}
+    return replace(spec, kind=kinds.get(spec.split, _kind_of(spec.split)))
+
+
+def _symmetric_by_id(models_dir: Path, required: bool) -> dict[int, bool]:
+    """Whether `models_info.json` gives an object symmetries, by id; empty without the file."""
+    path = models_dir / INFO_NAME
+    if not required and not path.is_file():
+        return {}
+    infos = read_models_info(path)
+    keys = ("symmetries_discrete", "symmetries_continuous")
+    return {obj_id: any(info[key] for key in keys) for obj_id, info in infos.items()}
+
+
+def _existing_split(spec: SplitSpec) -> str:
+    """The split's folder; a sensor's name may follow `test` (T-LESS has `test_primesense`)."""
+    if spec.images_dir.is_dir():
+        return spec.split
+    folders = sorted(path.parent.parent.name for path in spec.root.glob("*/*/scene_camera.json"))
+    folders = list(dict.fromkeys(folders))
+    longer = [folder for folder in folders if folder.startswith("test_")]
+    if spec.split == "test" and len(longer) == 1:
+        return longer[0]
+    raise UserError(
+        f"'{spec.name}': {spec.root} has no split '{spec.split}'{nearest(spec.split, folders)} "
+        f"(splits: {', '.join([*folders, 'cad'])}); choose one or download it"
+    )
+
+
+def _kind_of(split: str) -> Kind:
+    if split.endswith("pbr"):
+        return "pbr"
+    return "syn" if "synt" in split or "render" in split else "real"

@@ -1,0 +1,56 @@
+"""What a camera does to a clean rendering: softness, white balance, exposure, noise and compression."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from core.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """Ranges that each image draws its camera from; pairs are (low, high). All zero: a perfect camera."""
+
+    blur: tuple[float, float] = (0.3, 0.9)  # Gaussian sigma of lens and demosaicing, pixels of the camera
+    gain: float = 0.15  # exposure factor in 1 ± gain
+    tint: float = 0.06  # white-balance factor of each channel in 1 ± tint
+    gamma: float = 0.2  # response exponent in 1 ± gamma
+    noise: tuple[float, float] = (0.0, 6.0)  # standard deviation, levels
+    jpeg_prob: float = 0.3  # of compression with a quality of 50 to 95
+
+    def __post_init__(self) -> None:
+        for name in ("blur", "noise"):
+            low, high = getattr(self, name)
+            if not 0 <= low <= high:
+                raise UserError(
+                    f"the camera's {name} must be a range (low, high), 0 <= low <= high: {low, high}"
+                )
+
+    def __call__(self, image: np.ndarray, pixel_scale: float, rng: np.random.Generator) -> np.ndarray:
+        """The image (H, W, 3) uint8 as taken; `pixel_scale` is the side of a camera pixel in image pixels."""
+        sigma = rng.uniform(*self.blur) * pixel_scale
+        if sigma >= 0.05:
+            image = cv2.GaussianBlur(image, (0, 0), sigma)
+        image = cv2.LUT(image, self._response(rng))
+        deviation = rng.uniform(*self.noise)
+        if deviation > 0:
+            # Half of the noise is common to the channels, as after demosaicing.
+            noise = rng.standard_normal((*image.shape[:2], 4), dtype=np.float32) * np.float32(
+                deviation * 0.7071
+            )
+            image = np.clip(np.rint(image + noise[..., :3] + noise[..., 3:]), 0, 255).astype(np.uint8)
+        if rng.random() < self.jpeg_prob:
+            quality = int(rng.integers(50, 96))
+            _, coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+            image = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+        return image
+
+    def _response(self, rng: np.random.Generator) -> np.ndarray:
+        """(1, 256, 3) uint8 table of exposure, white balance and response curve."""
+        gains = (1 + rng.uniform(-self.gain, self.gain)) * (1 + rng.uniform(-self.tint, self.tint, 3))
+        exponent = 1 + rng.uniform(-self.gamma, self.gamma)
+        curve = 255 * (np.arange(256) / 255) ** exponent
+        return np.clip(np.rint(curve[None, :, None] * gains), 0, 255).astype(np.uint8)

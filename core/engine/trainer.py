@@ -1,0 +1,126 @@
+"""The training loop: it knows batches, losses, an optimizer and hooks; everything periodic is a hook."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from core.engine.events import Events
+from core.utils.errors import UserError
+
+
+class Hook:
+    """Something done at fixed places of the loop. `trainer` is set before the first call."""
+
+    trainer: Trainer
+
+    def before_train(self) -> None:
+        """Called once before the first step."""
+
+    def after_step(self) -> None:
+        """Called after every step; `trainer.iteration` counts the steps done, this one included."""
+
+    def after_train(self) -> None:
+        """Called once after the last step, and also when a step raised: files are closed here."""
+
+
+class Trainer:
+    """Runs `max_iter` optimisation steps.
+
+    Args:
+        model: the network; only its parameters are touched here.
+        compute_losses: (batch, iteration) -> {name: weighted scalar loss}; the sum is minimised.
+        batches: an endless source of batches.
+        optimizer, schedule: stepped once per iteration.
+        max_iter: iterations of the whole run.
+        hooks: called in this order.
+        amp_dtype: type of mixed-precision autocasting, or None for float32 throughout.
+        clip_norm: largest norm of all gradients; 0 for no limit.
+        ema: moving average of `model`, updated after each step, or None.
+        describe: what to call a batch in the message about a loss that is not finite.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        compute_losses: Callable[[Any, int], dict[str, Tensor]],
+        batches: Iterable[Any],
+        optimizer: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
+        max_iter: int,
+        hooks: Sequence[Hook] = (),
+        *,
+        amp_dtype: torch.dtype | None = None,
+        clip_norm: float = 0.0,
+        ema: AveragedModel | None = None,
+        describe: Callable[[Any], str] = str,
+    ) -> None:
+        self.model = model
+        self.compute_losses = compute_losses
+        self.batches = batches
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.max_iter = max_iter
+        self.iteration = 0
+        self.events = Events()
+        self.amp_dtype = amp_dtype
+        self.clip_norm = clip_norm
+        self.ema = ema
+        self.describe = describe
+        self.hooks = list(hooks)
+        for hook in self.hooks:
+            hook.trainer = self
+
+    def train(self) -> None:
+        """Run from `iteration` to `max_iter`. Raises `UserError` at a loss that is not finite."""
+        try:
+            for hook in self.hooks:
+                hook.before_train()
+            batches = iter(self.batches)
+            self.model.train()
+            while self.iteration < self.max_iter:
+                self.run_step(batches)
+                self.iteration += 1
+                for hook in self.hooks:
+                    hook.after_step()
+        finally:
+            for hook in self.hooks:
+                hook.after_train()
+
+    def run_step(self, batches: Iterable[Any]) -> None:
+        """Take one batch and make one optimisation step."""
+        started = time.perf_counter()
+        batch = next(batches)
+        loaded = time.perf_counter()
+        device = next(self.model.parameters()).device
+        with torch.autocast(device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None):
+            losses = self.compute_losses(batch, self.iteration)
+        total = torch.stack(list(losses.values())).sum()
+        self._require_finite(total, losses, batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        if self.clip_norm > 0:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
+        learning_rate = self.optimizer.param_groups[0]["lr"]
+        self.optimizer.step()
+        self.schedule.step()
+        if self.ema is not None:
+            self.ema.update_parameters(self.model)
+        self.events.put({"total_loss": total.detach(), **{k: v.detach() for k, v in losses.items()}})
+        self.events.put({"lr": learning_rate, "data_time": loaded - started})
+        self.events.put({"time": time.perf_counter() - started})
+
+    def _require_finite(self, total: Tensor, losses: dict[str, Tensor], batch: Any) -> None:
+        """Stop before the weights are touched; `UserError` names the losses and the batch."""
+        if bool(torch.isfinite(total)):
+            return
+        bad = [name for name, loss in losses.items() if not bool(torch.isfinite(loss))] or ["total_loss"]
+        raise UserError(
+            f"iteration {self.iteration + 1}: {', '.join(bad)} not finite for the batch {self.describe(batch)}; "
+            f"the weights were not changed by it, resume with a lower SOLVER.OPTIMIZER_CFG.lr or check these images"
+        )

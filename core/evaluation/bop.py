@@ -1,0 +1,91 @@
+"""The BOP19 localisation protocol: which estimates meet which ground truths, at which thresholds.
+
+Source: https://bop.felk.cvut.cz/challenges/bop-challenge-2019 and the BOP toolkit's
+`eval_calc_errors.py`, `eval_calc_scores.py` and `pose_matching.py`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from core.bop.results import Estimate
+from core.bop.scene import ImageRecord, Instance
+from core.bop.targets import Target
+from core.utils.errors import UserError
+
+MSSD_THRESHOLDS = 0.05 * np.arange(1, 11)  # diameters
+MSPD_THRESHOLDS = 5.0 * np.arange(1, 11)  # pixels in an image 640 pixels wide
+MSPD_IMAGE_WIDTH = 640
+
+
+@dataclass(frozen=True, eq=False)
+class TargetGroup:
+    """One target with what the protocol compares: a few estimates and a few ground truths."""
+
+    target: Target
+    record: ImageRecord
+    estimates: tuple[Estimate, ...]  # at most inst_count, best score first
+    instances: tuple[Instance, ...]  # at most inst_count, the most visible first
+
+
+def group_targets(
+    estimates: Iterable[Estimate], records: Iterable[ImageRecord], targets: Sequence[Target]
+) -> list[TargetGroup]:
+    """For each target its `inst_count` best-scored estimates and `inst_count` most visible ground truths.
+
+    Estimates of other images or objects are ignored; ties keep the order of the file. Raises `UserError`
+    for a target that is listed twice, or whose image or object has no ground truth.
+    """
+    estimates_of = defaultdict(list)
+    for estimate in estimates:
+        estimates_of[estimate.scene_id, estimate.im_id, estimate.obj_id].append(estimate)
+    record_of = {(record.scene_id, record.im_id): record for record in records}
+    groups = {}
+    for target in targets:
+        key = (target.scene_id, target.im_id, target.obj_id)
+        where = f"scene {target.scene_id}, image {target.im_id}, object {target.obj_id}"
+        if key in groups:
+            raise UserError(f"the targets list {where} twice; a target is named once, with its inst_count")
+        record = record_of.get(key[:2])
+        if record is None:
+            raise UserError(
+                f"target ({where}): no ground truth of this image was loaded; check the targets file"
+            )
+        instances = [instance for instance in record.instances if instance.obj_id == target.obj_id]
+        if not instances:
+            raise UserError(f"target ({where}): the image has no such object; check the targets file")
+        groups[key] = TargetGroup(
+            target,
+            record,
+            estimates=tuple(_best(estimates_of[key], lambda e: e.score, target.inst_count)),
+            instances=tuple(_best(instances, visibility, target.inst_count)),
+        )
+    return list(groups.values())
+
+
+def visibility(instance: Instance) -> float:
+    """`visib_fract` in [0, 1]; 1 where the data set has no `scene_gt_info.json`."""
+    return 1.0 if instance.visib_fract is None else instance.visib_fract
+
+
+def image_width(records: Iterable[ImageRecord]) -> int:
+    """Width in pixels of the first image that is there, which MSPD is scaled by.
+
+    Raises `UserError` where no record's image can be read.
+    """
+    for record in records:
+        if record.rgb_path is not None and record.rgb_path.is_file():
+            image = cv2.imread(str(record.rgb_path), cv2.IMREAD_UNCHANGED)
+            if image is not None:
+                return image.shape[1]
+    raise UserError("MSPD needs the image width and no image could be read; give the width (--image-width)")
+
+
+def _best(items: list, value: object, count: int) -> list:
+    """The `count` items of the highest value; equal ones in their order."""
+    return sorted(items, key=value, reverse=True)[:count]

@@ -1,0 +1,152 @@
+"""One html file that tells a result: scores, plots, pictures of cases; nothing is loaded from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+
+import cv2
+import jinja2
+import numpy as np
+from matplotlib.axes import Axes
+
+from core.evaluation.evaluator import AR_MEAN, Scores
+from core.evaluation.tables import MEDIANS, NOTES, TABLE_COLUMNS, format_value, table_rows
+from core.utils.files import write_text
+from core.vis import plots
+
+CURVE_LABELS = {
+    "ad": ("ADD(-S)", "threshold, diameters"),
+    "mssd": ("MSSD", "threshold, diameters"),
+    "mspd": ("MSPD", "threshold, px in an image 640 px wide"),
+}
+BARS = {"ad_0.10": "ADD(-S) 0.1 d", "AR_MSSD": "AR MSSD", "AR_MSPD": "AR MSPD"}
+MAX_ERROR = 0.5  # diameters: the upper end of the scale of error plots, MSSD's largest threshold
+LARGE_PNG = 100_000  # bytes; larger pictures are photographs, and are embedded as JPEG
+
+
+@dataclass(frozen=True, eq=False)
+class ReportCase:
+    """One example: a title, a line of explanation and pictures, each with its name."""
+
+    title: str
+    caption: str
+    panels: list[tuple[str, np.ndarray]]  # (name, (H, W, 3) uint8 RGB)
+
+
+@dataclass(frozen=True)
+class _Figure:
+    """A plot twice, for light and for dark pages, as data URIs."""
+
+    title: str
+    light: str
+    dark: str
+    wide: bool = field(default=False)
+
+
+def write_report(
+    path: Path,
+    title: str,
+    scores: Scores,
+    cases: Sequence[ReportCase] = (),
+    facts: Mapping[str, str] | None = None,
+    metrics: Sequence[Mapping[str, float]] | None = None,
+) -> None:
+    """Write the report, atomically.
+
+    Args:
+        facts: what a reader should know beside the scores (model, data set, date, …), shown on top.
+        metrics: rows of a training's `metrics.json`; every loss is drawn over the iteration.
+    """
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(files("core.evaluation").joinpath("report.html").read_text("utf-8"))
+    headings, rows = table_rows(scores)
+    html = template.render(
+        title=title,
+        facts=dict(facts or {}),
+        tiles=_tiles(scores),
+        headings=headings,
+        objects=rows[:-2],
+        means=rows[-2:],
+        share_columns=[i for i, key in enumerate(TABLE_COLUMNS, start=3) if key not in MEDIANS],
+        notes=NOTES,
+        figures=_figures(scores, metrics),
+        cases=[(case.title, case.caption, [_panel(*panel) for panel in case.panels]) for case in cases],
+    )
+    write_text(path, html)
+
+
+def image_uri(picture: np.ndarray) -> str:
+    """An (H, W, 3) uint8 RGB picture as a data URI: PNG, or JPEG where that is large."""
+    bgr = cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2BGR)
+    kind, data = "png", cv2.imencode(".png", bgr)[1].tobytes()
+    if len(data) > LARGE_PNG:
+        kind, data = "jpeg", cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
+    return _data_uri(kind, data)
+
+
+def _panel(name: str, picture: np.ndarray) -> tuple[str, str, str]:
+    """A panel's name, aspect ratio and data URI."""
+    height, width = picture.shape[:2]
+    return name, f"{width / height:.3f}", image_uri(picture)
+
+
+def _data_uri(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _tiles(scores: Scores) -> list[tuple[str, str, str]]:
+    """The headline numbers: (name, value, what it is)."""
+    tiles = [
+        ("ADD(-S) 0.1 d", format_value("", scores.mean["ad_0.10"]), "%, mean over objects"),
+        ("AR MSSD", format_value("", scores.overall["AR_MSSD"]), "%, all targets (BOP)"),
+        ("AR MSPD", format_value("", scores.overall["AR_MSPD"]), "%, all targets (BOP)"),
+        ("mean of both AR", format_value("", scores.overall[AR_MEAN]), "%, without VSD"),
+        ("found", f"{scores.found}/{scores.targets}", "instances with an estimate"),
+    ]
+    if scores.time_per_image is not None:
+        tiles.append(("time", f"{scores.time_per_image:.3f} s", "per image"))
+    return tiles
+
+
+def _figures(scores: Scores, metrics: Sequence[Mapping[str, float]] | None) -> list[_Figure]:
+    names = {str(row.obj_id): row.name for row in scores.objects}
+    many = len(names) > plots.MANY
+    bars = {label: [row.values[key] for row in scores.objects] for key, label in BARS.items()}
+    figures = [
+        _figure("Per object", partial(plots.object_bars, labels=list(names.values()), series=bars), wide=many)
+    ]
+    for key, (label, xlabel) in CURVE_LABELS.items():
+        curve = scores.curves[key]
+        recalls = {names[obj_id]: curve[obj_id] for obj_id in names}
+        draw = partial(plots.recall_curves, recalls=recalls, mean=curve["mean"], xlabel=xlabel)
+        figures.append(
+            _figure(f"{label}: recall over threshold", partial(draw, thresholds=curve["thresholds"]))
+        )
+    diameters = {row.obj_id: row.diameter_m for row in scores.objects}
+    errors = [row.errors["mssd"] / diameters[row.obj_id] for row in scores.instances]
+    for attribute, label in (("visib_fract", "visible fraction"), ("distance_m", "distance, m")):
+        quantity = [getattr(row, attribute) for row in scores.instances]
+        draw = partial(plots.error_against, quantity=quantity, errors=errors, limit=MAX_ERROR, xlabel=label)
+        figures.append(_figure(f"MSSD over {label.split(',')[0]}", partial(draw, ylabel="MSSD, diameters")))
+    return figures + _training_figures(metrics or [])
+
+
+def _training_figures(metrics: Sequence[Mapping[str, float]]) -> list[_Figure]:
+    """Every entry with "loss" in its name, over the entry "iteration"."""
+    names = sorted({key for row in metrics for key in row if "loss" in key})
+    if not names:
+        return []
+    steps = [row["iteration"] for row in metrics]
+    series = {name: [row.get(name, np.nan) for row in metrics] for name in names}
+    return [_figure("Training", partial(plots.training_curves, steps=steps, series=series), wide=True)]
+
+
+def _figure(title: str, draw: Callable[[Axes], None], wide: bool = False) -> _Figure:
+    size = (11.4, 3.8) if wide else (5.6, 3.6)
+    light, dark = (_data_uri("png", plots.plot_png(draw, theme, size)) for theme in (plots.LIGHT, plots.DARK))
+    return _Figure(title, light, dark, wide)

@@ -1,0 +1,33 @@
+"""The pinhole camera. K is (3, 3) in pixels, pixel centres lie at integer coordinates."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+from torch import Tensor
+
+Array = TypeVar("Array", np.ndarray, Tensor)
+
+
+def project(points_cam: Array, K: Array) -> Array:
+    """Camera-frame points (..., 3), metres, to pixels (..., 2). K is (3, 3) or broadcasts as (..., 3, 3)."""
+    homogeneous = (K @ points_cam[..., None])[..., 0]
+    return homogeneous[..., :2] / homogeneous[..., 2:]
+
+
+def pixel_rays(K: np.ndarray, uv: np.ndarray) -> np.ndarray:
+    """Ray directions `K^-1 (u, v, 1)` of pixels (..., 2): (..., 3) with z = 1, so that a point's depth is its λ."""
+    ones = np.ones((*uv.shape[:-1], 1))
+    return np.concatenate([uv, ones], axis=-1) @ np.linalg.inv(K).T
+
+
+def pixel_grid(width: int, height: int) -> np.ndarray:
+    """(H, W, 2) float64 pixel coordinates (u, v) of an image's pixel centres."""
+    return np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float64)
+
+
+def backproject(depth: np.ndarray, K: np.ndarray) -> np.ndarray:
+    """Lift (H, W) depth along the optical axis, metres, to (H, W, 3) camera-frame points."""
+    height, width = depth.shape
+    return pixel_rays(K, pixel_grid(width, height)) * depth[..., None]

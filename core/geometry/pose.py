@@ -1,0 +1,59 @@
+"""Poses, and the two ways a rotation is told: from the camera (egocentric) or from the ray (allocentric)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Pose:
+    """Object to camera: `X_cam = cam_R_obj @ X_obj + cam_t_obj` (OpenCV camera: x right, y down, z forward)."""
+
+    cam_R_obj: np.ndarray  # (3, 3) float64
+    cam_t_obj: np.ndarray  # (3,) float64, metres
+
+    def transform(self, points_obj: np.ndarray) -> np.ndarray:
+        """(..., 3) points of the object's frame in the camera's frame, metres."""
+        return points_obj @ self.cam_R_obj.T + self.cam_t_obj
+
+    def __matmul__(self, other: Pose) -> Pose:
+        """Chain two poses: `cam_T_obj @ obj_T_part -> cam_T_part`."""
+        return Pose(self.cam_R_obj @ other.cam_R_obj, self.transform(other.cam_t_obj))
+
+    def inverse(self) -> Pose:
+        """The same rigid motion backwards, camera to object."""
+        return Pose(self.cam_R_obj.T, -self.cam_R_obj.T @ self.cam_t_obj)
+
+
+def rotation_to_ray(cam_t_obj: Tensor) -> Tensor:
+    """(B, 3, 3) smallest rotations that take the optical axis (0, 0, 1) to the rays `t / |t|` of (B, 3).
+
+    Rodrigues with the axis unnormalised: R = I + [w]x + [w]x² / (1 + c), w = z × ray, c = z · ray.
+    Exact for every ray in front of the camera.
+    """
+    ray = torch.nn.functional.normalize(cam_t_obj, dim=-1)
+    x, y, c = ray.unbind(-1)
+    k = 1.0 / (1.0 + c).clamp_min(torch.finfo(ray.dtype).eps)
+    rows = [
+        torch.stack([1 - k * x * x, -k * x * y, x], -1),
+        torch.stack([-k * x * y, 1 - k * y * y, y], -1),
+        torch.stack([-x, -y, c], -1),
+    ]
+    return torch.stack(rows, -2)
+
+
+def allo_to_ego(cam_R_allo: Tensor, cam_t_obj: Tensor) -> Tensor:
+    """Allocentric (B, 3, 3) to egocentric rotations: turned from the left by `rotation_to_ray`.
+
+    cam_t_obj is (B, 3); only its direction counts.
+    """
+    return rotation_to_ray(cam_t_obj) @ cam_R_allo
+
+
+def ego_to_allo(cam_R_obj: Tensor, cam_t_obj: Tensor) -> Tensor:
+    """The inverse of `allo_to_ego`, same shapes."""
+    return rotation_to_ray(cam_t_obj).mT @ cam_R_obj

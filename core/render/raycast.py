@@ -1,0 +1,259 @@
+"""Rays against one mesh: Embree (float32) names the triangle, float64 says where on the ray.
+
+Embree works in a frame of its own, the object's bounding sphere made the unit sphere, and each ray starts at that
+sphere: its float32 then resolves about 1e-7 of the object, whatever the object's size and distance. The hit point
+is the crossing of the float64 ray with the float64 plane of the named triangle. Where that point lies outside the
+triangle (the ray passes an edge by less than float32 resolves, or grazes the plane), the ray is solved again
+against all triangles in float64; such rays are rare (fewer than one in a thousand).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from core.geometry.camera import pixel_rays
+from core.geometry.pose import Pose
+from core.utils.errors import UserError
+
+# A point is on its triangle when no barycentric coordinate is below minus this. Relative to the triangle's size,
+# so a point of a 0.5 m object is at most 0.5 nm beside it.
+EDGE_TOLERANCE = 1e-9
+# Triangles less high than this part of the bounding sphere's radius have no direction in float64: nothing hits them.
+FLATNESS = 1e-9
+# Float32 rays start this part of the radius before the bounding sphere, so that rounding keeps the surface ahead.
+START_MARGIN = 1e-3
+# Embree's "no limit" of a ray, and still a number in float32.
+MAX_FLOAT32 = 1e30
+
+
+@dataclass(frozen=True, eq=False)
+class RayHits:
+    """The first hits of those rays that hit. M of N rays; lengths in metres, the object's frame."""
+
+    ray: np.ndarray  # (M,) int64, index of the ray, ascending
+    face: np.ndarray  # (M,) int64, index of the triangle
+    points_obj: np.ndarray  # (M, 3) float64, on the ray and on the triangle
+    depth: np.ndarray  # (M,) float64, the ray parameter λ; for rays of a camera the depth z
+
+
+def camera_rays(pose: Pose, K: np.ndarray, uv: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Camera centre (3,) and ray directions (..., 3) of pixels `uv` (..., 2), in the object's frame, metres.
+
+    The directions have z = 1 in the camera's frame, so that λ in `centre + λ direction` is the depth.
+    """
+    # R^T K^-1 = (K R)^-1: seen from the object, the camera is one with the intrinsics K R.
+    return -pose.cam_R_obj.T @ pose.cam_t_obj, pixel_rays(K @ pose.cam_R_obj, uv)
+
+
+class RayCaster:
+    """One mesh, ready for rays. The Embree scene is built at first use, and not pickled along."""
+
+    def __init__(self, vertices: np.ndarray, faces: np.ndarray) -> None:
+        """Take vertices (V, 3), metres, and faces (F, 3). `UserError` where they make no mesh.
+
+        Triangles without area stay in the numbering and are never hit.
+        """
+        self.vertices = np.ascontiguousarray(vertices, dtype=np.float64)
+        self.faces = np.ascontiguousarray(faces, dtype=np.int64)
+        _check_mesh(self.vertices, self.faces)
+        low, high = self.vertices.min(axis=0), self.vertices.max(axis=0)
+        self.center = (low + high) / 2
+        self.radius = float(np.linalg.norm(self.vertices - self.center, axis=1).max())
+        self._box = np.array([low, high])
+        self._planes, self._solid = _triangle_functions(self.vertices[self.faces], FLATNESS * self.radius)
+        if not self._solid.any():
+            raise UserError(
+                f"none of the mesh's {len(self.faces)} triangles has an area: repair the model file"
+            )
+        self._scene: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_scene": None}
+
+    def cast(self, pose: Pose, K: np.ndarray, uv: np.ndarray) -> RayHits:
+        """First hits of the rays through pixels `uv` (N, 2) of a camera K (3, 3) that sees the object at `pose`."""
+        return self.first_hit(*camera_rays(pose, K, uv))
+
+    def first_hit(self, origins_obj: np.ndarray, directions_obj: np.ndarray) -> RayHits:
+        """First hits of the rays `origin + λ direction`, λ > 0.
+
+        origins_obj is (N, 3) or one (3,) for all, metres; directions_obj is (N, 3), of any length but zero.
+        """
+        _, rays = _near_rays(*self._unit_rays(origins_obj, directions_obj))
+        named = self._embree().run(*rays)
+        ray = np.flatnonzero(named >= 0)
+        face = named[ray].astype(np.int64)
+        origins = origins_obj if origins_obj.ndim == 1 else origins_obj[ray]
+        points, depth, inside = self._meet(face, origins, directions_obj[ray])
+        if inside.all():
+            return RayHits(ray, face, points, depth)
+        return self._solve_again(RayHits(ray, face, points, depth), ~inside, origins_obj, directions_obj)
+
+    def occluded(
+        self, origins_obj: np.ndarray, directions_obj: np.ndarray, max_depth: float = np.inf
+    ) -> np.ndarray:
+        """(N,) bool: something lies on `origin + λ direction` for 0 < λ < max_depth. Shapes as `first_hit`.
+
+        Answered in float32: right to about 1e-7 of the object's size, which is enough for shadows.
+        """
+        to_center, rows, squared, along = self._unit_rays(origins_obj, directions_obj)
+        # A ray that stays outside the bounding sphere needs no Embree; most shadow rays between objects do.
+        nearest = np.maximum(along, 0) ** 2 / squared
+        near = np.flatnonzero(np.einsum("in,in->n", to_center, to_center) - nearest <= 1 + START_MARGIN)
+        if origins_obj.ndim == 2:
+            to_center = to_center[:, near]
+        starts, rays = _near_rays(to_center, rows[:, near], squared[near], along[near])
+        ends = np.clip(max_depth - starts, 0, MAX_FLOAT32).astype(np.float32)
+        hit = np.zeros(len(directions_obj), bool)
+        hit[near] = self._embree().run(*rays, dists=ends, query="OCCLUDED") >= 0
+        return hit
+
+    def barycentric(self, face: np.ndarray, points_obj: np.ndarray) -> np.ndarray:
+        """(M, 3) weights of the triangles' corners at points (M, 3) on them; they sum to 1."""
+        second, third = _apply(self._planes[face], points_obj)[:, 1:].T
+        return np.stack([1 - second - third, second, third], axis=-1)
+
+    def face_normals(self, face: np.ndarray) -> np.ndarray:
+        """(M, 3) unit normals of triangles (M,), by the right-hand rule of their corners."""
+        return self._planes[face, 0, :3]
+
+    def image_box(self, pose: Pose, K: np.ndarray) -> np.ndarray | None:
+        """Pixel box (x1, y1, x2, y2) outside which no ray hits; None where it can't be told (object at the camera)."""
+        corners = np.stack(np.meshgrid(*self._box.T), axis=-1).reshape(8, 3)
+        projected = pose.transform(corners) @ K.T
+        if projected[:, 2].min() <= 1e-3 * self.radius:
+            return None
+        uv = projected[:, :2] / projected[:, 2:]
+        return np.concatenate([uv.min(axis=0), uv.max(axis=0)])
+
+    def _embree(self) -> Any:
+        """The scene of this process. Importing Embree here keeps it out of programs that cast no ray."""
+        if self._scene is None:
+            from embreex.mesh_construction import TriangleMesh
+            from embreex.rtcore_scene import EmbreeScene
+
+            # Robust: no ray slips through between two triangles that share an edge. It costs nothing measurable.
+            self._scene = EmbreeScene(robust=True)
+            vertices = (self.vertices - self.center) / self.radius
+            # Three equal corners: Embree keeps the number and never hits the triangle.
+            faces = np.where(self._solid[:, None], self.faces, self.faces[:, :1])
+            TriangleMesh(self._scene, vertices.astype(np.float32), faces.astype(np.int32))
+        return self._scene
+
+    def _unit_rays(
+        self, origins: np.ndarray, directions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Rays in Embree's frame, one row per coordinate (numpy is several times faster along long rows).
+
+        Returns the vectors from origin to centre (3, N) or (3, 1), the directions (3, N), their squared lengths
+        (N,) and the scalar products (N,) of both.
+        """
+        to_center = ((self.center - origins) / self.radius).T.reshape(3, -1)
+        rows = np.divide(directions.T, self.radius, order="C")
+        squared = rows[0] * rows[0] + rows[1] * rows[1] + rows[2] * rows[2]
+        along = to_center[0] * rows[0] + to_center[1] * rows[1] + to_center[2] * rows[2]
+        return to_center, rows, squared, along
+
+    def _meet(
+        self, face: np.ndarray, origins: np.ndarray, directions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Points (M, 3) where rays meet their triangles' planes, ray parameters, and whether it is on the triangle."""
+        functions = self._planes[face]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            normal, offset = functions[:, 0, :3], functions[:, 0, 3]
+            height = (
+                normal @ origins if origins.ndim == 1 else np.einsum("ni,ni->n", normal, origins)
+            ) + offset
+            depth = -height / np.einsum("ni,ni->n", normal, directions)
+            points = origins + depth[:, None] * directions
+            second, third = (_apply(functions[:, 1:], points)).T
+            lowest = np.minimum(np.minimum(second, third), 1 - second - third)
+        return points, depth, (lowest >= -EDGE_TOLERANCE) & (depth > 0)
+
+    def _solve_again(
+        self, hits: RayHits, wrong: np.ndarray, origins: np.ndarray, directions: np.ndarray
+    ) -> RayHits:
+        """`hits` with the rays of the mask `wrong` cast in float64, at all triangles; those that miss are left out."""
+        face, points, depth = hits.face.copy(), hits.points_obj.copy(), hits.depth.copy()
+        for place in np.flatnonzero(wrong):
+            ray = hits.ray[place]
+            origin = origins if origins.ndim == 1 else origins[ray]
+            face[place], depth[place] = self._exact_hit(origin, directions[ray])
+            points[place] = origin + depth[place] * directions[ray]
+        hit = face >= 0
+        return RayHits(hits.ray[hit], face[hit], points[hit], depth[hit])
+
+    def _exact_hit(self, origin: np.ndarray, direction: np.ndarray) -> tuple[int, float]:
+        """Triangle and ray parameter of one ray's first hit, all in float64; (-1, inf) where it misses."""
+        at_origin = (
+            self._planes[..., :3] @ origin + self._planes[..., 3]
+        )  # (F, 3): height, second, third weight
+        along = self._planes[..., :3] @ direction
+        with np.errstate(divide="ignore", invalid="ignore"):
+            depth = -at_origin[:, 0] / along[:, 0]
+            second, third = (at_origin[:, 1:] + depth[:, None] * along[:, 1:]).T
+            lowest = np.minimum(np.minimum(second, third), 1 - second - third)
+            on_triangle = (lowest >= -EDGE_TOLERANCE) & (depth > 0) & self._solid
+        if not on_triangle.any():
+            return -1, np.inf
+        face = int(np.argmin(np.where(on_triangle, depth, np.inf)))
+        return face, float(depth[face])
+
+
+def _near_rays(
+    to_center: np.ndarray, rows: np.ndarray, squared: np.ndarray, along: np.ndarray
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Ray parameters (N,) just before the unit sphere, and there the float32 origins (N, 3), with the directions.
+
+    Takes what `_unit_rays` returns. A ray that starts inside the sphere, or beyond it, starts where it did.
+    """
+    starts = along / squared - (1 + START_MARGIN) / np.sqrt(squared)
+    np.maximum(starts, 0, out=starts)
+    near = starts * rows - to_center
+    return starts, (near.astype(np.float32).T, rows.astype(np.float32).T)
+
+
+def _apply(functions: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Values (M, k) of affine functions (M, k, 4) at points (M, 3)."""
+    return np.einsum("mki,mi->mk", functions[..., :3], points) + functions[..., 3]
+
+
+def _triangle_functions(corners: np.ndarray, min_height: float) -> tuple[np.ndarray, np.ndarray]:
+    """Three affine functions of space per triangle (F, 3, 3) as (F, 3, 4), and which triangles have an area (F,).
+
+    They are the height above the plane (metres) and the barycentric weights of the second and the third corner.
+    """
+    first, edge_2, edge_3 = corners[:, 0], corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    normal = np.cross(edge_2, edge_3)
+    double_area = np.linalg.norm(normal, axis=1)
+    edges = np.stack([edge_2, edge_3, edge_3 - edge_2])
+    solid = double_area > min_height * np.linalg.norm(edges, axis=-1).max(axis=0)
+    safe = np.where(solid, double_area, 1.0)[:, None]
+    unit = normal / safe
+    linear = np.stack([unit, np.cross(edge_3, unit) / safe, np.cross(unit, edge_2) / safe], axis=1)
+    functions = np.concatenate([linear, -np.einsum("fki,fi->fk", linear, first)[..., None]], axis=-1)
+    functions[~solid] = 0.0
+    return functions, solid
+
+
+def _check_mesh(vertices: np.ndarray, faces: np.ndarray) -> None:
+    """`UserError` unless vertices are (V, 3) finite and faces (F, 3) name them."""
+    if (
+        vertices.ndim != 2
+        or vertices.shape[1] != 3
+        or faces.ndim != 2
+        or faces.shape[1] != 3
+        or not len(faces)
+    ):
+        raise UserError(
+            f"a mesh needs vertices (V, 3) and faces (F, 3), F > 0; got {vertices.shape} and {faces.shape}: "
+            "repair the model file"
+        )
+    if not np.isfinite(vertices).all() or faces.min() < 0 or faces.max() >= len(vertices):
+        raise UserError(
+            f"a mesh of {len(vertices)} vertices has coordinates that are not finite or faces that name none of "
+            f"them (indices {faces.min()} to {faces.max()}): repair the model file"
+        )

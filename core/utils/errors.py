@@ -1,0 +1,34 @@
+"""Errors a user can act on, and the one place where a script turns them into an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any
+
+
+class UserError(Exception):
+    """Bad input, told in one line: what was wanted, what came, where, and what to do."""
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """`"; did you mean 'x'?"` for the known word closest to `word`, or the empty string."""
+    matches = get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean '{matches[0]}'?" if matches else ""
+
+
+def run_cli(main: Callable[[list[str] | None], Any]) -> None:
+    """Run a script's `main` on the command line's words and leave the process.
+
+    Exit code 0 on success, 1 with one line on stderr after a `UserError`, 130 after an interrupt;
+    argparse leaves with 2 by itself on wrong usage.
+    """
+    try:
+        main(None)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,134 @@
+"""Typed data between mapper, network, criterion and evaluation.
+
+Shapes: B regions of interest (ROI), `in` = INPUT_RES, `out` = OUTPUT_RES. Every dataclass here holds tensors
+with a leading B; an item that is not yet collated has the same fields without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+T = TypeVar("T", bound="TensorFields")
+
+
+@dataclass(eq=False)
+class TensorFields:
+    """A dataclass whose fields are tensors or None."""
+
+    def map(self: T, act: Callable[[Tensor], Tensor]) -> T:
+        """The same fields, each tensor replaced by `act(tensor)`."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return type(self)(**{name: None if value is None else act(value) for name, value in values.items()})
+
+    def to(self: T, device: torch.device | str, non_blocking: bool = False) -> T:
+        """The same fields on `device`."""
+        return self.map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self: T) -> T:
+        """The same fields in page-locked memory; a DataLoader with `pin_memory=True` calls this."""
+        return self.map(lambda tensor: tensor.pin_memory())
+
+    def __len__(self) -> int:
+        """B of a collated batch."""
+        return len(getattr(self, fields(self)[0].name))
+
+
+@dataclass(eq=False)
+class RoiBatch(TensorFields):
+    """What a camera and a detector know of B ROIs: all that `forward` sees."""
+
+    image: Tensor  # (B, 3, in, in) float32, normalised by PIXEL_MEAN and PIXEL_STD
+    roi_coord_2d: Tensor  # (B, 2, out, out) float32, source x / (W-1) and y / (H-1)
+    K: Tensor  # (B, 3, 3) float32 pixels
+    box_center: Tensor  # (B, 2) float32 pixels, centre of the ROI
+    box_wh: Tensor  # (B, 2) float32 pixels, of the detected box (not of the square crop)
+    resize_ratio: Tensor  # (B,) float32, out / side of the crop in pixels
+    extent: Tensor  # (B, 3) float32 metres, size of the model's axis-aligned box
+    class_index: Tensor  # (B,) int64, index of the object among those trained
+
+
+@dataclass(eq=False)
+class RoiTargets(TensorFields):
+    """The truth of B ROIs: what the criterion compares with. Maps are normalised, x / extent + 0.5."""
+
+    P: Tensor  # (B, 3, out, out) float32 normalised
+    Q: Tensor  # (B, 6, out, out) float32 normalised, Q_x: (y, z), Q_y: (x, z), Q_z: (x, y); 0 outside
+    mask_obj: Tensor  # (B, out, out) float32 in {0, 1}; obj >= visib >= trunc
+    mask_visib: Tensor  # (B, out, out) float32
+    mask_trunc: Tensor  # (B, out, out) float32
+    mask_erode: Tensor  # (B, out, out) float32, obj eroded once by a 3x3 cross
+    q_mask: Tensor  # (B, 3, out, out) float32, Q_k valid and inside mask_erode
+    region: Tensor  # (B, out, out) int64, 0 background, 1 + index of the nearest surface sample
+    cam_R_obj: Tensor  # (B, 3, 3) float32, egocentric
+    cam_t_obj: Tensor  # (B, 3) float32 metres
+    trans_ratio: Tensor  # (B, 3) float32 SITE: (projected origin - box_center) / box_wh, t_z / resize_ratio
+    pixel: Tensor  # (B, 2, out, out) float32 pixels, source position (u, v) of each map cell
+    model_points: Tensor  # (B, N, 3) float32 metres, object frame
+    symmetry_rotations: Tensor  # (B, S, 3, 3) float32, R* S is as good as R*; padded with identities
+
+
+@dataclass(eq=False)
+class Prediction(TensorFields):
+    """What the network says of B ROIs."""
+
+    mask: Tensor  # (B, 1, out, out) probability-like for L1, logits for BCE; (B, 2, out, out) logits for CE
+    xyz: Tensor  # (B, 3, out, out) P normalised; (B, 3 (bins+1), out, out) logits when xyz is classified
+    region: Tensor | None  # (B, regions + 1, out, out) logits, channel 0 background
+    q: Tensor | None  # (B, 6, out, out) Q normalised, channels as in `RoiTargets`
+    q_mask: Tensor | None  # (B, 3, out, out) of Q's validity, with OCCMASK_AWARE
+    cam_R_raw: Tensor  # (B, 3, 3) rotation as regressed: allocentric for allo_* types, else egocentric
+    cam_R_obj: Tensor  # (B, 3, 3) float32 egocentric
+    cam_t_obj: Tensor  # (B, 3) float32 metres
+    trans_raw: Tensor  # (B, 3) translation as regressed: SITE for centroid_z
+
+
+@dataclass(frozen=True)
+class SampleInfo:
+    """Which annotation or detection an ROI came from."""
+
+    scene_id: int
+    im_id: int
+    obj_id: int
+    gt_index: int | None = None  # index in the image's scene_gt; None for a detection
+    score: float = 1.0
+    time: float = 0.0  # seconds spent before the network, on detection
+
+
+Sample = tuple[RoiBatch, RoiTargets | None, SampleInfo]
+
+
+def collate(items: Sequence[T]) -> T:
+    """Stack unbatched dataclasses of one type; shorter `symmetry_rotations` are padded with identities."""
+    first = items[0]
+    stacked = {}
+    for field in fields(first):
+        values = [getattr(item, field.name) for item in items]
+        if values[0] is None:
+            stacked[field.name] = None
+        elif field.name == "symmetry_rotations":
+            stacked[field.name] = _stack_padded(values)
+        else:
+            stacked[field.name] = torch.stack(values)
+    return type(first)(**stacked)
+
+
+def collate_samples(samples: Sequence[Sample]) -> tuple[RoiBatch, RoiTargets | None, list[SampleInfo]]:
+    """The batch of a list of samples; targets are None where the samples carry none."""
+    rois, targets, infos = zip(*samples, strict=True)
+    return collate(rois), None if targets[0] is None else collate(targets), list(infos)
+
+
+def _stack_padded(rotations: Sequence[Tensor]) -> Tensor:
+    """Stack (S_i, 3, 3) rotations to (B, max S_i, 3, 3)."""
+    longest = max(len(rotation) for rotation in rotations)
+    return torch.stack(
+        [
+            torch.cat([rotation, torch.eye(3, dtype=rotation.dtype).expand(longest - len(rotation), 3, 3)])
+            for rotation in rotations
+        ]
+    )

@@ -1,0 +1,305 @@
+"""From a configuration to sources of samples; below this file nothing sees the configuration."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config
+
+from core.bop.datasets import SplitSpec, resolve_split
+from core.bop.detections import Detection, read_detections, select_detections
+from core.bop.models import ObjectModel, load_models
+from core.bop.scene import ImageRecord, load_split
+from core.bop.targets import Target, load_targets, make_targets
+from core.data.augment import parse_augmentation
+from core.data.backgrounds import Backgrounds
+from core.data.color_ops import Augmenter
+from core.data.loader import JoinedSource, MixedSource, SampleSource
+from core.data.roi import ImageSize, check_dzi_type
+from core.data.scene_sampling import OccluderRange, PoseRange
+from core.data.sensor import Sensor
+from core.render.raycast import RayCaster
+from core.utils.errors import UserError, nearest
+from core.utils.files import read_json, require_key
+from gdrn_selfocc_modeling.data.cad_source import CadOptions, CadSource
+from gdrn_selfocc_modeling.data.eval_items import items_from_detections, items_from_targets
+from gdrn_selfocc_modeling.data.mapper import (
+    InstanceSource,
+    TestSource,
+    TrainAugmentation,
+    TrainMapper,
+    select_instances,
+)
+from gdrn_selfocc_modeling.data.targets import RoiFormat, TrainedObject, prepare_objects
+
+logger = logging.getLogger(__name__)
+
+TRUNCATE_PROB = 0.8  # GDR-Net's share of truncated objects where TRUNCATE_FG is on
+# Augmented Autoencoders (Sundermeyer et al., ECCV 2018); the LM-O and YCB-V configurations write it out.
+AAE_CODE = (
+    "Sequential([Sometimes(0.5, CoarseDropout(p=0.2, size_percent=0.05)), "
+    "Sometimes(0.5, GaussianBlur(1.2*np.random.rand())), Sometimes(0.5, Add((-25, 25), per_channel=0.3)), "
+    "Sometimes(0.3, Invert(0.2, per_channel=True)), Sometimes(0.5, Multiply((0.6, 1.4), per_channel=0.5)), "
+    "Sometimes(0.5, Multiply((0.6, 1.4))), Sometimes(0.5, LinearContrast((0.5, 2.2), per_channel=0.3))])"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class SplitObjects:
+    """A split's models and those of its objects that the network is trained for."""
+
+    models: dict[int, ObjectModel]  # every model of the folder that the split needs
+    casters: dict[int, RayCaster]
+    trained: dict[int, TrainedObject]
+
+
+class _ObjectCache:
+    """Models and casters by folder: splits of one data set share them."""
+
+    def __init__(self, cfg: Config) -> None:
+        self.cfg = cfg
+        self.names = class_names(cfg)
+        self._loaded: dict[Path, SplitObjects] = {}
+
+    def get(self, spec: SplitSpec) -> SplitObjects:
+        if spec.models_dir not in self._loaded:
+            self._loaded[spec.models_dir] = self._load(spec)
+        return self._loaded[spec.models_dir]
+
+    def _load(self, spec: SplitSpec) -> SplitObjects:
+        models = load_models(spec.models_dir, names=spec.object_names)
+        casters = {obj_id: RayCaster(model.vertices, model.faces) for obj_id, model in models.items()}
+        net = self.cfg.MODEL.POSE_NET
+        trained = prepare_objects(
+            models,
+            casters,
+            class_indices(self.names, spec),
+            num_regions=net.GEO_HEAD.NUM_REGIONS,
+            num_points=net.LOSS_CFG.NUM_PM_POINTS,
+        )
+        return SplitObjects(models, casters, trained)
+
+
+def class_names(cfg: Config) -> list[str]:
+    """Names of the objects that the network knows, in the order of its classes.
+
+    They are DATASETS.OBJS, or where that is empty all objects of the first training split. Where the
+    training data is absent (a trained network is only tested), those of the first test split.
+    """
+    data = cfg.DATASETS
+    root = Path(data.ROOT)
+    splits = [*data.TRAIN, *data.TRAIN2, *data.TEST]
+    if not splits:
+        raise UserError("DATASETS.TRAIN and DATASETS.TEST are both empty; name a split in one of them")
+    if data.OBJS:
+        return list(data.OBJS)
+    try:
+        spec = resolve_split(splits[0], root)
+    except UserError:
+        if not data.TEST:
+            raise
+        spec = resolve_split(data.TEST[0], root)
+    return list(spec.object_names.values())
+
+
+def class_indices(names: Sequence[str], spec: SplitSpec) -> dict[int, int]:
+    """Class index by object id, for the objects of a split among the network's classes `names`."""
+    index = {name: place for place, name in enumerate(names)}
+    found = {obj_id: index[name] for obj_id, name in spec.object_names.items() if name in index}
+    if not found:
+        known = list(spec.object_names.values())
+        raise UserError(
+            f"'{spec.name}' has none of the objects {', '.join(names)}{nearest(names[0], known)} "
+            f"(it has: {', '.join(known)}); correct DATASETS.OBJS"
+        )
+    return found
+
+
+def build_train_dataset(cfg: Config) -> SampleSource:
+    """All training samples: DATASETS.TRAIN joined, mixed with DATASETS.TRAIN2 by TRAIN2_RATIO."""
+    cache = _ObjectCache(cfg)
+    backgrounds = build_backgrounds(cfg)
+    data = cfg.DATASETS
+    if not data.TRAIN:
+        raise UserError("DATASETS.TRAIN is empty; name at least one split, such as lmo_cad or toy_train")
+
+    def join(names: Sequence[str]) -> SampleSource:
+        sources = [_train_source(cfg, name, cache, backgrounds) for name in names]
+        return sources[0] if len(sources) == 1 else JoinedSource(sources)
+
+    first = join(data.TRAIN)
+    if not data.TRAIN2 or data.TRAIN2_RATIO == 0:
+        return first
+    return MixedSource(first, join(data.TRAIN2), data.TRAIN2_RATIO)
+
+
+def _train_source(cfg: Config, name: str, cache: _ObjectCache, backgrounds: Backgrounds) -> SampleSource:
+    spec = resolve_split(name, Path(cfg.DATASETS.ROOT))
+    objects = cache.get(spec)
+    augmentation = build_augmentation(cfg, spec.kind)
+    roi_format = build_roi_format(cfg)
+    if spec.kind == "cad":
+        options = build_cad_options(cfg, spec.root)
+        return CadSource(
+            objects.trained, objects.models, objects.casters, options, roi_format, augmentation, backgrounds
+        )
+    records = load_split(spec, objects.trained)
+    items = select_instances(records, objects.trained, cfg.DATALOADER.FILTER_VISIB_THR)
+    if not items:
+        raise UserError(
+            f"'{name}' has no instance to train on; lower DATALOADER.FILTER_VISIB_THR or change OBJS"
+        )
+    logger.info("%s: %d instances in %d images", name, len(items), len(records))
+    mapper = TrainMapper(objects.trained, objects.casters, roi_format, augmentation, backgrounds)
+    return InstanceSource(items, mapper)
+
+
+def build_test_dataset(cfg: Config, name: str) -> TestSource:
+    """The ROIs of a test split: annotated boxes of its targets, or its detections of DET_FILES_TEST."""
+    spec = resolve_split(name, Path(cfg.DATASETS.ROOT))
+    objects = _ObjectCache(cfg).get(spec)
+    records = load_split(spec, objects.trained)
+    if cfg.TEST.TEST_BBOX_TYPE == "gt":
+        targets = evaluation_targets(cfg, spec, records, objects.trained)
+        items = items_from_targets(records, targets, objects.models)
+    elif cfg.TEST.TEST_BBOX_TYPE == "est":
+        items = items_from_detections(records, _detections(cfg, name), set(objects.trained))
+    else:
+        raise UserError(f"TEST.TEST_BBOX_TYPE must be 'gt' or 'est', got '{cfg.TEST.TEST_BBOX_TYPE}'")
+    if not items:
+        raise UserError(f"'{name}' has no box of an image and object to test; check the detections and OBJS")
+    return TestSource(items, objects.trained, objects.casters, build_roi_format(cfg), cfg.INPUT.DZI_PAD_SCALE)
+
+
+def evaluation_targets(
+    cfg: Config, spec: SplitSpec, records: Sequence[ImageRecord], object_ids: Sequence[int]
+) -> list[Target]:
+    """What is to be found in the images of `records`, for these objects.
+
+    From VAL.TARGETS_FILENAME in the data set's folder, else the split's own target file, else every
+    instance that is visible by a tenth.
+    """
+    named = cfg.VAL.TARGETS_FILENAME
+    path = spec.root / named if named else spec.targets_path
+    targets = make_targets(records) if path is None else load_targets(path)
+    images = {(record.scene_id, record.im_id) for record in records}
+    wanted = set(object_ids)
+    return [t for t in targets if (t.scene_id, t.im_id) in images and t.obj_id in wanted]
+
+
+def _detections(cfg: Config, name: str) -> list[Detection]:
+    """The chosen detections of a test split."""
+    data = cfg.DATASETS
+    if len(data.DET_FILES_TEST) != len(data.TEST):
+        raise UserError(
+            f"DATASETS.DET_FILES_TEST has {len(data.DET_FILES_TEST)} files for {len(data.TEST)} test splits; "
+            "give one for each, or set TEST.TEST_BBOX_TYPE=gt"
+        )
+    if name not in data.TEST:
+        raise UserError(
+            f"'{name}' is not in DATASETS.TEST, so it has no detections; set TEST.TEST_BBOX_TYPE=gt"
+        )
+    path = Path(data.DET_FILES_TEST[list(data.TEST).index(name)])
+    return select_detections(read_detections(path), data.DET_TOPK_PER_OBJ, data.DET_THR, data.DET_TOPK_PER_IM)
+
+
+def build_roi_format(cfg: Config) -> RoiFormat:
+    """Resolution and pixel values of the network's input."""
+    return RoiFormat(
+        input_res=cfg.MODEL.POSE_NET.INPUT_RES,
+        output_res=cfg.MODEL.POSE_NET.OUTPUT_RES,
+        pixel_format=cfg.INPUT.FORMAT,
+        pixel_mean=tuple(cfg.MODEL.PIXEL_MEAN),
+        pixel_std=tuple(cfg.MODEL.PIXEL_STD),
+    )
+
+
+def build_backgrounds(cfg: Config) -> Backgrounds:
+    """Photographs of INPUT.BG_IMGS_ROOT, or procedural backgrounds where it is empty."""
+    given = cfg.INPUT
+    folder = Path(given.BG_IMGS_ROOT) if given.BG_IMGS_ROOT else None
+    return Backgrounds(folder, given.NUM_BG_IMGS, given.BG_KEEP_ASPECT_RATIO)
+
+
+def build_augmentation(cfg: Config, kind: str) -> TrainAugmentation:
+    """Augmentation of a training split of a kind: real, pbr, syn (black background) or cad."""
+    given = cfg.INPUT
+    colored = given.COLOR_AUG_PROB > 0 and not (given.COLOR_AUG_SYN_ONLY and kind == "real")
+    return TrainAugmentation(
+        pad_scale=given.DZI_PAD_SCALE,
+        dzi_type=check_dzi_type(given.DZI_TYPE),
+        dzi_scale_ratio=given.DZI_SCALE_RATIO,
+        dzi_shift_ratio=given.DZI_SHIFT_RATIO,
+        color=_color_augmenter(given.COLOR_AUG_TYPE, given.COLOR_AUG_CODE) if colored else None,
+        color_prob=given.COLOR_AUG_PROB,
+        change_bg_prob={"real": given.CHANGE_BG_PROB, "syn": 1.0}.get(kind, 0.0),
+        truncate_prob=TRUNCATE_PROB if given.TRUNCATE_FG else 0.0,
+    )
+
+
+def _color_augmenter(aug_type: str, code: str) -> Augmenter | None:
+    match aug_type.lower():
+        case "code":
+            return parse_augmentation(code) if code.strip() else None
+        case "aae":
+            return parse_augmentation(AAE_CODE)
+    raise UserError(
+        f"INPUT.COLOR_AUG_TYPE '{aug_type}' is not known{nearest(aug_type, ['code', 'AAE'])} "
+        "(known: code, AAE); write the operations as INPUT.COLOR_AUG_CODE with type 'code'"
+    )
+
+
+def build_cad_options(cfg: Config, dataset_root: Path) -> CadOptions:
+    """What rendered samples are drawn from, with the camera of CAD or of the data set's camera.json."""
+    cad = cfg.CAD
+    K, image_size = _cad_camera(cad, dataset_root)
+    return CadOptions(
+        K=K,
+        image_size=image_size,
+        epoch_length=cad.EPOCH_LENGTH,
+        poses=PoseRange(
+            z_range=tuple(cad.Z_RANGE),
+            center_range=tuple(cad.CENTER_RANGE),
+            rotations=cad.ROTATIONS,
+            elevation=tuple(cad.ELEVATION),
+            tilt=cad.TILT,
+        ),
+        occluders=OccluderRange(
+            max_count=cad.MAX_OCCLUDERS,
+            spacing=tuple(cad.OCCLUDER_SPACING),
+            standing_prob=cad.STANDING_PROB,
+        ),
+        sensor=Sensor(
+            blur=tuple(cad.BLUR),
+            gain=cad.GAIN,
+            tint=cad.TINT,
+            gamma=cad.GAMMA,
+            noise=tuple(cad.NOISE),
+            jpeg_prob=cad.JPEG_PROB,
+        ),
+        min_visib=cad.MIN_VISIB,
+        shadows=cad.SHADOWS,
+    )
+
+
+def _cad_camera(cad: Config, dataset_root: Path) -> tuple[np.ndarray, ImageSize]:
+    """K (3, 3) and image size (width, height), pixels."""
+    if bool(cad.K) != bool(cad.IMAGE_SIZE):
+        raise UserError(
+            "CAD.K=(fx, fy, cx, cy) and CAD.IMAGE_SIZE=(width, height) go together; set both or none"
+        )
+    if cad.K:
+        if len(cad.K) != 4 or len(cad.IMAGE_SIZE) != 2:
+            raise UserError(f"CAD.K must be (fx, fy, cx, cy) and CAD.IMAGE_SIZE (width, height): {cad.K}")
+        (fx, fy, cx, cy), (width, height) = cad.K, cad.IMAGE_SIZE
+    else:
+        path = dataset_root / "camera.json"
+        camera = read_json(path, "set CAD.K=(fx, fy, cx, cy) and CAD.IMAGE_SIZE=(width, height)")
+        fx, fy, cx, cy, width, height = (
+            require_key(camera, key, str(path)) for key in ("fx", "fy", "cx", "cy", "width", "height")
+        )
+    return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], float), (int(width), int(height))

@@ -1,0 +1,195 @@
+"""Training samples from CAD models alone: every ROI is a scene drawn, rendered and cast on the fly.
+
+No full image is made. The camera's pixels inside the ROI are rendered (at most as many as the crop has),
+pass through a sensor model, and are resampled to the crop as a crop of a real image would be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from core.bop.models import ObjectModel
+from core.data.augment import Cut, draw_cut
+from core.data.backgrounds import Backgrounds
+from core.data.roi import ImageSize, inside_image, roi_positions
+from core.data.scene_sampling import OccluderRange, PoseRange
+from core.data.sensor import Sensor
+from core.geometry.camera import project
+from core.geometry.pose import Pose
+from core.render.raycast import RayCaster
+from core.render.scene import cast_scene
+from core.render.shade import Body, Material, render_rgb, sample_lights
+from core.utils.errors import UserError
+from gdrn_selfocc_modeling.data.batch import Sample, SampleInfo
+from gdrn_selfocc_modeling.data.mapper import TrainAugmentation
+from gdrn_selfocc_modeling.data.targets import (
+    RoiFormat,
+    RoiView,
+    TrainedObject,
+    make_roi_batch,
+    make_targets,
+)
+
+PROBE_CELLS = 48  # a side of the coarse look at a scene that finds the visible box
+MIN_RENDER_RES = 32  # camera pixels a side below which an ROI is rendered finer than the camera
+MAX_TRIES = 30  # scenes drawn before an object is shown without occluders
+
+
+@dataclass(frozen=True)
+class CadOptions:
+    """What rendered samples are drawn from."""
+
+    K: np.ndarray  # (3, 3) pixels
+    image_size: ImageSize  # (width, height)
+    epoch_length: int = 20000  # samples called an epoch
+    poses: PoseRange = field(default_factory=PoseRange)
+    occluders: OccluderRange = field(default_factory=OccluderRange)
+    sensor: Sensor = field(default_factory=Sensor)
+    min_visib: float = 0.3  # visible fraction below which a scene is drawn again
+    shadows: bool = True
+
+    def __post_init__(self) -> None:
+        if self.epoch_length < 1:
+            raise UserError(f"CAD.EPOCH_LENGTH must be at least 1, got {self.epoch_length}")
+        if not 0 <= self.min_visib < 1:
+            raise UserError(f"CAD.MIN_VISIB must be in [0, 1), got {self.min_visib}")
+
+
+@dataclass(frozen=True, eq=False)
+class CadScene:
+    """The target (first body) with its occluders, and the xyxy box of the target's visible part."""
+
+    bodies: list[Body]
+    box: np.ndarray
+
+    @property
+    def pose(self) -> Pose:
+        return self.bodies[0].pose
+
+    def owners(self, K: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """(...) index of the body seen at positions (..., 2), 0 the target, -1 none."""
+        hits = cast_scene(
+            [body.caster for body in self.bodies],
+            [body.pose for body in self.bodies],
+            K,
+            positions.reshape(-1, 2),
+        )
+        return hits.owner.reshape(positions.shape[:-1])
+
+
+class CadSource:
+    """Rendered training samples (a `core.data.loader.SampleSource`): the trained objects in turn."""
+
+    def __init__(
+        self,
+        objects: Mapping[int, TrainedObject],
+        models: Mapping[int, ObjectModel],
+        casters: Mapping[int, RayCaster],
+        options: CadOptions,
+        roi_format: RoiFormat,
+        augmentation: TrainAugmentation,
+        backgrounds: Backgrounds,
+    ) -> None:
+        """`models` and `casters` hold every object that may stand in a scene, `objects` those trained for."""
+        self.objects, self.models, self.casters = objects, models, casters
+        self.options, self.format = options, roi_format
+        self.augmentation, self.backgrounds = augmentation, backgrounds
+        self._ids = sorted(objects)
+
+    def __len__(self) -> int:
+        return self.options.epoch_length
+
+    def sample(self, index: int, rng: np.random.Generator) -> Sample:
+        """A fresh scene of the `index % number`-th object, its crop and its truth."""
+        target = self.objects[self._ids[index % len(self._ids)]]
+        scene = self.draw_scene(target, rng)
+        roi = self.augmentation.draw_roi(scene.box, self.options.image_size, rng)
+        view = RoiView(self.options.K, self.options.image_size, roi, self.format.output_res)
+        visib = scene.owners(view.K, view.positions) == 0
+        cut = None
+        if rng.random() < self.augmentation.truncate_prob:
+            cut = draw_cut(visib & view.inside, view.positions, rng)
+        crop = self.augmentation.draw_color(self.render(scene, view, cut, rng), rng)
+        keeps = None if cut is None else cut.keeps(view.positions)
+        targets = make_targets(target, scene.pose, view, visib, keeps)
+        info = SampleInfo(scene_id=0, im_id=index, obj_id=target.model.obj_id)
+        return make_roi_batch(crop, view, target, self.format), targets, info
+
+    def draw_scene(self, target: TrainedObject, rng: np.random.Generator) -> CadScene:
+        """A scene whose target is visible enough; without occluders where that takes too many tries."""
+        options = self.options
+        others = [obj_id for obj_id in self.models if obj_id != target.model.obj_id]
+        for attempt in range(MAX_TRIES + 1):
+            pose = options.poses.draw(options.K, options.image_size, rng)
+            candidates = others if attempt < MAX_TRIES else []
+            placed = options.occluders.draw(self.models, candidates, target.model, pose, rng)
+            bodies = [self._body(target.model.obj_id, pose, rng)]
+            bodies += [self._body(obj_id, occluder_pose, rng) for obj_id, occluder_pose in placed]
+            scene, visible = self._probe(bodies)
+            if scene is not None and (visible >= options.min_visib or attempt == MAX_TRIES):
+                return scene
+        raise UserError(
+            f"object {target.model.obj_id} is never in the image; check CAD.K, CAD.IMAGE_SIZE and CAD.Z_RANGE"
+        )
+
+    def _body(self, obj_id: int, pose: Pose, rng: np.random.Generator) -> Body:
+        material = Material(specular=rng.uniform(0.0, 0.3), shininess=rng.uniform(5.0, 60.0))
+        return Body(self.casters[obj_id], self.models[obj_id], pose, material)
+
+    def _probe(self, bodies: Sequence[Body]) -> tuple[CadScene | None, float]:
+        """The scene with its target's visible box, and the visible fraction; None where it is not seen."""
+        options = self.options
+        uv = project(bodies[0].pose.transform(bodies[0].model.vertices), options.K)
+        low, high = uv.min(axis=0), uv.max(axis=0)
+        columns, rows = (
+            np.linspace(low[k], high[k], PROBE_CELLS + 1)[:-1] + (high[k] - low[k]) / (2 * PROBE_CELLS)
+            for k in (0, 1)
+        )
+        positions = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
+        whole = bodies[0].caster.cast(bodies[0].pose, options.K, positions)
+        scene = CadScene(list(bodies), np.concatenate([low, high]))
+        visible = (scene.owners(options.K, positions) == 0) & inside_image(positions, options.image_size)
+        if not visible.any():
+            return None, 0.0
+        half_cell = (high - low) / (2 * PROBE_CELLS)
+        seen = positions[visible]
+        box = np.concatenate([seen.min(axis=0) - half_cell, seen.max(axis=0) + half_cell])
+        return CadScene(list(bodies), box), float(visible.sum() / len(whole.ray))
+
+    def render(self, scene: CadScene, view: RoiView, cut: Cut | None, rng: np.random.Generator) -> np.ndarray:
+        """(in, in, 3) uint8 BGR crop of a scene before a background, black where the window leaves the image.
+
+        Where `cut` takes cells away, the target's pixels show the background.
+        """
+        side = int(
+            np.clip(round(view.roi.size), min(MIN_RENDER_RES, self.format.input_res), self.format.input_res)
+        )
+        positions = roi_positions(view.roi, side).reshape(-1, 2)
+        inside = inside_image(positions, view.image_size)
+        picture = render_rgb(
+            scene.bodies, view.K, positions[inside], sample_lights(rng), shadows=self.options.shadows
+        )
+        shown = picture.owner >= 0
+        if cut is not None:
+            shown &= (picture.owner != 0) | cut.keeps(positions[inside])
+        background = self.backgrounds.sample((side, side), rng).reshape(-1, 3)
+        image = background.copy()
+        image[np.flatnonzero(inside)[shown]] = picture.rgb[shown, ::-1]
+        image = self.options.sensor(image.reshape(side, side, 3), side / view.roi.size, rng)
+        image[~inside.reshape(side, side)] = 0
+        return _enlarge(image, self.format.input_res)
+
+
+def _enlarge(image: np.ndarray, out: int) -> np.ndarray:
+    """The crop of side `out` from one of side n: sample d lies at d n / out, as in `roi_positions`."""
+    side = len(image)
+    if side == out:
+        return image
+    ratio = side / out
+    matrix = np.array([[ratio, 0.0, 0.0], [0.0, ratio, 0.0]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(image, matrix, (out, out), flags=flags, borderMode=cv2.BORDER_REPLICATE)

@@ -1,0 +1,73 @@
+"""Q, the second layer: where each pixel's ray crosses the object's three coordinate planes (SO-Pose, section 3.2).
+
+The ray of a pixel, in the object's frame, is `o + λ d` with the camera centre o = -R^T t and d = R^T K^-1 (u, v, 1).
+It meets the plane through the object's origin with normal axis k at λ_k = -o_k / d_k. P, Q and the camera centre lie
+on one line. Only the pose and K enter, not the mesh.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from core.geometry.pose import Pose
+from core.render.raycast import camera_rays
+
+# Below this |d_k| (rays have z = 1 in the camera's frame) the ray runs along the plane and there is no crossing.
+MIN_SLOPE = 1e-6
+# The two coordinates that remain of each plane's point; channel order Q_x: (y, z), Q_y: (x, z), Q_z: (x, y).
+PLANE_AXES = np.array([[1, 2], [0, 2], [0, 1]])
+_PLANES = np.arange(3)
+_KEPT = (
+    3 * _PLANES[:, None] + PLANE_AXES
+).ravel()  # of the nine numbers (plane, xyz) the six that are stored
+
+
+def plane_hits(
+    pose: Pose,
+    K: np.ndarray,
+    positions: np.ndarray,
+    mask: np.ndarray,
+    bounds_min: np.ndarray,
+    extent: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Crossings of the rays of pixels `positions` (h, w, 2) with the object's coordinate planes.
+
+    A crossing is valid where the pixel is on the object (`mask` (h, w) bool), lies ahead of the camera, and strictly
+    inside the model's box from bounds_min (3,) to bounds_min + extent (3,), metres.
+    Returns Q (h, w, plane, xyz) float64, metres, the object's frame, 0 where invalid, and valid (h, w, plane) bool.
+    """
+    pixel = np.flatnonzero(mask)
+    origin, directions = camera_rays(pose, K, positions.reshape(-1, 2)[pixel])
+    rows = directions.T.copy()  # one row per coordinate: numpy is faster along long rows
+    steep = np.abs(rows) >= MIN_SLOPE
+    depth = -origin[:, None] / np.where(steep, rows, np.inf)  # (plane, M)
+    points = origin[:, None] + depth[:, None] * rows  # (plane, xyz, M)
+    points[_PLANES, _PLANES] = 0.0  # on the plane exactly, not to rounding
+    low, high = bounds_min[:, None], (bounds_min + extent)[:, None]
+    accepted = ((points > low) & (points < high)).all(axis=1) & steep & (depth > 0)  # (plane, M)
+
+    Q = np.zeros((mask.size, 9))
+    valid = np.zeros((mask.size, 3), bool)
+    Q[pixel] = (points * accepted[:, None]).reshape(9, -1).T
+    valid[pixel] = accepted.T
+    return Q.reshape(*mask.shape, 3, 3), valid.reshape(*mask.shape, 3)
+
+
+def pack_Q(Q: np.ndarray) -> np.ndarray:
+    """(..., plane, xyz) to the six channels (..., 6) that are stored and predicted."""
+    return Q.reshape(*Q.shape[:-2], 9)[..., _KEPT]
+
+
+def unpack_Q(Q6: np.ndarray) -> np.ndarray:
+    """Six channels (..., 6) to points (..., plane, xyz); the coordinate across each plane is 0."""
+    nine = np.zeros((*Q6.shape[:-1], 9), Q6.dtype)
+    nine[..., _KEPT] = Q6
+    return nine.reshape(*Q6.shape[:-1], 3, 3)
+
+
+def normalise_Q(Q6: np.ndarray, extent: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Each channel of Q6 (..., 6), metres, by the extent (3,) of its own axis, + 0.5; 0 where not valid (..., 3)."""
+    scaled = Q6 / extent[PLANE_AXES.ravel()]
+    scaled += 0.5
+    scaled *= np.repeat(valid, 2, axis=-1)
+    return scaled

@@ -1,0 +1,186 @@
+"""From a posed object and an ROI to the network's input and its truth; every source of samples ends here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+
+from core.bop.models import ObjectModel
+from core.data.roi import ImageSize, Roi, coord_2d, inside_image, roi_positions
+from core.geometry.camera import project
+from core.geometry.pose import Pose
+from core.geometry.sampling import farthest_points
+from core.render.raycast import RayCaster
+from core.utils.errors import UserError
+from gdrn_selfocc_modeling.data.batch import RoiBatch, RoiTargets
+from gdrn_selfocc_modeling.data.correspondence import cast_P, normalise_P
+from gdrn_selfocc_modeling.data.self_occlusion import normalise_Q, pack_Q, plane_hits
+
+CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+
+
+@dataclass(frozen=True)
+class RoiFormat:
+    """How an ROI is given to the network."""
+
+    input_res: int = 256  # side of the image crop, pixels
+    output_res: int = 64  # side of the maps
+    pixel_format: Literal["BGR", "RGB"] = "BGR"
+    pixel_mean: tuple[float, ...] = (0.0, 0.0, 0.0)  # of levels 0-255, in the order of pixel_format
+    pixel_std: tuple[float, ...] = (255.0, 255.0, 255.0)
+
+    def __post_init__(self) -> None:
+        if self.pixel_format not in ("BGR", "RGB"):
+            raise UserError(f"INPUT.FORMAT must be 'BGR' or 'RGB', got '{self.pixel_format}'")
+
+    def image_tensor(self, image: np.ndarray) -> torch.Tensor:
+        """(3, in, in) float32 normalised tensor of a crop (in, in, 3) uint8 BGR."""
+        ordered = image if self.pixel_format == "BGR" else image[..., ::-1]
+        scaled = (ordered.astype(np.float32) - np.float32(self.pixel_mean)) / np.float32(self.pixel_std)
+        return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedObject:
+    """An object the network is trained for, with what its targets need; lengths in metres, object frame."""
+
+    model: ObjectModel
+    class_index: int
+    caster: RayCaster
+    region_tree: cKDTree  # of the region centres
+    model_points: np.ndarray  # (N, 3) float32 vertices for the point-matching loss
+    symmetry_rotations: np.ndarray  # (S, 3, 3) float32, identity first
+
+
+@dataclass(frozen=True, eq=False)
+class RoiView:
+    """A camera K (3, 3) with images of `image_size` (width, height), and an ROI with maps of side `out`."""
+
+    K: np.ndarray
+    image_size: ImageSize
+    roi: Roi
+    out: int
+
+    @cached_property
+    def positions(self) -> np.ndarray:
+        """(out, out, 2) source pixels of the maps' cells."""
+        return roi_positions(self.roi, self.out)
+
+    @cached_property
+    def inside(self) -> np.ndarray:
+        """(out, out) bool: the cell lies on the image."""
+        return inside_image(self.positions, self.image_size)
+
+
+def prepare_objects(
+    models: Mapping[int, ObjectModel],
+    casters: Mapping[int, RayCaster],
+    class_index: Mapping[int, int],
+    num_regions: int = 64,
+    num_points: int = 3000,
+) -> dict[int, TrainedObject]:
+    """The objects with a class of the network (`class_index` by object id), ready for targets.
+
+    num_regions: farthest-point samples of the vertices; num_points: vertices drawn once per object, with
+    repetition only where the model has fewer. Raises `UserError` where a model has fewer vertices than
+    regions.
+    """
+    objects = {}
+    for obj_id, index in class_index.items():
+        model = models[obj_id]
+        vertices = model.vertices
+        if len(vertices) < num_regions:
+            raise UserError(
+                f"model of object {obj_id} ({model.name}) has {len(vertices)} vertices, fewer than the "
+                f"{num_regions} regions; subdivide the model or lower GEO_HEAD.NUM_REGIONS"
+            )
+        centers = vertices[farthest_points(vertices, max(num_regions, 1))]
+        rng = np.random.default_rng(obj_id)
+        chosen = rng.choice(len(vertices), num_points, replace=len(vertices) < num_points)
+        objects[obj_id] = TrainedObject(
+            model=model,
+            class_index=index,
+            caster=casters[obj_id],
+            region_tree=cKDTree(centers),
+            model_points=vertices[chosen].astype(np.float32),
+            symmetry_rotations=model.symmetry_transforms[:, :3, :3].astype(np.float32),
+        )
+    return objects
+
+
+def site_translation(pose: Pose, view: RoiView) -> np.ndarray:
+    """(3,) scale-invariant translation SITE (CDPN): ((o2d - c) / (w, h), t_z / resize_ratio)."""
+    origin_uv = project(pose.cam_t_obj, view.K)
+    shift = (origin_uv - view.roi.center) / view.roi.wh
+    return np.array([*shift, pose.cam_t_obj[2] * view.roi.size / view.out])
+
+
+def make_roi_batch(
+    image: np.ndarray, view: RoiView, target: TrainedObject, roi_format: RoiFormat
+) -> RoiBatch:
+    """What the network sees: the crop (in, in, 3) uint8 BGR and its window; no batch dimension."""
+    return RoiBatch(
+        image=roi_format.image_tensor(image),
+        roi_coord_2d=torch.from_numpy(coord_2d(view.positions, view.image_size)),
+        K=_float(view.K),
+        box_center=_float(view.roi.center),
+        box_wh=_float(view.roi.wh),
+        resize_ratio=_float(view.out / view.roi.size),
+        extent=_float(target.model.extent),
+        class_index=torch.tensor(target.class_index),
+    )
+
+
+def make_targets(
+    target: TrainedObject, pose: Pose, view: RoiView, visib: np.ndarray, keeps: np.ndarray | None = None
+) -> RoiTargets:
+    """The truth of one ROI; no batch dimension. Nothing is on the object where the window leaves the image.
+
+    visib: (out, out) bool, cells that see the object; keeps: (out, out) bool, cells that a truncation left.
+    """
+    P_obj, hit = cast_P(target.caster, pose, view.K, view.positions)
+    mask = hit & view.inside
+    P_obj[~mask] = 0.0
+    erode = cv2.erode(mask.astype(np.uint8), CROSS, borderType=cv2.BORDER_CONSTANT, borderValue=1) > 0
+    extent = target.model.extent
+    Q, valid = plane_hits(pose, view.K, view.positions, mask, target.model.bounds_min, extent)
+    visib = visib & mask
+    return RoiTargets(
+        P=_channels_first(normalise_P(P_obj, extent)),
+        Q=_channels_first(normalise_Q(pack_Q(Q), extent, valid)),
+        mask_obj=_float(mask),
+        mask_visib=_float(visib),
+        mask_trunc=_float(visib if keeps is None else visib & keeps),
+        mask_erode=_float(erode),
+        q_mask=_channels_first(valid & erode[..., None]),
+        region=torch.from_numpy(_regions(target.region_tree, P_obj, mask)),
+        cam_R_obj=_float(pose.cam_R_obj),
+        cam_t_obj=_float(pose.cam_t_obj),
+        trans_ratio=_float(site_translation(pose, view)),
+        pixel=_channels_first(view.positions),
+        model_points=torch.from_numpy(target.model_points),
+        symmetry_rotations=torch.from_numpy(target.symmetry_rotations),
+    )
+
+
+def _regions(tree: cKDTree, P_obj: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """(h, w) int64: 1 + index of the region centre nearest to P, 0 off the object."""
+    region = np.zeros(mask.shape, np.int64)
+    region[mask] = 1 + tree.query(P_obj[mask])[1]
+    return region
+
+
+def _float(values: np.ndarray | float) -> torch.Tensor:
+    return torch.from_numpy(np.array(values, np.float32))
+
+
+def _channels_first(maps: np.ndarray) -> torch.Tensor:
+    """(h, w, C) as a (C, h, w) float32 tensor."""
+    return torch.from_numpy(np.ascontiguousarray(maps.transpose(2, 0, 1), dtype=np.float32))

@@ -1,0 +1,71 @@
+"""Losses on maps: mask, visible-surface coordinates, regions and self-occlusion coordinates.
+
+Pure functions. Maps are (B, C, H, W), masks (B, H, W) in {0, 1}. A masked mean is a sum over the mask divided
+by the mask's size, at least 1.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+MASK_LOSSES = ("L1", "BCE", "CE")
+XYZ_LOSSES = ("L1", "CE_coor")
+
+
+def masked_mean(x: Tensor, mask: Tensor, dim: tuple[int, ...] | None = None) -> Tensor:
+    """Sum of `x` over `mask` / max(sum of `mask`, 1), over all or the given dimensions.
+
+    Cells outside the mask do not count even where `x` is infinite or NaN.
+    """
+    inside = mask > 0
+    return torch.where(inside, x, 0).sum(dim) / inside.to(x.dtype).sum(dim).clamp(min=1)
+
+
+def xyz_l1(xyz: Tensor, P: Tensor, mask: Tensor) -> Tensor:
+    """(3,) mean |xyz - P| of each axis over the mask; both (B, 3, H, W) normalised."""
+    return masked_mean((xyz - P).abs(), mask[:, None].expand_as(P), dim=(0, 2, 3))
+
+
+def xyz_cross_entropy(logits: Tensor, P: Tensor, mask_obj: Tensor, mask: Tensor) -> Tensor:
+    """(3,) cross-entropy of each axis' bins over the mask.
+
+    logits (B, 3 (bins + 1), H, W), P (B, 3, H, W) normalised; the last bin is background, outside `mask_obj`.
+    As for the regions, logits and labels are zeroed outside the mask rather than left out.
+    """
+    logits = logits.unflatten(1, (3, -1))  # (B, 3, bins + 1, H, W)
+    bins = logits.shape[2] - 1
+    label = (P * bins).long().clamp(0, bins - 1)
+    label = torch.where(mask_obj[:, None] > 0, label, bins) * mask[:, None].long()
+    entropy = F.cross_entropy((logits * mask[:, None, None]).transpose(1, 2), label, reduction="none")
+    return entropy.sum(dim=(0, 2, 3)) / mask.sum().clamp(min=1)
+
+
+def mask_loss(mask: Tensor, target: Tensor, kind: str) -> Tensor:
+    """Mean over all cells; `mask` is (B, 1, H, W), or (B, 2, H, W) logits for "CE", `target` (B, H, W)."""
+    if kind == "CE":
+        return F.cross_entropy(mask, target.long())
+    if kind == "BCE":
+        return F.binary_cross_entropy_with_logits(mask[:, 0], target)
+    return F.l1_loss(mask[:, 0], target)
+
+
+def region_loss(region: Tensor, label: Tensor, mask: Tensor) -> Tensor:
+    """Cross-entropy of (B, regions + 1, H, W) logits and (B, H, W) labels, over the mask's size.
+
+    Logits and labels are zeroed outside the mask and summed everywhere, so each cell outside adds a constant,
+    ln(regions + 1): the weights of published configurations were tuned with it.
+    """
+    entropy = F.cross_entropy(region * mask[:, None], label * mask.long(), reduction="sum")
+    return entropy / mask.sum().clamp(min=1)
+
+
+def self_occlusion_l1(q: Tensor, Q: Tensor, q_mask: Tensor, min_region: int) -> Tensor:
+    """(3,) mean over q_mask_k of |q - Q| summed over the two numbers of Q_k.
+
+    q, Q are (B, 6, H, W) normalised, q_mask (B, 3, H, W). 0 for a plane with fewer than `min_region` cells.
+    """
+    residual = (q - Q).abs().unflatten(1, (3, 2)).sum(dim=2)
+    enough = q_mask.sum(dim=(0, 2, 3)) >= min_region
+    return masked_mean(residual, q_mask, dim=(0, 2, 3)) * enough

@@ -1,0 +1,58 @@
+"""Geometry head: mask, visible-surface coordinates P and surface regions from the backbone's features."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from gdrn_selfocc_modeling.models.layers.blocks import MapSpec, TrunkConfig, init_normal, make_trunk
+
+
+class TopDownMaskXyzRegionHead(nn.Module):
+    """GDR-Net's dense head (Wang et al., CVPR 2021, section 3.2).
+
+    Args:
+        trunk: up-sampling trunk; its output has `trunk.feat_dim` channels.
+        mask: 1 channel, 2 where the mask is classified.
+        xyz: 3 channels, 3 (bins + 1) where coordinates are classified.
+        region: regions + 1 channels, 0 channels without regions.
+        out_kernel_size: kernel of the output convolution.
+        out_layer_shared: one output layer for all maps in the order mask, xyz, region, else one each.
+    """
+
+    def __init__(
+        self,
+        trunk: TrunkConfig,
+        mask: MapSpec,
+        xyz: MapSpec,
+        region: MapSpec,
+        out_kernel_size: int = 1,
+        out_layer_shared: bool = True,
+    ) -> None:
+        super().__init__()
+        self.specs = {"mask": mask, "xyz": xyz, "region": region}
+        self.features = make_trunk(trunk)
+        init_normal(self.features, std=0.001)
+        self.out_layer_shared = out_layer_shared
+        if out_layer_shared:
+            sizes = {"out_layer": sum(spec.total for spec in self.specs.values())}
+        else:
+            sizes = {f"{name}_out_layer": spec.total for name, spec in self.specs.items() if spec.total}
+        for name, size in sizes.items():
+            layer = nn.Conv2d(trunk.feat_dim, size, out_kernel_size, padding=out_kernel_size // 2)
+            init_normal(layer, std=0.01)
+            self.add_module(name, layer)
+
+    def forward(self, features: Tensor, class_index: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """(B, in_dim, h, w), (B,) int64 -> mask, xyz, region maps (B, C, out, out); region None without."""
+        x = self.features(features)
+        if self.out_layer_shared:
+            parts = self.out_layer(x).split([spec.total for spec in self.specs.values()], dim=1)
+            maps = dict(zip(self.specs, parts, strict=True))
+        else:
+            maps = {
+                name: getattr(self, f"{name}_out_layer")(x) for name, spec in self.specs.items() if spec.total
+            }
+        mask, xyz = (self.specs[name].take(maps[name], class_index) for name in ("mask", "xyz"))
+        if not self.specs["region"].total:
+            return mask, xyz, None
+        return mask, xyz, self.specs["region"].take(maps["region"], class_index)

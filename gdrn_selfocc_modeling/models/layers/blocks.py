@@ -1,0 +1,170 @@
+"""Convolution blocks and the up-sampling trunk that both dense heads stand on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from core.utils.errors import UserError
+from core.utils.registry import Registry
+
+ACTIVATIONS: Registry[Callable[[], nn.Module]] = Registry("activation")
+ACTIVATIONS.register("relu")(nn.ReLU)
+ACTIVATIONS.register("lrelu")(lambda: nn.LeakyReLU(0.1))
+ACTIVATIONS.register("gelu")(nn.GELU)
+ACTIVATIONS.register("silu", "swish")(nn.SiLU)
+ACTIVATIONS.register("mish")(nn.Mish)
+
+# kernel size -> (padding, output padding) for which a stride-2 deconvolution doubles the size exactly
+DECONV_PADDING = {2: (0, 0), 3: (1, 1), 4: (1, 0)}
+
+
+def make_activation(name: str) -> nn.Module:
+    """The activation of a name, in any case ("GELU" and "gelu" are one)."""
+    return ACTIVATIONS[name.lower()]()
+
+
+def make_norm(name: str, channels: int, num_gn_groups: int = 32) -> nn.Module:
+    """Normalisation over `channels`: "GN" or "BN". Raises UserError for other names or unequal groups."""
+    if name == "BN":
+        return nn.BatchNorm2d(channels)
+    if name != "GN":
+        raise UserError(f"norm is '{name}'; known: GN, BN")
+    if channels % num_gn_groups:
+        raise UserError(
+            f"{channels} channels do not divide into {num_gn_groups} groups; set num_gn_groups to a divisor"
+        )
+    return nn.GroupNorm(num_gn_groups, channels)
+
+
+class ConvBlock(nn.Module):
+    """Convolution without bias, norm, activation; keeps the map's size.
+
+    The norm is registered as `norm` and as `gn` (or `bn`), one module under both names: published weights
+    carry both, so both load. A writer that forbids shared tensors (safetensors) has to drop one of them.
+    """
+
+    def __init__(
+        self, in_dim: int, out_dim: int, kernel_size: int, norm: str, num_gn_groups: int, act: str
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_dim, out_dim, kernel_size, padding=kernel_size // 2, bias=False)
+        self.norm = make_norm(norm, out_dim, num_gn_groups)
+        self.add_module(norm.lower(), self.norm)
+        self.act = make_activation(act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_dim, H, W) -> (B, out_dim, H, W)."""
+        return self.act(self.norm(self.conv(x)))
+
+
+@dataclass(frozen=True)
+class TrunkConfig:
+    """A head's trunk: one stage per up-sampling, each doubles the map's size."""
+
+    in_dim: int  # channels of the backbone's last map
+    up_types: tuple[str, ...] = ("deconv", "bilinear", "bilinear")  # also "nearest"
+    deconv_kernel_size: int = 3
+    num_conv_per_block: int = 2  # conv blocks after each up-sampling
+    feat_dim: int = 256
+    feat_kernel_size: int = 3
+    norm: str = "GN"
+    num_gn_groups: int = 32
+    act: str = "GELU"
+
+    @property
+    def upscale(self) -> int:
+        """Size of the trunk's output divided by that of its input."""
+        return 2 ** len(self.up_types)
+
+
+def make_trunk(config: TrunkConfig) -> nn.Sequential:
+    """(B, in_dim, h, w) -> (B, feat_dim, h * upscale, w * upscale).
+
+    A flat sequence, so that parameters are named `features.<position>`.
+    """
+    layers: list[nn.Module] = []
+    channels = config.in_dim
+    for up_type in config.up_types:
+        if up_type == "deconv":
+            layers += _deconv(channels, config)
+            channels = config.feat_dim
+        elif up_type == "bilinear":
+            layers.append(nn.UpsamplingBilinear2d(scale_factor=2))
+        elif up_type == "nearest":
+            layers.append(nn.UpsamplingNearest2d(scale_factor=2))
+        else:
+            raise UserError(f"up_types has '{up_type}'; known: deconv, bilinear, nearest")
+        for _ in range(config.num_conv_per_block):
+            layers.append(
+                ConvBlock(
+                    channels,
+                    config.feat_dim,
+                    config.feat_kernel_size,
+                    config.norm,
+                    config.num_gn_groups,
+                    config.act,
+                )
+            )
+            channels = config.feat_dim
+    return nn.Sequential(*layers)
+
+
+def _deconv(in_dim: int, config: TrunkConfig) -> list[nn.Module]:
+    if config.deconv_kernel_size not in DECONV_PADDING:
+        raise UserError(
+            f"deconv_kernel_size is {config.deconv_kernel_size}; known: {', '.join(map(str, DECONV_PADDING))}"
+        )
+    padding, output_padding = DECONV_PADDING[config.deconv_kernel_size]
+    return [
+        nn.ConvTranspose2d(
+            in_dim,
+            config.feat_dim,
+            config.deconv_kernel_size,
+            stride=2,
+            padding=padding,
+            output_padding=output_padding,
+            bias=False,
+        ),
+        make_norm(config.norm, config.feat_dim, config.num_gn_groups),
+        make_activation(config.act),
+    ]
+
+
+@dataclass(frozen=True)
+class MapSpec:
+    """Channels of one predicted map, and how a class-aware head orders them: group, class, rest."""
+
+    channels: int  # of one class
+    num_classes: int = 1  # > 1: one map per class, the ROI's own is taken
+    groups: int = 1  # 3 for x, y, z; 6 for the numbers of Q; 1 where classes come first
+
+    @property
+    def total(self) -> int:
+        """Channels of the output layer."""
+        return self.channels * self.num_classes
+
+    def take(self, maps: Tensor, class_index: Tensor) -> Tensor:
+        """(B, total, H, W) -> (B, channels, H, W) of each ROI's class; `class_index` is (B,) int64."""
+        if self.num_classes == 1:
+            return maps
+        batch, _, height, width = maps.shape
+        by_class = maps.view(batch, self.groups, self.num_classes, -1, height, width)
+        own = by_class[torch.arange(batch, device=maps.device), :, class_index]
+        return own.reshape(batch, self.channels, height, width)
+
+
+def init_normal(module: nn.Module, std: float) -> None:
+    """Fill convolution and linear weights from N(0, std), biases with 0, norm weights with 1."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            nn.init.normal_(part.weight, std=std)
+        elif isinstance(part, nn.BatchNorm2d | nn.GroupNorm):
+            nn.init.ones_(part.weight)
+        else:
+            continue
+        if part.bias is not None:
+            nn.init.zeros_(part.bias)

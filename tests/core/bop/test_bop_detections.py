@@ -1,0 +1,84 @@
+"""Detections: both forms of file, and which of them are taken."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from core.bop.detections import Detection, read_detections, select_detections, write_detections
+from core.utils.errors import UserError
+
+GDRN = {"2/3": [{"obj_id": 5, "bbox_est": [10, 20, 30, 40], "score": 0.9, "time": 0.1}], "2/000008": []}
+BOP = [{"scene_id": 2, "image_id": 3, "category_id": 5, "bbox": [10, 20, 30, 40], "score": 0.9, "time": 0.1}]
+
+
+@pytest.mark.parametrize("content", [GDRN, BOP])
+def test_both_forms_say_the_same(tmp_path, content):
+    path = tmp_path / "d.json"
+    path.write_text(json.dumps(content))
+    (only,) = read_detections(path)
+    assert (only.scene_id, only.im_id, only.obj_id, only.score, only.time) == (2, 3, 5, 0.9, 0.1)
+    np.testing.assert_array_equal(only.bbox, [10, 20, 40, 60])
+
+
+def test_written_detections_are_read_again(tmp_path):
+    before = [
+        Detection(1, 2, 3, np.array([0.25, 1, 8, 9.5]), 0.5),
+        Detection(1, 2, 4, np.array([1.0, 1, 2, 3]), 0.25, 2),
+    ]
+    write_detections(tmp_path / "d.json", before)
+    after = read_detections(tmp_path / "d.json")
+    for a, b in zip(before, after, strict=True):
+        np.testing.assert_array_equal(a.bbox, b.bbox)
+        assert (a.obj_id, a.score, a.time) == (b.obj_id, b.score, b.time)
+
+
+def without(key):
+    return [{k: value for k, value in BOP[0].items() if k != key}]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ([], "no detection"),
+        ({"2/3": []}, "no detection"),
+        (3, "list or object"),
+        ({"2-3": [{}]}, "scene/image"),
+        ({"2/3": 7}, "must be a list"),
+        ({"2/3": [{"obj_id": 1, "score": 1}]}, "bbox_est"),
+        (without("score"), "score"),
+        (without("category_id"), "category_id"),
+        ([BOP[0] | {"bbox": [1, 2, 3]}], "4 numbers"),
+        ([BOP[0] | {"bbox": [1, 2, 0, 5]}], "width and height"),
+        ([BOP[0] | {"score": "high"}], "score"),
+        ([5], "scene_id"),
+    ],
+)
+def test_a_damaged_file_is_told_in_one_line(tmp_path, content, words):
+    path = tmp_path / "d.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=words) as caught:
+        read_detections(path)
+    assert "\n" not in str(caught.value)
+
+
+def make(im_id, obj_id, score):
+    return Detection(1, im_id, obj_id, np.array([0.0, 0, 1, 1]), score)
+
+
+def told(detections):
+    return [(item.im_id, item.obj_id, item.score) for item in detections]
+
+
+def test_the_best_of_each_object_in_each_image():
+    given = [make(2, 1, 0.3), make(2, 1, 0.8), make(2, 2, 0.5), make(1, 1, 0.1), make(2, 1, 0.6)]
+    assert told(select_detections(given, topk_per_obj=1)) == [(2, 1, 0.8), (2, 2, 0.5), (1, 1, 0.1)]
+    assert told(select_detections(given, topk_per_obj=2, threshold=0.5)) == [
+        (2, 1, 0.8),
+        (2, 1, 0.6),
+        (2, 2, 0.5),
+    ]
+    assert told(select_detections(given, topk_per_image=1)) == [(2, 1, 0.8), (1, 1, 0.1)]
+    assert len(select_detections(given)) == 5

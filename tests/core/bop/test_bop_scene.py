@@ -1,0 +1,230 @@
+"""Scene folders: units and boxes, lists and targets, and one line for everything that is damaged."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from bop_files import edit_json
+
+from core.bop.datasets import ImageList, resolve_split
+from core.bop.scene import load_split, read_camera_size, read_depth, read_mask, read_rgb
+from core.bop.targets import load_targets, make_targets
+from core.utils.errors import UserError
+
+
+def mini(root):
+    return resolve_split("mini_test", root.parent)
+
+
+def test_units_boxes_and_paths(tiny_bop):
+    record = load_split(mini(tiny_bop))[0]
+    assert (record.scene_id, record.im_id) == (1, 3)
+    first, second = record.instances
+    np.testing.assert_allclose(first.pose.cam_t_obj, [0.01, -0.02, 0.5], atol=1e-15)
+    np.testing.assert_array_equal(first.pose.transform(np.array([[1.0, 0, 0]])), [[0.01, 0.98, 0.5]])
+    np.testing.assert_array_equal(first.bbox_obj, [-3, 4, 7, 24])
+    np.testing.assert_array_equal(first.bbox_visib, [0, 4, 7, 24])
+    assert (first.visib_fract, first.px_count_visib, first.gt_index) == (0.5, 99, 0)
+    assert second.bbox_visib is None, "-1 is BOP's way to say that there is no box"
+    assert second.mask_path is None and first.mask_visib_path is None
+    assert read_mask(second.mask_visib_path).all()
+    np.testing.assert_array_equal(record.K, [[100, 0, 31.5], [0, 110, 23.5], [0, 0, 1]])
+    assert read_rgb(record).shape == (48, 64, 3)
+    np.testing.assert_allclose(read_depth(record), 0.5, atol=1e-12)  # 5000 steps of 0.1 mm
+    assert read_camera_size(tiny_bop) == (64, 48)
+
+
+def test_records_can_travel_to_workers(tiny_bop):
+    record = pickle.loads(pickle.dumps(load_split(mini(tiny_bop))[1]))
+    assert record.im_id == 7 and len(record.instances) == 2
+
+
+def test_what_may_be_absent_is_none(tiny_bop):
+    (tiny_bop / "test/000001/scene_gt_info.json").unlink()
+    record = load_split(mini(tiny_bop))[1]
+    instance = record.instances[0]
+    assert record.depth_path is None
+    assert (instance.bbox_obj, instance.visib_fract, instance.px_count_visib) == (None, None, None)
+    with pytest.raises(UserError, match="no depth file"):
+        read_depth(record)
+
+
+def test_a_test_set_without_ground_truth_has_images_without_instances(tiny_bop):
+    (tiny_bop / "test/000001/scene_gt.json").unlink()
+    assert [record.instances for record in load_split(mini(tiny_bop))] == [(), ()]
+
+
+def test_other_objects_are_kept_apart(tiny_bop):
+    record = load_split(mini(tiny_bop), [2])[0]
+    assert [item.obj_id for item in record.instances] == [2]
+    assert [item.obj_id for item in record.others] == [1]
+    assert record.instances[0].gt_index == 1
+
+
+def test_grey_and_jpg_images_are_found(tiny_bop):
+    scene = tiny_bop / "test/000001"
+    (scene / "gray").mkdir()
+    cv2.imwrite(str(scene / "gray/000003.tif"), np.full((48, 64), 9, np.uint8))
+    (scene / "rgb/000003.png").unlink()
+    cv2.imwrite(str(scene / "rgb/000007.jpg"), np.full((48, 64, 3), 50, np.uint8))
+    (scene / "rgb/000007.png").unlink()
+    records = load_split(mini(tiny_bop))
+    assert [record.rgb_path.suffix for record in records] == [".tif", ".jpg"]
+    assert read_rgb(records[0]).shape == (48, 64, 3)
+
+
+def test_targets_and_lists_choose_images(tiny_bop):
+    bop = resolve_split("mini_bop_test", tiny_bop.parent)
+    assert [record.im_id for record in load_split(bop)] == [7]
+    listed = tiny_bop / "list.txt"
+    listed.write_text("0001/000003\n\n")
+    chosen = replace(mini(tiny_bop), image_lists=(ImageList(listed),))
+    assert [record.im_id for record in load_split(chosen)] == [3]
+    listed.write_text("7\n")
+    chosen = replace(mini(tiny_bop), image_lists=(ImageList(listed, scene_id=1),))
+    assert [record.im_id for record in load_split(chosen)] == [7]
+
+
+def test_in_lm_a_scene_is_its_object(tiny_bop):
+    records = load_split(replace(mini(tiny_bop), scene_is_object=True))
+    assert [[item.obj_id for item in record.instances] for record in records] == [[1], [1]]
+
+
+def test_absent_images_are_counted_once(tiny_bop, caplog):
+    (tiny_bop / "test/000001/rgb/000003.png").unlink()
+    with caplog.at_level(logging.WARNING):
+        records = load_split(mini(tiny_bop))
+    assert [record.im_id for record in records] == [7]
+    assert len(caplog.records) == 1 and "1 images are listed but have no file" in caplog.text
+    assert len(load_split(mini(tiny_bop), require_images=False)) == 2
+    (tiny_bop / "test/000001/rgb/000007.png").unlink()
+    with pytest.raises(UserError, match="has no image"):
+        load_split(mini(tiny_bop))
+
+
+def first(content):
+    return content["3"][0]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("scene_camera", lambda c: c["3"].pop("cam_K"), ["cam_K", "image 3"]),
+        ("scene_camera", lambda c: c["3"]["cam_K"].pop(), ["cam_K", "9 numbers", "8 entries"]),
+        ("scene_camera", lambda c: c["3"].update(cam_K=[0] * 9), ["focal lengths"]),
+        ("scene_camera", lambda c: c["3"].update(depth_scale=0), ["depth_scale", "above zero"]),
+        ("scene_camera", lambda c: c.pop("3"), ["scene_camera.json", "image 3"]),
+        ("scene_camera", lambda c: c.update(x=1), ["key 'x'", "whole number"]),
+        ("scene_gt", lambda c: first(c).pop("cam_R_m2c"), ["cam_R_m2c", "image 3", "entry 0"]),
+        ("scene_gt", lambda c: first(c)["cam_R_m2c"].pop(), ["cam_R_m2c", "9 numbers"]),
+        ("scene_gt", lambda c: first(c).update(cam_R_m2c=[1] * 9), ["must be a rotation"]),
+        ("scene_gt", lambda c: first(c).update(cam_t_m2c=[0, 1]), ["cam_t_m2c", "3 numbers"]),
+        ("scene_gt", lambda c: first(c).update(cam_t_m2c=[0, 1, float("nan")]), ["cam_t_m2c", "finite"]),
+        ("scene_gt", lambda c: first(c).update(cam_t_m2c="far"), ["cam_t_m2c", "'far'"]),
+        ("scene_gt", lambda c: first(c).pop("obj_id"), ["obj_id"]),
+        ("scene_gt", lambda c: first(c).update(obj_id=1.5), ["obj_id", "whole number"]),
+        ("scene_gt", lambda c: c.update({"3": {}}), ["must be a list"]),
+        ("scene_gt", lambda c: c["3"].pop(), ["1 objects", "scene_gt_info.json 2"]),
+        ("scene_gt_info", lambda c: first(c).update(bbox_obj=[1, 2, 3]), ["bbox_obj", "4 numbers"]),
+        ("scene_gt_info", lambda c: first(c).update(visib_fract=None), ["visib_fract"]),
+        ("scene_gt_info", lambda c: c["3"].__setitem__(0, 5), ["must be an object"]),
+    ],
+)
+def test_a_damaged_annotation_is_told_in_one_line(tiny_bop, name, change, words):
+    edit_json(tiny_bop / "test/000001" / f"{name}.json", change)
+    with pytest.raises(UserError) as caught:
+        load_split(mini(tiny_bop))
+    assert "\n" not in str(caught.value)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_a_json_of_another_kind_is_told(tiny_bop):
+    (tiny_bop / "test/000001/scene_camera.json").write_text("[1]")
+    with pytest.raises(UserError, match="image ids as keys"):
+        load_split(mini(tiny_bop))
+
+
+def test_missing_files_and_folders(tiny_bop):
+    scene = tiny_bop / "test/000001"
+    (scene / "scene_camera.json").unlink()
+    with pytest.raises(UserError, match=r"scene_camera.json is missing"):
+        load_split(mini(tiny_bop))
+    spec = replace(mini(tiny_bop), split="elsewhere")
+    with pytest.raises(UserError, match="elsewhere is missing"):
+        load_split(spec)
+    (tiny_bop / "empty").mkdir()
+    with pytest.raises(UserError, match="no scene folder"):
+        load_split(replace(spec, split="empty"))
+    with pytest.raises(UserError, match="list of image ids"):
+        load_split(replace(mini(tiny_bop), image_lists=(ImageList(tiny_bop / "none.txt"),)))
+
+
+@pytest.mark.parametrize("line", ["seven", "1/x", "7"])
+def test_a_damaged_list_names_its_line(tiny_bop, line):
+    listed = tiny_bop / "list.txt"
+    listed.write_text(f"1/3\n{line}\n")
+    with pytest.raises(UserError, match="line 2"):
+        load_split(replace(mini(tiny_bop), image_lists=(ImageList(listed),)))
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n broken"])
+def test_a_corrupt_image_is_told(tiny_bop, content):
+    record = load_split(mini(tiny_bop))[0]
+    record.rgb_path.write_bytes(content)
+    record.depth_path.write_bytes(content)
+    for read in (read_rgb, read_depth):
+        with pytest.raises(UserError, match="cannot be decoded"):
+            read(record)
+
+
+def test_depth_must_have_one_channel(tiny_bop):
+    record = load_split(mini(tiny_bop))[0]
+    cv2.imwrite(str(record.depth_path), np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(UserError, match="one channel"):
+        read_depth(record)
+
+
+def test_targets_count_visible_instances(tiny_bop):
+    targets = make_targets(load_split(mini(tiny_bop)))
+    assert [(item.im_id, item.obj_id, item.inst_count) for item in targets] == [(3, 1, 1), (7, 1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [("[]", "has none"), ('[{"scene_id": 1}]', "im_id"), ('{"a": 1}', "list of targets")],
+)
+def test_damaged_targets(tmp_path, content, words):
+    (tmp_path / "targets.json").write_text(content)
+    with pytest.raises(UserError, match=words):
+        load_targets(tmp_path / "targets.json")
+
+
+def test_lmo_bop_test(real_data):
+    spec = resolve_split("lmo_bop_test", real_data)
+    assert list(spec.object_names) == [1, 5, 6, 8, 9, 10, 11, 12] and spec.symmetric_ids == (10, 11)
+    records = load_split(spec)
+    assert len(records) == 30 and all(record.rgb_path.is_file() for record in records)
+    everything = load_split(spec, require_images=False)
+    assert len(everything) == 200
+    ids = [(record.scene_id, record.im_id) for record in everything]
+    assert ids == sorted(ids)
+    targets = load_targets(real_data / "lmo" / "test_targets_bop19.json")
+    assert len(targets) == 1445 and {(item.scene_id, item.im_id) for item in targets} == set(ids)
+    sub30 = json.loads((real_data / "lmo" / "test_targets_sub30.json").read_text())
+    assert {item["im_id"] for item in sub30} == {record.im_id for record in records}
+    assert read_rgb(records[0]).shape == (480, 640, 3)
+    assert read_camera_size(spec.root) == (640, 480)
+    assert 0.5 < np.median(read_depth(records[0])) < 2.0, "metres"
+
+
+def test_ycbv_depth_has_its_own_scale(real_data):
+    records = load_split(resolve_split(f"{real_data / 'ycbv'}:test", real_data))
+    assert {record.scene_id for record in records} == {51, 54}
+    depth = read_depth(records[0])
+    assert 0.3 < np.median(depth[depth > 0]) < 2.0, "metres; the file's step is 0.1 mm"

@@ -1,0 +1,167 @@
+"""The loop, its hooks and its checkpoints, on a linear regression."""
+
+from __future__ import annotations
+
+import json
+import os
+from itertools import count
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from core.engine.checkpoint import (
+    Checkpointer,
+    last_checkpoint,
+    load_weights,
+    model_weights,
+    read_checkpoint,
+    save_weights,
+)
+from core.engine.hooks import ConsoleLog, Evaluate, JsonLog, SaveCheckpoint, TensorBoardLog, read_metrics
+from core.engine.launch import seed_everything, select_device
+from core.engine.trainer import Trainer
+from core.utils.errors import UserError
+
+
+class Line:
+    """A run that fits y = 2 x + 1; batch i is the same in every run."""
+
+    def __init__(self, folder: Path, max_iter: int = 20, nan_at: int | None = None, start: int = 0) -> None:
+        torch.manual_seed(0)
+        self.model = nn.Linear(1, 1)
+        optimizer = torch.optim.Adam(self.model.parameters(), lr=0.1)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: 1 - i / 40)
+        self.ema = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(0.5))
+        parts = {"optimizer": optimizer, "schedule": schedule, "ema_model": self.ema}
+        self.checkpointer = Checkpointer(folder, self.model, parts, {"objects": ["a"]}, keep=2)
+        self.evaluations: list[bool] = []
+        self.trainer = Trainer(
+            self.model,
+            self.losses,
+            (self.batch(i, nan_at) for i in count(start)),
+            optimizer,
+            schedule,
+            max_iter,
+            hooks=[
+                ConsoleLog(5, iterations_per_epoch=10),
+                JsonLog(5, folder / "metrics.json"),
+                TensorBoardLog(5, folder / "tensorboard"),
+                SaveCheckpoint(5, self.checkpointer),
+                Evaluate(10, lambda: self.evaluations.append(self.model.training)),
+            ],
+            ema=self.ema,
+            describe=lambda batch: f"x from {float(batch[0]):.1f}",
+        )
+
+    def losses(self, batch: torch.Tensor, iteration: int) -> dict[str, torch.Tensor]:
+        return {"loss_fit": (self.model(batch) - 2 * batch - 1).square().mean()}
+
+    @staticmethod
+    def batch(index: int, nan_at: int | None) -> torch.Tensor:
+        x = torch.randn(8, 1, generator=torch.Generator().manual_seed(index))
+        return x * torch.nan if index == nan_at else x
+
+
+def test_the_loop_learns_and_its_hooks_act_in_their_periods(tmp_path, capsys):
+    run = Line(tmp_path)
+    run.trainer.train()
+    rows = read_metrics(tmp_path / "metrics.json")
+    assert [row["iteration"] for row in rows] == [5, 10, 15, 20]
+    assert rows[-1]["loss_fit"] < rows[0]["loss_fit"]
+    assert sorted(path.name for path in tmp_path.glob("*.pth")) == ["model_0000015.pth", "model_0000020.pth"]
+    assert last_checkpoint(tmp_path).name == "model_0000020.pth"
+    assert run.evaluations == [False]  # in evaluation mode, and not at the end of the run
+    assert list((tmp_path / "tensorboard").iterdir())
+    lines = capsys.readouterr().out.splitlines()
+    assert "iter 20/20" in lines[-1] and "ETA 0:00:00" in lines[-1] and "fit" in lines[-1]
+
+
+def test_a_resumed_run_ends_as_an_undisturbed_one(tmp_path):
+    whole = Line(tmp_path / "whole")
+    whole.trainer.train()
+    first = Line(tmp_path / "parts", max_iter=10)
+    first.trainer.train()
+    second = Line(tmp_path / "parts", start=10)
+    second.trainer.iteration = second.checkpointer.resume()
+    assert second.trainer.iteration == 10
+    second.trainer.train()
+    for name, value in whole.model.state_dict().items():
+        torch.testing.assert_close(second.model.state_dict()[name], value, rtol=0, atol=0)
+    assert [row["iteration"] for row in read_metrics(tmp_path / "parts" / "metrics.json")] == [5, 10, 15, 20]
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_weights_change(tmp_path):
+    run = Line(tmp_path, nan_at=7)
+    with pytest.raises(UserError, match=r"iteration 8: loss_fit not finite for the batch x from nan"):
+        run.trainer.train()
+    assert all(torch.isfinite(value).all() for value in run.model.state_dict().values())
+
+
+def test_the_average_is_what_a_checkpoint_is_tested_with(tmp_path):
+    run = Line(tmp_path)
+    run.trainer.train()
+    path = last_checkpoint(tmp_path)
+    weights = model_weights(read_checkpoint(path), path)
+    torch.testing.assert_close(weights["weight"], run.ema.module.weight)
+
+
+def test_a_missing_pointer_or_a_pointer_to_nothing_falls_back_to_the_newest_file(tmp_path):
+    run = Line(tmp_path)
+    run.trainer.train()
+    (tmp_path / "last_checkpoint").write_text("model_9999999.pth\n")
+    assert last_checkpoint(tmp_path).name == "model_0000020.pth"
+    assert last_checkpoint(tmp_path / "elsewhere") is None
+
+
+def test_checkpoints_of_other_networks_are_refused_in_one_line(tmp_path):
+    run = Line(tmp_path)
+    run.trainer.train()
+    path = last_checkpoint(tmp_path)
+    for other in (nn.Linear(2, 1), nn.Sequential(nn.Linear(1, 1))):
+        with pytest.raises(UserError, match="another network") as caught:
+            load_weights(other, model_weights(read_checkpoint(path), path), path)
+        assert "\n" not in str(caught.value)
+
+
+def test_damaged_and_pickled_files_are_refused(tmp_path):
+    damaged = tmp_path / "damaged.pth"
+    damaged.write_bytes(b"not a checkpoint")
+    pickled = tmp_path / "pickled.pth"
+    torch.save({"model": os.system}, pickled)
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"xx")
+    for path in (damaged, pickled, broken, tmp_path / "absent.pth"):
+        with pytest.raises(UserError) as caught:
+            read_checkpoint(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_weights_survive_safetensors_with_shared_tensors(tmp_path):
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.Linear(2, 2)
+            self.gn = self.norm
+
+    one, other = Twice(), Twice()
+    save_weights(one, tmp_path / "w.safetensors", {"made by": "a test"})
+    load_weights(other, read_checkpoint(tmp_path / "w.safetensors")["model"], tmp_path / "w.safetensors")
+    torch.testing.assert_close(other.gn.weight, one.norm.weight)
+
+
+def test_metrics_with_a_line_cut_off_are_read_up_to_it(tmp_path):
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps({"iteration": 1}) + '\n{"iterat')
+    assert read_metrics(path) == [{"iteration": 1}]
+
+
+def test_devices_and_seeds():
+    assert select_device("cpu").type == "cpu"
+    assert select_device("cuda:99").type == "cpu"
+    with pytest.raises(UserError, match="no device"):
+        select_device("gpu")
+    assert seed_everything(3) == 3
+    assert seed_everything(-1) >= 0

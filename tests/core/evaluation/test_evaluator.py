@@ -1,0 +1,199 @@
+"""Scores of estimates whose quality is known, of misses and of several instances; then the real yardstick."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from core.bop.models import load_models
+from core.bop.results import read_results
+from core.bop.scene import load_split
+from core.bop.targets import Target, load_targets
+from core.evaluation.bop import group_targets
+from core.evaluation.evaluator import AR_MEAN, AVERAGE_RECALLS, RECALLS, evaluate, write_scores
+from core.evaluation.tables import format_comparison, format_table
+from core.geometry.pose import Pose
+from core.utils.errors import UserError
+
+COLUMNS = (*RECALLS, *AVERAGE_RECALLS, AR_MEAN)
+
+
+def test_the_truth_scores_everything(world):
+    scores = world.score(world.truth())
+    for row in scores.objects:
+        assert {column: row.values[column] for column in COLUMNS} == dict.fromkeys(COLUMNS, 1.0)
+    assert {scores.mean[column] for column in COLUMNS} == {1.0} == set(scores.overall.values())
+    assert scores.found == scores.targets == 9
+    assert scores.time_per_image == 0.25
+
+
+def test_a_shift_of_0_11_diameters_fails_at_0_10(world):
+    plain, symmetric = world.score(world.shifted(0.11)).objects
+    for column in ("ad_0.02", "ad_0.05", "ad_0.10", "add_0.10"):
+        assert plain.values[column] == 0
+    assert symmetric.values["add_0.10"] == 0
+    assert world.score(world.shifted(0.09)).objects[0].values["ad_0.10"] == 1
+    # MSSD's thresholds .15 … .5 of the diameter pass: 8 of 10.
+    assert plain.values["AR_MSSD"] == pytest.approx(0.8)
+
+
+def test_adi_needs_a_larger_shift_to_fail(world):
+    # ADI is at most the shift: a moved box still has points near every true point.
+    assert world.score(world.shifted(0.11)).objects[1].values["ad_0.10"] == 1
+    assert world.score(world.shifted(1.5)).objects[1].values["ad_0.10"] == 0
+
+
+def test_a_symmetric_turn_is_right_where_symmetries_count(world):
+    half_turn = Pose(np.diag([-1.0, -1, 1]), np.zeros(3))
+    turned = [replace(estimate, pose=estimate.pose @ half_turn) for estimate in world.truth()]
+    plain, symmetric = world.score(turned).objects
+    for column in ("ad_0.10", "AR_MSSD", "AR_MSPD", "deg_cm_sym_2", "proj_sym_2"):
+        assert symmetric.values[column] == 1
+    for column in ("add_0.10", "deg_cm_2", "proj_2"):
+        assert symmetric.values[column] == 0
+    assert plain.values["ad_0.10"] == plain.values["deg_cm_sym_2"] == 0
+
+
+def test_a_missing_estimate_is_a_miss(world):
+    without = [e for e in world.truth() if e.im_id != 1]
+    scores = world.score(without)
+    plain, symmetric = scores.objects
+    assert (plain.targets, plain.found) == (5, 4)
+    assert plain.values["ad_0.10"] == plain.values["AR_MSPD"] == 0.8
+    assert symmetric.values["ad_0.10"] == 0.75
+    assert scores.mean["ad_0.10"] == pytest.approx((0.8 + 0.75) / 2)
+    assert scores.overall["ad_0.10"] == pytest.approx(7 / 9)
+    missed = [row for row in scores.instances if row.score is None]
+    assert {row.im_id for row in missed} == {1}
+    assert all(math.isinf(value) for row in missed for value in row.errors.values())
+
+
+def test_without_any_estimate_all_is_zero(world):
+    scores = world.score([])
+    assert set(scores.overall.values()) == {0.0}
+    assert scores.time_per_image is None
+    assert "–" in format_table(scores)
+
+
+def test_only_the_best_scored_estimate_of_a_target_counts(world):
+    wrong = [replace(estimate, score=2.0) for estimate in world.shifted(3.0) if estimate.im_id > 0]
+    scores = world.score([*world.truth(), *wrong])
+    assert scores.objects[0].values["ad_0.10"] == pytest.approx(2 / 5)
+    worse = [replace(estimate, score=0.5) for estimate in wrong]
+    assert world.score([*worse, *world.truth()]).objects[0].values["ad_0.10"] == 1
+
+
+def test_two_instances_need_two_estimates(world):
+    first = [e for e in world.truth() if (e.im_id, e.obj_id) == (0, 1)][:1]
+    rest = [e for e in world.truth() if (e.im_id, e.obj_id) != (0, 1)]
+    # The same pose twice finds one instance: a ground truth is matched once.
+    assert world.score([*first, *first, *rest]).objects[0].values["ad_0.10"] == pytest.approx(4 / 5)
+
+
+def test_the_most_visible_instances_are_the_ground_truth(world):
+    targets = [Target(3, 0, 1, inst_count=1)]
+    (group,) = group_targets(world.truth(), world.records, targets)
+    assert [instance.gt_index for instance in group.instances] == [0]
+    unknown = [replace(record, instances=_blind(record.instances)) for record in world.records]
+    (group,) = group_targets(world.truth(), unknown, targets)
+    assert [instance.gt_index for instance in group.instances] == [0]
+
+
+def _blind(instances):
+    return tuple(replace(instance, visib_fract=None) for instance in instances)
+
+
+def test_mspd_is_scaled_to_an_image_of_640_pixels(world):
+    moved = world.shifted(0.2)
+    narrow, wide = world.score(moved), world.score(moved, image_width=1280)
+    assert narrow.overall["AR_MSPD"] < wide.overall["AR_MSPD"]
+    assert narrow.instances == wide.instances
+
+
+def test_scores_do_not_depend_on_the_order_of_the_estimates(world):
+    estimates = [*world.shifted(0.07), *(replace(e, score=0.4) for e in world.truth())]
+    assert world.score(estimates) == world.score(estimates[::-1])
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"targets": []}, "nothing to evaluate"),
+        ({"targets": [Target(3, 77, 1, 1)]}, "image 77"),
+        ({"targets": [Target(3, 1, 9, 1)]}, "object 9"),
+        ({"targets": [Target(3, 1, 1, 1)] * 2}, "twice"),
+        ({"image_width": None}, "image width"),
+    ],
+)
+def test_what_does_not_fit_is_told(world, change, told):
+    with pytest.raises(UserError, match=told):
+        world.score(world.truth(), **change)
+
+
+def test_a_missing_model_is_told(world):
+    del world.models[2]
+    with pytest.raises(UserError, match=r"\[2\]"):
+        world.score(world.truth())
+
+
+def test_the_file_is_strict_json(world, tmp_path):
+    write_scores(tmp_path / "scores.json", world.score([]))
+
+    def refuse(word):
+        raise AssertionError(f"{word} is not json")
+
+    data = json.loads((tmp_path / "scores.json").read_text(), parse_constant=refuse)
+    assert data["targets"] == 9
+    assert data["instances"][0]["errors"]["add"] is None
+    assert data["mean"]["ad_0.10"] == 0.0
+
+
+def test_tables_name_objects_and_results(world):
+    scores = world.score(world.shifted(0.03))
+    table = format_table(scores)
+    assert "symmetric*" in table and "mean over objects" in table and "ad_0.10" in table
+    assert len({len(line) for line in table.splitlines()[:6]}) == 1
+    both = format_comparison({"ours": scores, "theirs": world.score([])})
+    assert "[1] ours" in both and "[2] theirs" in both
+
+
+@pytest.fixture(scope="module")
+def lmo(real_data):
+    """Everything of LM-O that scoring reads, and the official scores."""
+    from core.bop.datasets import resolve_split
+
+    folder = real_data / "lmo"
+    spec = resolve_split("lmo_bop_test", real_data)
+    records = load_split(spec, require_images=False)
+    models = load_models(folder / "models_eval", names=spec.object_names)
+    reference = json.loads((folder / "reference.json").read_text())
+
+    def score(csv: str, targets: str):
+        return evaluate(
+            read_results(folder / csv), records, load_targets(folder / targets), models, spec.symmetric_ids
+        )
+
+    return score, reference
+
+
+@pytest.mark.parametrize(("part", "count"), [("full", 1445), ("sub30", 214)])
+def test_published_results_get_the_official_scores(lmo, part, count):
+    score, reference = lmo
+    official = reference["scores"][part]
+    targets = {"full": "test_targets_bop19.json", "sub30": "test_targets_sub30.json"}[part]
+    scores = score(reference["csv"], targets)
+    assert scores.targets == count
+    for column in ("AR_MSSD", "AR_MSPD"):
+        assert scores.overall[column] == pytest.approx(official[column], abs=1e-12)
+    ad = {str(row.obj_id): row.values["ad_0.10"] for row in scores.objects}
+    assert ad == pytest.approx(official["ADDS_0_1d"], abs=1e-12)
+
+
+def test_the_file_of_the_ground_truth_scores_one(lmo):
+    scores = lmo[0]("results/gt-pbrreal-rgb-mmodel_lmo-test_lmo.csv", "test_targets_bop19.json")
+    assert scores.targets == 1445
+    assert {scores.mean[column] for column in COLUMNS} == {1.0} == set(scores.overall.values())

@@ -1,0 +1,187 @@
+"""Shading: Lambert's law, textures and colours, shadows, and pictures at any pixel positions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from core.bop.models import ObjectModel
+from core.geometry.camera import pixel_grid
+from core.geometry.pose import Pose
+from core.render.raycast import RayCaster
+from core.render.scene import cast_scene
+from core.render.shade import Body, Lights, Material, render_rgb, sample_lights, shade
+
+K = np.array([[500.0, 0.0, 50.0], [0.0, 500.0, 50.0], [0.0, 0.0, 1.0]])
+MATT = Material(specular=0.0)
+CENTER = np.array([[50.0, 50.0]])
+NO_LAMP = (np.zeros((0, 4)), np.zeros((0, 3)))
+GREY_LEVEL = 1.0
+
+
+def linear(level: float) -> float:
+    """Light of a grey level, IEC 61966-2-1."""
+    value = level / 255
+    return value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
+
+
+def model_of(vertices: np.ndarray, faces: np.ndarray, **looks: np.ndarray) -> ObjectModel:
+    low, high = vertices.min(axis=0), vertices.max(axis=0)
+    diameter = float(np.linalg.norm(high - low))
+    return ObjectModel(1, "thing", vertices, faces, diameter, low, high - low, **looks)
+
+
+def sheet(side: float, pose: Pose, material: Material = MATT, **looks: np.ndarray) -> Body:
+    """A square in its own z = 0 plane; corners in the order (-,-), (+,-), (+,+), (-,+)."""
+    h = side / 2
+    vertices = np.array([[-h, -h, 0], [h, -h, 0], [h, h, 0], [-h, h, 0]])
+    faces = np.array([[0, 1, 2], [0, 2, 3]])
+    return Body(RayCaster(vertices, faces), model_of(vertices, faces, **looks), pose, material)
+
+
+def at(x: float, y: float, z: float, tilt: float = 0.0) -> Pose:
+    """Turned by `tilt` radians about the camera's x axis."""
+    c, s = np.cos(tilt), np.sin(tilt)
+    return Pose(np.array([[1, 0, 0], [0, c, -s], [0, s, c]]), np.array([x, y, z]))
+
+
+def lamp(x: float, y: float, z: float, w: float, strength: float = 1.0) -> Lights:
+    return Lights(np.zeros(3), np.array([[x, y, z, w]]), np.full((1, 3), strength))
+
+
+def linear_rgb(bodies: list[Body], uv: np.ndarray, lights: Lights, shadows: bool = True) -> np.ndarray:
+    hits = cast_scene([body.caster for body in bodies], [body.pose for body in bodies], K, uv)
+    return shade(hits, bodies, lights, shadows)
+
+
+def grey(level: int) -> np.ndarray:
+    return np.full((4, 3), level, np.uint8)
+
+
+def test_ambient_light_alone_shows_the_colours_themselves():
+    colors = np.array([[250, 10, 60]] * 4, np.uint8)
+    picture = render_rgb([sheet(0.1, at(0, 0, 1), colors=colors)], K, CENTER, Lights(np.ones(3), *NO_LAMP))
+    assert np.abs(picture.rgb.astype(int) - [250, 10, 60]).max() <= GREY_LEVEL
+
+
+def test_vertex_colours_are_interpolated_as_light():
+    colors = np.array([[0, 0, 0], [255, 255, 255], [255, 255, 255], [0, 0, 0]], np.uint8)
+    uv = np.array([[25.0 + 1e-6, 50.0], [50.0, 50.0], [62.5, 50.0]])  # the sheet covers pixels 25 to 75
+    shown = linear_rgb([sheet(0.1, at(0, 0, 1), colors=colors)], uv, Lights(np.ones(3), *NO_LAMP))
+    np.testing.assert_allclose(shown[:, 0], [0, 0.5, 0.75], atol=1e-6)
+
+
+@pytest.mark.parametrize("tilt", [0.0, 0.4, 1.0])
+def test_a_matt_sheet_follows_lamberts_cosine(tilt):
+    body = sheet(0.1, at(0, 0, 1, tilt), colors=grey(188))
+    far = linear_rgb([body], CENTER, lamp(0, 0, -1, 0))
+    near = linear_rgb([body], CENTER, lamp(0, 0, 0.5, 1))
+    np.testing.assert_allclose(far, linear(188) * np.cos(tilt), rtol=1e-5)
+    np.testing.assert_allclose(near, far, rtol=1e-5)
+
+
+def test_a_lamp_behind_a_sheet_does_not_light_its_front():
+    assert not linear_rgb([sheet(0.1, at(0, 0, 1))], CENTER, lamp(0, 0, 1, 0), shadows=False).any()
+
+
+def test_both_sides_of_a_sheet_are_lit_alike():
+    front = linear_rgb([sheet(0.1, at(0, 0, 1))], CENTER, lamp(0, 0.3, -1, 0))
+    back = linear_rgb([sheet(0.1, at(0, 0, 1, np.pi))], CENTER, lamp(0, 0.3, -1, 0))
+    np.testing.assert_allclose(front, back, rtol=1e-5)
+    assert front.min() > 0.1
+
+
+def test_the_highlight_is_brightest_in_the_mirror_direction():
+    body = sheet(0.1, at(0, 0, 1), Material(specular=0.5, shininess=50), colors=grey(0))
+    mirrored, beside, away = (linear_rgb([body], CENTER, lamp(x, 0, -1, 0))[0, 0] for x in (0, 0.3, 1.5))
+    assert mirrored == pytest.approx(0.5, rel=1e-4)
+    assert mirrored > beside > away
+
+
+def test_smooth_normals_hide_the_triangles_of_a_sphere():
+    import trimesh
+
+    mesh = trimesh.creation.icosphere(subdivisions=2, radius=0.05)
+    vertices, faces = np.asarray(mesh.vertices), np.asarray(mesh.faces)
+    uv = 50 + np.random.default_rng(0).uniform(-15, 15, (500, 2))
+    pose, light = at(0, 0, 1), lamp(0, 0, -1, 0)
+    caster = RayCaster(vertices, faces)
+    points = pose.transform(caster.cast(pose, K, uv).points_obj) - pose.cam_t_obj
+    exact = -points[:, 2] / np.linalg.norm(points, axis=1) * 0.4
+    errors = {}
+    for name, normals in (("smooth", vertices / 0.05), ("flat", None)):
+        body = Body(caster, model_of(vertices, faces, normals=normals), pose, MATT)
+        errors[name] = np.abs(linear_rgb([body], uv, light)[:, 0] - exact).max()
+    assert errors["smooth"] < 0.005 < 0.02 < errors["flat"]
+
+
+def test_normals_without_a_direction_fall_back_to_the_triangle():
+    body = sheet(0.1, at(0, 0, 1), normals=np.zeros((4, 3)), colors=grey(188))
+    np.testing.assert_allclose(linear_rgb([body], CENTER, lamp(0, 0, -1, 0)), linear(188), rtol=1e-5)
+
+
+def test_a_texture_is_upright_and_sampled_between_texels():
+    texture = np.zeros((2, 2, 3), np.uint8)
+    texture[0, 0, 0] = texture[0, 1, 1] = texture[1, 0, 2] = 255  # red, green above blue, black
+    uv_map = np.array([[0, 1], [1, 1], [1, 0], [0, 0]], float)  # image y and texture v point opposite ways
+    body = sheet(0.1, at(0, 0, 1), texture=texture, uv=uv_map)
+    uv = np.array([[37.5, 37.5], [62.5, 37.5], [37.5, 62.5], [62.5, 62.5], [50.0, 50.0]])
+    shown = linear_rgb([body], uv, Lights(np.ones(3), *NO_LAMP))
+    expected = [[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0], [0.25, 0.25, 0.25]]
+    np.testing.assert_allclose(shown, expected, atol=1e-6)
+
+
+def test_a_small_sheet_throws_its_shadow_where_the_lamp_says():
+    # Seen from 1 m, the big sheet; the small one half way to it. Sunlight comes at 45° from the left.
+    ground = sheet(0.2, at(0, 0, 1.0))
+    blocker = sheet(0.01, at(-0.04, 0, 0.95))
+    sun = lamp(-1, 0, -1, 0)
+    points = np.array([[0.01, 0.0], [0.013, 0.0], [0.017, 0.0], [-0.03, 0.0]])  # shadow: x in (0.005, 0.015)
+    uv = 50 + 500 * points
+    shown = linear_rgb([ground, blocker], uv, sun)[:, 0]
+    open_ = linear_rgb([ground, blocker], uv, sun, shadows=False)[:, 0]
+    assert shown[0] == shown[1] == 0
+    assert np.array_equal(shown[2:], open_[2:]) and (open_ > 0.1).all()
+
+
+def test_a_blocker_behind_a_near_lamp_throws_no_shadow():
+    bodies = [sheet(0.2, at(0, 0, 1.0)), sheet(0.05, at(0, 0.05, 0.5))]
+    uv = np.array([[50.0, 30.0]])
+    before, behind = lamp(0, 0.07, 0.4, 1), lamp(0, 0, 0.7, 1)
+    assert (linear_rgb(bodies, uv, behind) == linear_rgb(bodies, uv, behind, shadows=False)).all()
+    assert linear_rgb(bodies, np.array([[50.0, 61.0]]), before, shadows=False).any()
+
+
+def test_a_convex_body_throws_no_shadow_on_its_lit_side():
+    import trimesh
+
+    mesh = trimesh.creation.icosphere(subdivisions=4, radius=0.05)
+    body = Body(RayCaster(mesh.vertices, mesh.faces), model_of(mesh.vertices, mesh.faces), at(0, 0, 1), MATT)
+    uv = pixel_grid(100, 100).reshape(-1, 2)
+    sun = lamp(0.5, 0.2, -1, 0)
+    assert np.array_equal(linear_rgb([body], uv, sun), linear_rgb([body], uv, sun, shadows=False))
+
+
+def test_an_roi_shows_the_same_pixels_as_the_whole_image():
+    bodies = [sheet(0.06, at(0.01, 0, 1, 0.5)), sheet(0.1, at(-0.02, 0.01, 1.1, -0.3))]
+    lights = sample_lights(np.random.default_rng(0))
+    grid = pixel_grid(100, 100)
+    whole = render_rgb(bodies, K, grid.reshape(-1, 2), lights)
+    part = render_rgb(bodies, K, grid[20:60, 30:80].reshape(-1, 2), lights)
+    assert np.array_equal(part.rgb, whole.rgb.reshape(100, 100, 3)[20:60, 30:80].reshape(-1, 3))
+    assert np.array_equal(part.owner, whole.owner.reshape(100, 100)[20:60, 30:80].ravel())
+    assert set(whole.owner) == {-1, 0, 1}
+    assert (whole.rgb[whole.owner < 0] == 0).all()
+
+
+def test_an_empty_picture_is_black():
+    picture = render_rgb([], K, CENTER, Lights(np.ones(3), *NO_LAMP))
+    assert picture.rgb.tolist() == [[0, 0, 0]] and picture.owner.tolist() == [-1]
+
+
+def test_random_lights_repeat_with_their_seed_and_stand_on_the_cameras_side():
+    for seed in range(20):
+        first, second = (sample_lights(np.random.default_rng(seed)) for _ in range(2))
+        assert np.array_equal(first.positions_cam, second.positions_cam)
+        assert 1 <= len(first.colors) <= 3
+        assert (first.positions_cam[:, 2] <= 0).all() and (first.colors > 0).all()

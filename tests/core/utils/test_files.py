@@ -1,0 +1,68 @@
+"""Files are written whole or not at all, and read with an error in one line."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from core.utils.errors import UserError, run_cli
+from core.utils.files import atomic_path, read_image, read_json, require_dir, require_key, write_image, write_json
+from core.utils.registry import Registry
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError, match="disk"), atomic_path(path) as beside:
+        beside.write_text("new, half")
+        raise RuntimeError("disk")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_and_images_survive_a_round_trip(tmp_path):
+    write_json(tmp_path / "a" / "b.json", {"x": [1, 2.5]})
+    assert read_json(tmp_path / "a" / "b.json") == {"x": [1, 2.5]}
+    image = np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    write_image(tmp_path / "i.png", image)
+    np.testing.assert_array_equal(read_image(tmp_path / "i.png"), image)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\nbroken", b"{]"])
+def test_damaged_files_are_told_in_one_line(tmp_path, content, capfd):
+    path = tmp_path / "damaged.png"
+    path.write_bytes(content)
+    for read in (read_image, read_json):
+        with pytest.raises(UserError, match=r"damaged\.png") as caught:
+            read(path)
+        assert "\n" not in str(caught.value)
+    assert capfd.readouterr().err == ""
+
+
+def test_what_is_missing_is_named(tmp_path):
+    for act in (lambda: read_json(tmp_path / "x"), lambda: require_dir(tmp_path / "x")):
+        with pytest.raises(UserError, match="missing"):
+            act()
+    with pytest.raises(UserError, match=r"needs the key 'b' and has: a"):
+        require_key({"a": 1}, "b", "here")
+
+
+def test_registry_lists_what_it_knows():
+    registry: Registry[int] = Registry("thing")
+    registry.register("one")(1)
+    assert registry["one"] == 1 and "one" in registry and list(registry) == ["one"]
+    with pytest.raises(UserError, match="unknown thing 'onne'; did you mean 'one'"):
+        registry["onne"]
+    with pytest.raises(ValueError, match="twice"):
+        registry.register("one")(2)
+
+
+@pytest.mark.parametrize(("error", "code"), [(UserError("what and where"), 1), (KeyboardInterrupt(), 130)])
+def test_a_script_leaves_with_one_line_and_a_code(error, code, capsys):
+    def main(argv: list[str] | None) -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as left:
+        run_cli(main)
+    assert left.value.code == code
+    assert len(capsys.readouterr().err.splitlines()) == 1
