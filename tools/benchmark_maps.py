@@ -1,8 +1,8 @@
 """Time of the P and Q maps of every object in a frame against the bare Embree call on the same rays.
 
 Both are measured in turns, so that a busy machine slows both alike; medians are told. The bare call gets its
-float32 rays ready-made, and names the triangles only; ours starts from pose and pixel positions and ends with the
-P map, the six channels of Q and their masks.
+float32 rays ready-made, and names the triangles only; ours starts from pose and pixel positions and ends with
+the P map, the six channels of Q and their masks.
 """
 
 from __future__ import annotations
@@ -146,7 +146,8 @@ def _jobs(
         )
     if not jobs:
         raise UserError(
-            f"scene {frame.scene_id} image {frame.im_id} has no bbox_obj in scene_gt_info.json; choose another split"
+            f"scene {frame.scene_id} image {frame.im_id} has no bbox_obj in its annotations; "
+            "choose another split"
         )
     return jobs
 
@@ -159,7 +160,7 @@ def _run(jobs: list[Job], work: Callable[[Job], None]) -> None:
 def _in_turns(
     first: Callable[[], None], second: Callable[[], None], repeats: int, title: str
 ) -> tuple[float, float]:
-    """Median seconds of two functions, called alternately; the first call of each, which builds, doesn't count."""
+    """Median seconds of two functions, called alternately. Their first calls, which build, don't count."""
     seconds: tuple[list[float], list[float]] = ([], [])
     first()
     second()
@@ -175,10 +176,9 @@ def _print(results: list[dict[str, Any]], out: int) -> None:
     print(f"P and Q at {out} x {out} ROI positions, milliseconds per instance (medians)")
     print(f"{'scene':>6} {'image':>6} {'objects':>8} {'maps':>8} {'Embree':>8} {'ratio':>6}")
     for row in results:
-        print(
-            f"{row['scene_id']:>6} {row['im_id']:>6} {row['instances']:>8} "
-            f"{1e3 * row['maps_s_per_instance']:>8.3f} {1e3 * row['embree_s_per_instance']:>8.3f} {row['ratio']:>6.2f}"
-        )
+        maps, embree = 1e3 * row["maps_s_per_instance"], 1e3 * row["embree_s_per_instance"]
+        place = f"{row['scene_id']:>6} {row['im_id']:>6} {row['instances']:>8}"
+        print(f"{place} {maps:>8.3f} {embree:>8.3f} {row['ratio']:>6.2f}")
 
 
 if __name__ == "__main__":

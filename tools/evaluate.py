@@ -56,6 +56,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     _check_outputs(args)
+    estimates = {path: read_results(path) for path in args.results}
     spec = resolve_split(f"{args.dataset}:{args.split}", args.datasets_root)
     records = load_split(spec, args.objects, require_images=False)
     targets = _targets(args, spec, records)
@@ -63,9 +64,8 @@ def main(argv: list[str] | None = None) -> None:
     symmetric_ids = spec.symmetric_ids if args.symmetric is None else args.symmetric
     width = args.image_width or _image_width(spec, records)
     results = {}
-    for path in args.results:
-        estimates = read_results(path)
-        results[path] = evaluate(estimates, records, targets, models, symmetric_ids, width, progress=True)
+    for path, found in estimates.items():
+        results[path] = evaluate(found, records, targets, models, symmetric_ids, width, progress=True)
         print(f"\n{path}\n{format_table(results[path])}\n")
     if len(results) > 1:
         print(format_comparison({path.stem: scores for path, scores in results.items()}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -112,15 +112,16 @@ def _model_info(entry: dict, where: str) -> dict[str, Any]:
         "diameter": MM_TO_M * positive(require_key(entry, "diameter", where), f"{where}: diameter"),
         "bounds_min": MM_TO_M * numbers(corner, 3, f"{where}: min_x, min_y, min_z"),
         "extent": MM_TO_M * numbers(size, 3, f"{where}: size_x, size_y, size_z"),
-        "symmetries_discrete": [
-            _discrete_symmetry(item, f"{where}: symmetries_discrete")
-            for item in entry.get("symmetries_discrete", [])
-        ],
-        "symmetries_continuous": [
-            _continuous_symmetry(item, f"{where}: symmetries_continuous")
-            for item in entry.get("symmetries_continuous", [])
-        ],
+        "symmetries_discrete": _symmetries(entry, "symmetries_discrete", _discrete_symmetry, where),
+        "symmetries_continuous": _symmetries(entry, "symmetries_continuous", _continuous_symmetry, where),
     }
+
+
+def _symmetries(entry: dict, key: str, read: Callable[[Any, str], Any], where: str) -> list[Any]:
+    items = entry.get(key, [])
+    if not isinstance(items, list):
+        raise UserError(f"{where}: {key} must be a list and is {items!r}; repair the file")
+    return [read(item, f"{where}: {key}") for item in items]
 
 
 def _discrete_symmetry(item: Any, where: str) -> np.ndarray:

@@ -123,7 +123,9 @@ def _read_list(item: ImageList, selection: Selection) -> None:
     require_file(
         item.path, "the split is defined by this list of image ids (GDR-Net's image_set); copy it there"
     )
-    for number, line in enumerate(item.path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(
+        item.path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1
+    ):
         if not line.strip():
             continue
         where = f"{item.path}, line {number}"

@@ -7,8 +7,9 @@ Source: https://bop.felk.cvut.cz/challenges/bop-challenge-2019 and the BOP toolk
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -17,6 +18,8 @@ from core.bop.results import Estimate
 from core.bop.scene import ImageRecord, Instance
 from core.bop.targets import Target
 from core.utils.errors import UserError
+
+T = TypeVar("T")
 
 MSSD_THRESHOLDS = 0.05 * np.arange(1, 11)  # diameters
 MSPD_THRESHOLDS = 5.0 * np.arange(1, 11)  # pixels in an image 640 pixels wide
@@ -86,6 +89,6 @@ def image_width(records: Iterable[ImageRecord]) -> int:
     raise UserError("MSPD needs the image width and no image could be read; give the width (--image-width)")
 
 
-def _best(items: list, value: object, count: int) -> list:
+def _best(items: list[T], value: Callable[[T], float], count: int) -> list[T]:
     """The `count` items of the highest value; equal ones in their order."""
     return sorted(items, key=value, reverse=True)[:count]

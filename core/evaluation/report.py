@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -45,7 +45,7 @@ class _Figure:
     title: str
     light: str
     dark: str
-    wide: bool = field(default=False)
+    wide: bool
 
 
 def write_report(

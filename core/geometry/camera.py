@@ -12,7 +12,8 @@ Array = TypeVar("Array", np.ndarray, Tensor)
 
 def project(points_cam: Array, K: Array) -> Array:
     """Camera-frame points (..., 3), metres, to pixels (..., 2). K is (3, 3) or broadcasts as (..., 3, 3)."""
-    homogeneous = (K @ points_cam[..., None])[..., 0]
+    # One camera for all points is one matrix product; a product for each point is several times slower.
+    homogeneous = points_cam @ K.T if K.ndim == 2 else (K @ points_cam[..., None])[..., 0]
     return homogeneous[..., :2] / homogeneous[..., 2:]
 
 

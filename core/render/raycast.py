@@ -1,10 +1,10 @@
 """Rays against one mesh: Embree (float32) names the triangle, float64 says where on the ray.
 
-Embree works in a frame of its own, the object's bounding sphere made the unit sphere, and each ray starts at that
-sphere: its float32 then resolves about 1e-7 of the object, whatever the object's size and distance. The hit point
-is the crossing of the float64 ray with the float64 plane of the named triangle. Where that point lies outside the
-triangle (the ray passes an edge by less than float32 resolves, or grazes the plane), the ray is solved again
-against all triangles in float64; such rays are rare (fewer than one in a thousand).
+Embree works in a frame of its own, the object's bounding sphere made the unit sphere, and each ray starts
+at that sphere: its float32 then resolves about 1e-7 of the object, whatever the object's size and distance.
+The hit point is the crossing of the float64 ray with the float64 plane of the named triangle. Where that
+point lies outside the triangle (the ray passes an edge by less than float32 resolves, or grazes the plane),
+the ray is solved again against all triangles in float64; this happens to about one ray in 100,000 of a scan.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from core.geometry.camera import pixel_rays
 from core.geometry.pose import Pose
 from core.utils.errors import UserError
 
-# A point is on its triangle when no barycentric coordinate is below minus this. Relative to the triangle's size,
-# so a point of a 0.5 m object is at most 0.5 nm beside it.
+# A point is on its triangle when no barycentric coordinate is below minus this. It is relative to the
+# triangle's size, so a point of a triangle of 0.5 m is at most 0.5 nm beside it.
 EDGE_TOLERANCE = 1e-9
-# Triangles less high than this part of the bounding sphere's radius have no direction in float64: nothing hits them.
+# Triangles less high than this part of the bounding sphere's radius have no sure normal: nothing hits them.
 FLATNESS = 1e-9
-# Float32 rays start this part of the radius before the bounding sphere, so that rounding keeps the surface ahead.
+# Float32 rays start this part of the radius before the bounding sphere: rounding keeps the surface ahead.
 START_MARGIN = 1e-3
 # Embree's "no limit" of a ray, and still a number in float32.
 MAX_FLOAT32 = 1e30
@@ -74,7 +74,7 @@ class RayCaster:
         return {**self.__dict__, "_scene": None}
 
     def cast(self, pose: Pose, K: np.ndarray, uv: np.ndarray) -> RayHits:
-        """First hits of the rays through pixels `uv` (N, 2) of a camera K (3, 3) that sees the object at `pose`."""
+        """First hits of the rays through pixels `uv` (N, 2) of the camera K (3, 3), the object at `pose`."""
         return self.first_hit(*camera_rays(pose, K, uv))
 
     def first_hit(self, origins_obj: np.ndarray, directions_obj: np.ndarray) -> RayHits:
@@ -121,7 +121,7 @@ class RayCaster:
         return self._planes[face, 0, :3]
 
     def image_box(self, pose: Pose, K: np.ndarray) -> np.ndarray | None:
-        """Pixel box (x1, y1, x2, y2) outside which no ray hits; None where it can't be told (object at the camera)."""
+        """Pixel box (x1, y1, x2, y2) outside which no ray hits; None unless the object is wholly in front."""
         corners = np.stack(np.meshgrid(*self._box.T), axis=-1).reshape(8, 3)
         projected = pose.transform(corners) @ K.T
         if projected[:, 2].min() <= 1e-3 * self.radius:
@@ -135,7 +135,7 @@ class RayCaster:
             from embreex.mesh_construction import TriangleMesh
             from embreex.rtcore_scene import EmbreeScene
 
-            # Robust: no ray slips through between two triangles that share an edge. It costs nothing measurable.
+            # Robust: no ray slips through between triangles that share an edge. It costs nothing measurable.
             self._scene = EmbreeScene(robust=True)
             vertices = (self.vertices - self.center) / self.radius
             # Three equal corners: Embree keeps the number and never hits the triangle.
@@ -148,8 +148,8 @@ class RayCaster:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Rays in Embree's frame, one row per coordinate (numpy is several times faster along long rows).
 
-        Returns the vectors from origin to centre (3, N) or (3, 1), the directions (3, N), their squared lengths
-        (N,) and the scalar products (N,) of both.
+        Returns the vectors from origin to centre (3, N) or (3, 1), the directions (3, N), their squared
+        lengths (N,) and the scalar products (N,) of both.
         """
         to_center = ((self.center - origins) / self.radius).T.reshape(3, -1)
         rows = np.divide(directions.T, self.radius, order="C")
@@ -160,7 +160,7 @@ class RayCaster:
     def _meet(
         self, face: np.ndarray, origins: np.ndarray, directions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Points (M, 3) where rays meet their triangles' planes, ray parameters, and whether it is on the triangle."""
+        """Points (M, 3) where rays meet their triangles' planes, λ, and whether inside the triangle."""
         functions = self._planes[face]
         with np.errstate(divide="ignore", invalid="ignore"):
             normal, offset = functions[:, 0, :3], functions[:, 0, 3]
@@ -176,7 +176,7 @@ class RayCaster:
     def _solve_again(
         self, hits: RayHits, wrong: np.ndarray, origins: np.ndarray, directions: np.ndarray
     ) -> RayHits:
-        """`hits` with the rays of the mask `wrong` cast in float64, at all triangles; those that miss are left out."""
+        """`hits` with the rays of the mask `wrong` cast again, in float64; those that miss are left out."""
         face, points, depth = hits.face.copy(), hits.points_obj.copy(), hits.depth.copy()
         for place in np.flatnonzero(wrong):
             ray = hits.ray[place]
@@ -206,7 +206,7 @@ class RayCaster:
 def _near_rays(
     to_center: np.ndarray, rows: np.ndarray, squared: np.ndarray, along: np.ndarray
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """Ray parameters (N,) just before the unit sphere, and there the float32 origins (N, 3), with the directions.
+    """Ray parameters (N,) just before the unit sphere; float32 origins (N, 3) there, and directions (N, 3).
 
     Takes what `_unit_rays` returns. A ray that starts inside the sphere, or beyond it, starts where it did.
     """
@@ -222,9 +222,9 @@ def _apply(functions: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _triangle_functions(corners: np.ndarray, min_height: float) -> tuple[np.ndarray, np.ndarray]:
-    """Three affine functions of space per triangle (F, 3, 3) as (F, 3, 4), and which triangles have an area (F,).
+    """Three affine functions per triangle (F, 3, 3) as (F, 3, 4), and which triangles have an area (F,).
 
-    They are the height above the plane (metres) and the barycentric weights of the second and the third corner.
+    They are the height above the plane (metres) and the barycentric weights of the second and third corner.
     """
     first, edge_2, edge_3 = corners[:, 0], corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     normal = np.cross(edge_2, edge_3)
@@ -254,6 +254,6 @@ def _check_mesh(vertices: np.ndarray, faces: np.ndarray) -> None:
         )
     if not np.isfinite(vertices).all() or faces.min() < 0 or faces.max() >= len(vertices):
         raise UserError(
-            f"a mesh of {len(vertices)} vertices has coordinates that are not finite or faces that name none of "
-            f"them (indices {faces.min()} to {faces.max()}): repair the model file"
+            f"a mesh of {len(vertices)} vertices has coordinates that are not finite or faces that name "
+            f"none of them (indices {faces.min()} to {faces.max()}): repair the model file"
         )

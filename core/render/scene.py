@@ -1,4 +1,4 @@
-"""Many objects before one camera: who is seen where, depth images, masks, and what BOP's `scene_gt_info.json` tells."""
+"""Many objects before one camera: who is seen where, depth, masks, and what `scene_gt_info.json` tells."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ def render_depth(
 ) -> np.ndarray:
     """Depth image (H, W) float64 of one object, metres along the optical axis, 0 where it is not seen.
 
-    size is (W, H). Rays are cast only inside the object's projected box, and inside `bbox` (x1, y1, x2, y2) if given.
+    size is (W, H). Rays are cast only inside the object's projected box, and inside `bbox` (x1, y1, x2, y2)
+    if given.
     """
     width, height = size
     limits = np.array([0, 0, width, height])
@@ -74,11 +75,11 @@ def scene_visibility(
 def scene_gt_info(
     casters: Sequence[RayCaster], poses: Sequence[Pose], K: np.ndarray, size: tuple[int, int]
 ) -> list[dict[str, int | float | list[int]]]:
-    """The entries of `scene_gt_info.json` for one image, as BOP's `calc_gt_info.py` defines them. size is (W, H).
+    """The entries of `scene_gt_info.json` for one image, as BOP's `calc_gt_info.py` defines them.
 
-    px_count_all and bbox_obj count the silhouette also outside the image; px_count_valid counts its pixels inside
-    the image, where this exact scene always has a depth; boxes are [x, y, xmax - xmin, ymax - ymin] of pixel
-    indices, [-1, -1, -1, -1] without pixels; visib_fract = px_count_visib / px_count_all.
+    size is (W, H). px_count_all and bbox_obj count the silhouette also outside the image; px_count_valid
+    counts its pixels inside, where this exact scene always has a depth; boxes are [x, y, xmax - xmin,
+    ymax - ymin] of pixel indices, four times -1 without pixels; visib_fract = px_count_visib / px_count_all.
     """
     width, height = size
     around = np.array([-width, -height, 2 * width, 2 * height])  # BOP's canvas for whole silhouettes
@@ -102,7 +103,7 @@ def scene_gt_info(
 
 
 def _visible(depths: list[np.ndarray]) -> list[np.ndarray]:
-    """For each depth image (0 where empty) the mask of pixels where it is the nearest; the first wins a tie."""
+    """For each depth image (0 where empty) where it is the nearest, (H, W) bool; the first wins a tie."""
     if not depths:
         return []
     # Background is infinitely far, and as the first of all it wins where nothing is seen.
@@ -124,10 +125,10 @@ def _pixels_within(box: np.ndarray | None, uv: np.ndarray) -> np.ndarray:
 def _depth_patch(
     caster: RayCaster, pose: Pose, K: np.ndarray, limits: np.ndarray
 ) -> tuple[int, int, np.ndarray]:
-    """Left and top pixel, and depth (h, w), of the object's projected box within `limits` [x1, y1, x2, y2)."""
+    """Left and top pixel, and depth (h, w), of the object's projected box within limits [x1, y1, x2, y2)."""
     box = caster.image_box(pose, K)
     x1, y1, x2, y2 = limits if box is None else _intersect(limits, _integer_limits(box))
-    uv = pixel_grid(x2 - x1, y2 - y1) + (x1, y1)
+    uv = pixel_grid(x2 - x1, y2 - y1) + np.array([x1, y1])
     hits = caster.cast(pose, K, uv.reshape(-1, 2))
     depth = np.zeros(uv.shape[:2])
     depth.reshape(-1)[hits.ray] = hits.depth

@@ -17,7 +17,7 @@ from core.render.raycast import RayCaster
 from core.render.scene import SceneHits, cast_scene
 
 PLAIN_ALBEDO = 0.4  # linear reflectance of a model without colours
-# Shadow rays start this part of the object's radius above its surface, more than float32 and smooth normals err.
+# Shadow rays start this part of the object's radius above its surface, more than float32 errs.
 SHADOW_OFFSET = 2e-3
 
 
@@ -67,7 +67,7 @@ class Body:
 
 @dataclass(frozen=True, eq=False)
 class RgbHits:
-    """Colours of N pixels, and what they show. Where owner is -1 the colour is black, for a caller to fill."""
+    """Colours of N pixels, and what they show. Where owner is -1 the colour is black, to be filled."""
 
     rgb: np.ndarray  # (N, 3) uint8 sRGB, in the order R, G, B
     owner: np.ndarray  # (N,) int64, index of the body, -1 none
@@ -89,7 +89,7 @@ class _Surface:
 
 
 def sample_lights(rng: np.random.Generator) -> Lights:
-    """Random lights: some ambient and one to three lamps on the camera's side, near or far, slightly tinted."""
+    """Random lights: some ambient, and one to three tinted lamps on the camera's side, near or far."""
     count = int(rng.integers(1, 4))
     directions = rng.normal(size=(count, 3))
     directions[:, 2] = -np.abs(directions[:, 2])  # the visible side of an object faces -z
@@ -153,7 +153,7 @@ def _surface(hits: SceneHits, seen: np.ndarray, bodies: Sequence[Body]) -> _Surf
 def _normals(
     body: Body, face: np.ndarray, weights: np.ndarray, points_cam: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Unit normals (3, M) of the triangles, turned to the camera, and those interpolated from the vertices'."""
+    """Unit normals (3, M) of the triangles, and those interpolated from the vertices', facing the camera."""
     cam_R_obj = body.pose.cam_R_obj.astype(np.float32)
     facets = cam_R_obj @ body.caster.face_normals(face).T.astype(np.float32)
     facets *= np.where(_dot(facets, points_cam) > 0, np.float32(-1), np.float32(1))
@@ -180,7 +180,7 @@ def _albedo(model: ObjectModel, face: np.ndarray, weights: np.ndarray) -> np.nda
 
 
 def _texture_colors(texture: np.ndarray, uv: np.ndarray) -> np.ndarray:
-    """Linear colours (M, 3) of a texture (H, W, 3) at (M, 2), v upwards, bilinear, repeated outside [0, 1]."""
+    """Linear colours (M, 3) of a texture (H, W, 3) at (M, 2), v upwards; bilinear; tiled outside [0, 1]."""
     height, width = texture.shape[:2]
     x, y = uv[:, 0] * width - 0.5, (1 - uv[:, 1]) * height - 0.5
     column, row = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
@@ -197,9 +197,11 @@ def _texture_colors(texture: np.ndarray, uv: np.ndarray) -> np.ndarray:
 def _add_lamp(
     light: np.ndarray, surface: _Surface, position: np.ndarray, color: np.ndarray, casting: Sequence[Body]
 ) -> None:
-    """Add to `light` (3, M) what one lamp (4,) of linear `color` (3,) sends to the eye; `casting` throw shadows."""
+    """Add to `light` (3, M) what a lamp (4,) of linear `color` (3,) sends to the eye past `casting`."""
     is_point = position[3] != 0
-    to_lamp = _column(position[:3]) - (surface.points_cam if is_point else 0 * surface.points_cam)
+    to_lamp = np.broadcast_to(_column(position[:3]), surface.points_cam.shape)
+    if is_point:
+        to_lamp = to_lamp - surface.points_cam
     direction = to_lamp / np.sqrt(_dot(to_lamp, to_lamp))
     lambert = _dot(surface.normals, direction)
     # A smooth normal may face a lamp that its triangle turns away from: no light through the surface.

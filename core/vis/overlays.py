@@ -87,8 +87,8 @@ def object_view(
     side = margin * max(box[2] - box[0], box[3] - box[1], 8.0)
     scale = size / side
     corner = np.array([box[0] + box[2], box[1] + box[3]]) / 2 - side / 2
-    # Pixel centres are integers: the view's first pixel centre lies half of its own width inside the corner.
-    shift = -scale * corner + 0.5 * (scale - 1)
+    # Pixel centres are integers, so the view begins at -0.5, where the corner comes to lie.
+    shift = -scale * corner - 0.5
     view_A_image = np.array([[scale, 0, shift[0]], [0, scale, shift[1]], [0, 0, 1]])
     interpolation = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
     view = cv2.warpAffine(image_bgr, view_A_image[:2], (size, size), flags=interpolation)

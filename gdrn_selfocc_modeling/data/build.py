@@ -87,23 +87,27 @@ class _ObjectCache:
 def class_names(cfg: Config) -> list[str]:
     """Names of the objects that the network knows, in the order of its classes.
 
-    They are DATASETS.OBJS, or where that is empty all objects of the first training split. Where the
-    training data is absent (a trained network is only tested), those of the first test split.
+    They are DATASETS.OBJS, or where that is empty all objects of the first split of DATASETS.TRAIN, TRAIN2
+    and TEST that is there: a trained network can be tested without its training data. Raises `UserError`
+    where no split is there, or none has an object of OBJS.
     """
     data = cfg.DATASETS
-    root = Path(data.ROOT)
-    splits = [*data.TRAIN, *data.TRAIN2, *data.TEST]
-    if not splits:
-        raise UserError("DATASETS.TRAIN and DATASETS.TEST are both empty; name a split in one of them")
-    if data.OBJS:
-        return list(data.OBJS)
-    try:
-        spec = resolve_split(splits[0], root)
-    except UserError:
-        if not data.TEST:
-            raise
-        spec = resolve_split(data.TEST[0], root)
-    return list(spec.object_names.values())
+    specs, errors = [], []
+    for name in (*data.TRAIN, *data.TRAIN2, *data.TEST):
+        try:
+            specs.append(resolve_split(name, Path(data.ROOT)))
+        except UserError as error:
+            errors.append(error)
+    if not specs:
+        raise errors[0] if errors else UserError("DATASETS.TRAIN and DATASETS.TEST are empty; name a split")
+    known = list(dict.fromkeys(name for spec in specs for name in spec.object_names.values()))
+    for name in data.OBJS:
+        if name not in known:
+            raise UserError(
+                f"no data set has the object '{name}' of DATASETS.OBJS{nearest(name, known)} "
+                f"(objects: {', '.join(known)})"
+            )
+    return list(data.OBJS) or list(specs[0].object_names.values())
 
 
 def class_indices(names: Sequence[str], spec: SplitSpec) -> dict[int, int]:
@@ -111,21 +115,21 @@ def class_indices(names: Sequence[str], spec: SplitSpec) -> dict[int, int]:
     index = {name: place for place, name in enumerate(names)}
     found = {obj_id: index[name] for obj_id, name in spec.object_names.items() if name in index}
     if not found:
-        known = list(spec.object_names.values())
+        known = ", ".join(spec.object_names.values())
         raise UserError(
-            f"'{spec.name}' has none of the objects {', '.join(names)}{nearest(names[0], known)} "
-            f"(it has: {', '.join(known)}); correct DATASETS.OBJS"
+            f"'{spec.name}' has none of the objects {', '.join(names)} (it has: {known}); "
+            "correct DATASETS.OBJS"
         )
     return found
 
 
 def build_train_dataset(cfg: Config) -> SampleSource:
     """All training samples: DATASETS.TRAIN joined, mixed with DATASETS.TRAIN2 by TRAIN2_RATIO."""
-    cache = _ObjectCache(cfg)
-    backgrounds = build_backgrounds(cfg)
     data = cfg.DATASETS
     if not data.TRAIN:
         raise UserError("DATASETS.TRAIN is empty; name at least one split, such as lmo_cad or toy_train")
+    cache = _ObjectCache(cfg)
+    backgrounds = build_backgrounds(cfg)
 
     def join(names: Sequence[str]) -> SampleSource:
         sources = [_train_source(cfg, name, cache, backgrounds) for name in names]
@@ -228,6 +232,8 @@ def build_backgrounds(cfg: Config) -> Backgrounds:
 def build_augmentation(cfg: Config, kind: str) -> TrainAugmentation:
     """Augmentation of a training split of a kind: real, pbr, syn (black background) or cad."""
     given = cfg.INPUT
+    # Rendered scenes have occluders already and need less truncation than replaced backgrounds do.
+    truncate_prob = cfg.CAD.get("TRUNCATE_PROB", 0.2) if kind == "cad" else TRUNCATE_PROB
     colored = given.COLOR_AUG_PROB > 0 and not (given.COLOR_AUG_SYN_ONLY and kind == "real")
     return TrainAugmentation(
         pad_scale=given.DZI_PAD_SCALE,
@@ -237,7 +243,7 @@ def build_augmentation(cfg: Config, kind: str) -> TrainAugmentation:
         color=_color_augmenter(given.COLOR_AUG_TYPE, given.COLOR_AUG_CODE) if colored else None,
         color_prob=given.COLOR_AUG_PROB,
         change_bg_prob={"real": given.CHANGE_BG_PROB, "syn": 1.0}.get(kind, 0.0),
-        truncate_prob=TRUNCATE_PROB if given.TRUNCATE_FG else 0.0,
+        truncate_prob=truncate_prob if given.TRUNCATE_FG else 0.0,
     )
 
 

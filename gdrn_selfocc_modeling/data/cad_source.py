@@ -6,7 +6,7 @@ pass through a sensor model, and are resampled to the crop as a crop of a real i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import cv2
@@ -18,10 +18,8 @@ from core.data.backgrounds import Backgrounds
 from core.data.roi import ImageSize, inside_image, roi_positions
 from core.data.scene_sampling import OccluderRange, PoseRange
 from core.data.sensor import Sensor
-from core.geometry.camera import project
 from core.geometry.pose import Pose
 from core.render.raycast import RayCaster
-from core.render.scene import cast_scene
 from core.render.shade import Body, Material, render_rgb, sample_lights
 from core.utils.errors import UserError
 from gdrn_selfocc_modeling.data.batch import Sample, SampleInfo
@@ -30,11 +28,12 @@ from gdrn_selfocc_modeling.data.targets import (
     RoiFormat,
     RoiView,
     TrainedObject,
+    cast_surface,
     make_roi_batch,
     make_targets,
 )
 
-PROBE_CELLS = 48  # a side of the coarse look at a scene that finds the visible box
+PROBE_CELLS = 40  # a side of the coarse look at a scene that finds the visible box
 MIN_RENDER_RES = 32  # camera pixels a side below which an ROI is rendered finer than the camera
 MAX_TRIES = 30  # scenes drawn before an object is shown without occluders
 
@@ -70,15 +69,14 @@ class CadScene:
     def pose(self) -> Pose:
         return self.bodies[0].pose
 
-    def owners(self, K: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        """(...) index of the body seen at positions (..., 2), 0 the target, -1 none."""
-        hits = cast_scene(
-            [body.caster for body in self.bodies],
-            [body.pose for body in self.bodies],
-            K,
-            positions.reshape(-1, 2),
-        )
-        return hits.owner.reshape(positions.shape[:-1])
+    def sees(self, points_obj: np.ndarray) -> np.ndarray:
+        """(M,) bool: no occluder hides the target's surface points (M, 3), object frame, from the camera."""
+        points_cam = self.pose.transform(points_obj)
+        seen = np.ones(len(points_obj), bool)
+        for body in self.bodies[1:]:
+            origin, rays = body.pose.inverse().cam_t_obj, points_cam @ body.pose.cam_R_obj
+            seen[seen] = ~body.caster.occluded(origin, rays[seen], max_depth=1.0)
+        return seen
 
 
 class CadSource:
@@ -109,13 +107,15 @@ class CadSource:
         scene = self.draw_scene(target, rng)
         roi = self.augmentation.draw_roi(scene.box, self.options.image_size, rng)
         view = RoiView(self.options.K, self.options.image_size, roi, self.format.output_res)
-        visib = scene.owners(view.K, view.positions) == 0
+        P_obj, mask = cast_surface(target, scene.pose, view)
+        visib = mask.copy()
+        visib[mask] = scene.sees(P_obj[mask])
         cut = None
         if rng.random() < self.augmentation.truncate_prob:
-            cut = draw_cut(visib & view.inside, view.positions, rng)
+            cut = draw_cut(visib, view.positions, rng)
         crop = self.augmentation.draw_color(self.render(scene, view, cut, rng), rng)
         keeps = None if cut is None else cut.keeps(view.positions)
-        targets = make_targets(target, scene.pose, view, visib, keeps)
+        targets = make_targets(target, scene.pose, view, (P_obj, mask), visib, keeps)
         info = SampleInfo(scene_id=0, im_id=index, obj_id=target.model.obj_id)
         return make_roi_batch(crop, view, target, self.format), targets, info
 
@@ -140,25 +140,23 @@ class CadSource:
         material = Material(specular=rng.uniform(0.0, 0.3), shininess=rng.uniform(5.0, 60.0))
         return Body(self.casters[obj_id], self.models[obj_id], pose, material)
 
-    def _probe(self, bodies: Sequence[Body]) -> tuple[CadScene | None, float]:
+    def _probe(self, bodies: list[Body]) -> tuple[CadScene | None, float]:
         """The scene with its target's visible box, and the visible fraction; None where it is not seen."""
-        options = self.options
-        uv = project(bodies[0].pose.transform(bodies[0].model.vertices), options.K)
-        low, high = uv.min(axis=0), uv.max(axis=0)
-        columns, rows = (
-            np.linspace(low[k], high[k], PROBE_CELLS + 1)[:-1] + (high[k] - low[k]) / (2 * PROBE_CELLS)
-            for k in (0, 1)
-        )
-        positions = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
-        whole = bodies[0].caster.cast(bodies[0].pose, options.K, positions)
-        scene = CadScene(list(bodies), np.concatenate([low, high]))
-        visible = (scene.owners(options.K, positions) == 0) & inside_image(positions, options.image_size)
-        if not visible.any():
+        options, target = self.options, bodies[0]
+        limits = target.caster.image_box(target.pose, options.K)
+        if limits is None:
             return None, 0.0
-        half_cell = (high - low) / (2 * PROBE_CELLS)
-        seen = positions[visible]
-        box = np.concatenate([seen.min(axis=0) - half_cell, seen.max(axis=0) + half_cell])
-        return CadScene(list(bodies), box), float(visible.sum() / len(whole.ray))
+        cell = (limits[2:] - limits[:2]) / PROBE_CELLS
+        steps = (np.arange(PROBE_CELLS) + 0.5)[:, None] * cell + limits[:2]
+        positions = np.stack(np.meshgrid(*steps.T), axis=-1).reshape(-1, 2)
+        hits = target.caster.cast(target.pose, options.K, positions)
+        scene = CadScene(bodies, limits)
+        on_target = positions[hits.ray]
+        seen = on_target[inside_image(on_target, options.image_size) & scene.sees(hits.points_obj)]
+        if not len(seen):
+            return None, 0.0
+        box = np.concatenate([seen.min(axis=0) - cell / 2, seen.max(axis=0) + cell / 2])
+        return CadScene(bodies, box), len(seen) / len(hits.ray)
 
     def render(self, scene: CadScene, view: RoiView, cut: Cut | None, rng: np.random.Generator) -> np.ndarray:
         """(in, in, 3) uint8 BGR crop of a scene before a background, black where the window leaves the image.

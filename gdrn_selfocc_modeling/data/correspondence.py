@@ -1,4 +1,4 @@
-"""P, the first layer: which surface point of the object each pixel sees (spec: the first hit of the pixel's ray)."""
+"""P, the first layer: which point of the object's surface each pixel sees."""
 
 from __future__ import annotations
 

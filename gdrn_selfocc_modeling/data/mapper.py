@@ -22,6 +22,7 @@ from gdrn_selfocc_modeling.data.targets import (
     RoiFormat,
     RoiView,
     TrainedObject,
+    cast_surface,
     make_roi_batch,
     make_targets,
 )
@@ -137,7 +138,8 @@ class TrainMapper:
         if rng.random() < self.augmentation.change_bg_prob:
             crop, keeps = self._change_background(crop, masks, visib, view, rng)
         crop = self.augmentation.draw_color(crop, rng)
-        targets = make_targets(target, instance.pose, view, visib, keeps)
+        surface = cast_surface(target, instance.pose, view)
+        targets = make_targets(target, instance.pose, view, surface, visib, keeps)
         info = SampleInfo(record.scene_id, record.im_id, instance.obj_id, instance.gt_index)
         return make_roi_batch(crop, view, target, self.format), targets, info
 
@@ -230,7 +232,8 @@ class TestSource:
             return None
         view = self._view(item, self._image(item.record))
         visib = InstanceMasks(item.record, item.truth, view.roi, self.casters).visible(view.out)
-        return make_targets(self.objects[item.obj_id], item.truth.pose, view, visib)
+        target, pose = self.objects[item.obj_id], item.truth.pose
+        return make_targets(target, pose, view, cast_surface(target, pose, view), visib)
 
     def crop(self, index: int) -> np.ndarray:
         """(in, in, 3) uint8 BGR crop of a sample, for pictures."""

@@ -1,8 +1,8 @@
-"""Q, the second layer: where each pixel's ray crosses the object's three coordinate planes (SO-Pose, section 3.2).
+"""Q, the second layer: where each pixel's ray crosses the object's three coordinate planes (SO-Pose).
 
-The ray of a pixel, in the object's frame, is `o + λ d` with the camera centre o = -R^T t and d = R^T K^-1 (u, v, 1).
-It meets the plane through the object's origin with normal axis k at λ_k = -o_k / d_k. P, Q and the camera centre lie
-on one line. Only the pose and K enter, not the mesh.
+In the object's frame a pixel's ray is `o + λ d` with the camera centre o = -R^T t and d = R^T K^-1 (u, v, 1).
+It meets the plane through the object's origin with normal axis k at λ_k = -o_k / d_k. P, Q and the camera
+centre lie on one line. Only the pose and K enter, not the mesh.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from core.geometry.pose import Pose
 from core.render.raycast import camera_rays
 
-# Below this |d_k| (rays have z = 1 in the camera's frame) the ray runs along the plane and there is no crossing.
+# Below this |d_k| (rays have z = 1 in the camera's frame) the ray runs along the plane and never crosses it.
 MIN_SLOPE = 1e-6
 # The two coordinates that remain of each plane's point; channel order Q_x: (y, z), Q_y: (x, z), Q_z: (x, y).
 PLANE_AXES = np.array([[1, 2], [0, 2], [0, 1]])
@@ -32,9 +32,10 @@ def plane_hits(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Crossings of the rays of pixels `positions` (h, w, 2) with the object's coordinate planes.
 
-    A crossing is valid where the pixel is on the object (`mask` (h, w) bool), lies ahead of the camera, and strictly
-    inside the model's box from bounds_min (3,) to bounds_min + extent (3,), metres.
-    Returns Q (h, w, plane, xyz) float64, metres, the object's frame, 0 where invalid, and valid (h, w, plane) bool.
+    A crossing is valid where the pixel is on the object (`mask` (h, w) bool) and the point lies ahead of the
+    camera and strictly inside the model's box from bounds_min (3,) to bounds_min + extent (3,), metres.
+    Returns Q (h, w, plane, xyz) float64, metres, the object's frame, 0 where invalid, and valid
+    (h, w, plane) bool.
     """
     pixel = np.flatnonzero(mask)
     origin, directions = camera_rays(pose, K, positions.reshape(-1, 2)[pixel])
@@ -66,7 +67,7 @@ def unpack_Q(Q6: np.ndarray) -> np.ndarray:
 
 
 def normalise_Q(Q6: np.ndarray, extent: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Each channel of Q6 (..., 6), metres, by the extent (3,) of its own axis, + 0.5; 0 where not valid (..., 3)."""
+    """Channels (..., 6), metres, each by the extent (3,) of its axis, + 0.5; 0 where not valid (..., 3)."""
     scaled = Q6 / extent[PLANE_AXES.ravel()]
     scaled += 0.5
     scaled *= np.repeat(valid, 2, axis=-1)

@@ -46,6 +46,12 @@ class RoiFormat:
         scaled = (ordered.astype(np.float32) - np.float32(self.pixel_mean)) / np.float32(self.pixel_std)
         return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))
 
+    def image_array(self, image: torch.Tensor) -> np.ndarray:
+        """The inverse of `image_tensor`: (in, in, 3) uint8 BGR."""
+        levels = image.numpy().transpose(1, 2, 0) * np.float32(self.pixel_std) + np.float32(self.pixel_mean)
+        ordered = levels if self.pixel_format == "BGR" else levels[..., ::-1]
+        return np.clip(np.rint(ordered), 0, 255).astype(np.uint8)
+
 
 @dataclass(frozen=True, eq=False)
 class TrainedObject:
@@ -138,16 +144,31 @@ def make_roi_batch(
     )
 
 
-def make_targets(
-    target: TrainedObject, pose: Pose, view: RoiView, visib: np.ndarray, keeps: np.ndarray | None = None
-) -> RoiTargets:
-    """The truth of one ROI; no batch dimension. Nothing is on the object where the window leaves the image.
+def cast_surface(target: TrainedObject, pose: Pose, view: RoiView) -> tuple[np.ndarray, np.ndarray]:
+    """P (out, out, 3), metres, object frame, 0 off the object, and the object's mask (out, out) bool.
 
-    visib: (out, out) bool, cells that see the object; keeps: (out, out) bool, cells that a truncation left.
+    Nothing is on the object where the window leaves the image.
     """
     P_obj, hit = cast_P(target.caster, pose, view.K, view.positions)
     mask = hit & view.inside
     P_obj[~mask] = 0.0
+    return P_obj, mask
+
+
+def make_targets(
+    target: TrainedObject,
+    pose: Pose,
+    view: RoiView,
+    surface: tuple[np.ndarray, np.ndarray],
+    visib: np.ndarray,
+    keeps: np.ndarray | None = None,
+) -> RoiTargets:
+    """The truth of one ROI; no batch dimension.
+
+    surface: P and mask of `cast_surface`; visib: (out, out) bool, cells that see the object; keeps: (out,
+    out) bool, cells that a truncation left.
+    """
+    P_obj, mask = surface
     erode = cv2.erode(mask.astype(np.uint8), CROSS, borderType=cv2.BORDER_CONSTANT, borderValue=1) > 0
     extent = target.model.extent
     Q, valid = plane_hits(pose, view.K, view.positions, mask, target.model.bounds_min, extent)

@@ -44,6 +44,7 @@ def make_backbone(
             f"{len(known)} models{nearest(model_name, known)}"
         )
     backbone = _create(model_name, out_indices, in_chans, download=pretrained == "timm")
+    _cut_after_last_feature(backbone)
     if pretrained == LITE0_PACKAGE:
         _load_lite0(backbone, model_name)
     elif pretrained not in ("", "none", "timm"):
@@ -74,6 +75,14 @@ def _create(model_name: str, out_indices: Sequence[int], in_chans: int, download
             f"timm's weights of {model_name} could not be had ({_one_line(error)}); set {PRETRAINED_KEY}='' "
             f"to start from random weights, or to the path of a .pth or .safetensors file"
         ) from error
+
+
+def _cut_after_last_feature(backbone: nn.Module) -> None:
+    """Drop later blocks where timm keeps them: they cost time and never get a gradient."""
+    container, _, position = backbone.feature_info.module_name()[-1].partition(".")
+    blocks = getattr(backbone, container, None)
+    if isinstance(blocks, nn.Sequential) and position.isdigit():
+        setattr(backbone, container, blocks[: int(position) + 1])
 
 
 def _load_lite0(backbone: nn.Module, model_name: str) -> None:

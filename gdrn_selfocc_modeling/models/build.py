@@ -176,6 +176,7 @@ def _build_pnp_net(net: Any, rot_dim: int, xyz_bins: int, with_selfocc: bool) ->
         act=options.act,
         drop_prob=options.get("drop_prob", 0.0),
         mask_attention=part.MASK_ATTENTION,
+        linear_init=options.get("linear_init", "normal"),
     )
 
 

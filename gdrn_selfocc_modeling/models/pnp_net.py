@@ -21,6 +21,9 @@ class ConvPnPNet(nn.Module):
         norm, num_gn_groups, act: as in the heads; "relu" means LeakyReLU(0.1) in the linear layers.
         drop_prob: DropBlock on the maps while training.
         mask_attention: "none", "concat" (the mask is one more channel) or "mul" (maps times mask).
+        linear_init: of the two hidden layers, "normal" (N(0, 0.001), as published: at first the pose hardly
+            depends on the maps, some thousand steps later it does) or "kaiming" (it does at once; for short
+            trainings).
     """
 
     def __init__(
@@ -34,6 +37,7 @@ class ConvPnPNet(nn.Module):
         act: str = "relu",
         drop_prob: float = 0.0,
         mask_attention: str = "none",
+        linear_init: str = "normal",
     ) -> None:
         super().__init__()
         if map_size % 8:
@@ -42,6 +46,8 @@ class ConvPnPNet(nn.Module):
             )
         if mask_attention not in ("none", "concat", "mul"):
             raise UserError(f"MASK_ATTENTION is '{mask_attention}'; known: none, concat, mul")
+        if linear_init not in ("normal", "kaiming"):
+            raise UserError(f"PNP_NET.INIT_CFG.linear_init is '{linear_init}'; known: normal, kaiming")
         self.mask_attention = mask_attention
         self.dropblock = DropBlock2d(drop_prob, block_size=5) if drop_prob > 0 else nn.Identity()
         channels = in_dim + (mask_attention == "concat")
@@ -60,6 +66,9 @@ class ConvPnPNet(nn.Module):
         self.fc_t = nn.Linear(256, 3)
         self.act = make_activation("lrelu" if act == "relu" else act)
         init_normal(self, std=0.001)
+        if linear_init == "kaiming":
+            nn.init.kaiming_normal_(self.fc1.weight)
+            nn.init.kaiming_normal_(self.fc2.weight)
         init_normal(self.fc_r, std=0.01)
         init_normal(self.fc_t, std=0.01)
 

@@ -120,6 +120,10 @@ def test_diameter_is_the_largest_distance_of_two_vertices():
             ),
             ["axis", "zero"],
         ),
+        (
+            lambda d: edit_json(d / "models_info.json", lambda c: c["1"].update(symmetries_discrete=7)),
+            ["symmetries_discrete", "must be a list"],
+        ),
         (lambda d: (d / "obj_000001.ply").unlink(), ["obj_000001.ply", "missing"]),
         (lambda d: (d / "obj_000001.ply").write_bytes(b""), ["obj_000001.ply", "not a PLY"]),
         (lambda d: (d / "obj_000001.ply").write_bytes(b"\x89PNG garbage"), ["obj_000001.ply", "not a PLY"]),

@@ -56,7 +56,8 @@ def test_what_may_be_absent_is_none(tiny_bop):
 
 
 def test_a_test_set_without_ground_truth_has_images_without_instances(tiny_bop):
-    (tiny_bop / "test/000001/scene_gt.json").unlink()
+    for name in ("scene_gt", "scene_gt_info"):
+        (tiny_bop / f"test/000001/{name}.json").unlink()
     assert [record.instances for record in load_split(mini(tiny_bop))] == [(), ()]
 
 

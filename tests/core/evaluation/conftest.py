@@ -50,7 +50,12 @@ class World:
     def shifted(self, diameters: float) -> list[Estimate]:
         """The ground truth moved sideways by a multiple of each object's diameter."""
         return [
-            replace(e, pose=Pose(e.pose.cam_R_obj, e.pose.cam_t_obj + [diameters * self.diameter(e), 0, 0]))
+            replace(
+                e,
+                pose=Pose(
+                    e.pose.cam_R_obj, e.pose.cam_t_obj + np.array([diameters * self.diameter(e), 0, 0])
+                ),
+            )
             for e in self.truth()
         ]
 

@@ -65,7 +65,7 @@ def brute_force(
 
 def test_a_pure_shift_is_its_length_in_every_metric_error(points, poses):
     gt = poses[1]
-    est = Pose(gt.cam_R_obj, gt.cam_t_obj + [0.003, 0.0, 0.004])
+    est = Pose(gt.cam_R_obj, gt.cam_t_obj + np.array([0.003, 0.0, 0.004]))
     for error in (add_error(est, gt, points), te_error(est, gt), mssd_error(est, gt, points, NONE)):
         assert error == pytest.approx(0.005, rel=1e-12)
     assert adi_error(est, gt, points) <= 0.005

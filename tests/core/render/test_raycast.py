@@ -38,7 +38,7 @@ def pixels_around(pose: Pose, radius: float, count: int, rng: np.random.Generato
 def brute_force(
     vertices: np.ndarray, faces: np.ndarray, origin: np.ndarray, directions: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Möller and Trumbore in float64: λ (N,), inf for a miss, and how clearly (N,) each triangle is hit or missed.
+    """Möller and Trumbore in float64: λ (N,), inf for a miss, and how clear (N,) the answer is.
 
     Clearness is the least distance of the ray from being decided otherwise by any triangle with an area: the
     least |barycentric coordinate| on the triangle's outline, 0 for a triangle seen from its edge.
@@ -111,7 +111,7 @@ def test_a_sphere_is_met_where_the_formula_says():
     assert np.array_equal(hits.ray, np.arange(400))
     dd, od, oo = (directions**2).sum(1), directions @ origin, origin @ origin
     exact = (-od - np.sqrt(od**2 - dd * (oo - radius**2))) / dd
-    # The sphere of triangles is inscribed: corners 1.2 % of the radius from each centre leave a sagitta of 7e-5.
+    # The triangles are inscribed: corners 1.2 % of the radius from each centre leave a sagitta of 7e-5.
     assert np.abs(hits.depth - exact).max() < 1e-4 * radius
 
 
@@ -224,8 +224,9 @@ def test_image_box_holds_every_hit():
     assert caster.image_box(Pose(np.eye(3), np.zeros(3)), K) is None
 
 
-def _count_hits(caster: RayCaster, uv: np.ndarray, answers) -> None:
-    answers.put(len(caster.cast(Pose(np.eye(3), np.array([0, 0, 1.0])), K, uv).ray))
+def _count_hits(casters: list[RayCaster], uv: np.ndarray, answers: multiprocessing.Queue) -> None:
+    pose = Pose(np.eye(3), np.array([0, 0, 1.0]))
+    answers.put([len(caster.cast(pose, K, uv).ray) for caster in casters])
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
@@ -236,13 +237,13 @@ def test_worker_processes_cast_the_same(method):
     here = len(caster.cast(pose, K, uv).ray)
     context = multiprocessing.get_context(method)
     answers = context.Queue()
-    # One scene comes from the parent, the other is built by the worker.
-    for sent in (caster, RayCaster(caster.vertices, caster.faces)):
-        worker = context.Process(target=_count_hits, args=(sent, uv, answers))
-        worker.start()
-        assert answers.get(timeout=60) == here
-        worker.join(60)
-        assert worker.exitcode == 0
+    # A forked worker has the first caster's scene from its parent, and builds the second's.
+    casters = [caster, RayCaster(caster.vertices, caster.faces)]
+    worker = context.Process(target=_count_hits, args=(casters, uv, answers))
+    worker.start()
+    assert answers.get(timeout=60) == [here, here]
+    worker.join(60)
+    assert worker.exitcode == 0
 
 
 def test_pickle_leaves_the_scene_behind():

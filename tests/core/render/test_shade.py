@@ -146,10 +146,12 @@ def test_a_small_sheet_throws_its_shadow_where_the_lamp_says():
 
 def test_a_blocker_behind_a_near_lamp_throws_no_shadow():
     bodies = [sheet(0.2, at(0, 0, 1.0)), sheet(0.05, at(0, 0.05, 0.5))]
-    uv = np.array([[50.0, 30.0]])
-    before, behind = lamp(0, 0.07, 0.4, 1), lamp(0, 0, 0.7, 1)
-    assert (linear_rgb(bodies, uv, behind) == linear_rgb(bodies, uv, behind, shadows=False)).all()
-    assert linear_rgb(bodies, np.array([[50.0, 61.0]]), before, shadows=False).any()
+    between, beyond = lamp(0, 0.07, 0.7, 1), lamp(0, 0.07, 0.4, 1)  # the blocker stands at 0.5
+    uv = np.array([[50.0, 61.0]])
+    lit = linear_rgb(bodies, uv, between)
+    assert lit.all() and np.array_equal(lit, linear_rgb(bodies, uv, between, shadows=False))
+    assert linear_rgb(bodies, uv, beyond, shadows=False).all()
+    assert not linear_rgb(bodies, uv, beyond).any()
 
 
 def test_a_convex_body_throws_no_shadow_on_its_lit_side():

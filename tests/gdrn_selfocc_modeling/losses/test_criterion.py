@@ -67,7 +67,9 @@ def test_constant_errors_are_their_own_mean(make_config, make_ellipsoids, tell_t
 
 def test_cross_layer_losses_start_after_their_share_of_epochs(make_config, make_ellipsoids, tell_truth):
     batch, targets = make_ellipsoids(1)
-    criterion = build_criterion(make_config("SOLVER.TOTAL_EPOCHS=10", "TRAIN.CT_START=0.2", "TRAIN.CT_P_START=0.5"))
+    criterion = build_criterion(
+        make_config("SOLVER.TOTAL_EPOCHS=10", "TRAIN.CT_START=0.2", "TRAIN.CT_P_START=0.5")
+    )
     names = [set(criterion(tell_truth(targets), batch, targets, epoch)) for epoch in (2, 3, 5, 6)]
     assert ["loss_ct" in found for found in names] == [False, True, True, True]
     assert ["loss_ct_pro" in found for found in names] == [False, False, False, True]

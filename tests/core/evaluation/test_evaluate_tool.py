@@ -1,0 +1,82 @@
+"""The script on the toy data set: the truth as a csv scores 100 %, wrong input is one line."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from core.bop.results import Estimate, write_results
+from core.bop.scene import load_split
+from core.utils.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def tool(repository):
+    """`tools/evaluate.py` as a module."""
+    spec = importlib.util.spec_from_file_location("evaluate_tool", repository / "tools" / "evaluate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def results(toy_root, tmp_path_factory):
+    """Two csv files: the truth, and the truth of every second instance."""
+    from core.bop.datasets import resolve_split
+
+    records = load_split(resolve_split("toy_test", toy_root.parent))
+    truth = [Estimate(r.scene_id, r.im_id, i.obj_id, 1.0, i.pose, 0.1) for r in records for i in r.instances]
+    folder = tmp_path_factory.mktemp("results")
+    write_results(folder / "truth_toy-test.csv", truth)
+    write_results(folder / "half_toy-test.csv", [replace(estimate, time=-1.0) for estimate in truth[::2]])
+    return folder
+
+
+def arguments(toy_root, *more) -> list[str]:
+    return [*map(str, more), "--dataset", "toy", "--datasets-root", str(toy_root.parent)]
+
+
+def test_the_truth_scores_one_hundred(tool, toy_root, results, tmp_path, capsys):
+    outputs = ("--report", tmp_path / "r.html", "--json", tmp_path / "s.json")
+    tool.main(arguments(toy_root, results / "truth_toy-test.csv", *outputs))
+    scores = json.loads((tmp_path / "s.json").read_text())
+    assert scores["overall"]["AR_MSSD"] == scores["overall"]["AR_MSPD"] == scores["mean"]["ad_0.02"] == 1.0
+    assert scores["time_per_image"] == pytest.approx(0.1)
+    assert "truth_toy-test" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "100.0" in capsys.readouterr().out
+
+
+def test_two_results_stand_side_by_side(tool, toy_root, results, tmp_path, capsys):
+    files = [results / "truth_toy-test.csv", results / "half_toy-test.csv"]
+    tool.main(arguments(toy_root, *files, "--json", tmp_path / "s.json"))
+    out = capsys.readouterr().out
+    assert "[1] truth_toy-test" in out and "[2] half_toy-test" in out
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "s_half_toy-test.json",
+        "s_truth_toy-test.json",
+    ]
+
+
+def test_objects_can_be_chosen(tool, toy_root, results, tmp_path):
+    tool.main(
+        arguments(toy_root, results / "half_toy-test.csv", "--objects", 3, "--json", tmp_path / "s.json")
+    )
+    assert [row["obj_id"] for row in json.loads((tmp_path / "s.json").read_text())["objects"]] == [3]
+
+
+def test_a_report_is_of_one_result(tool, toy_root, results):
+    with pytest.raises(UserError, match="--report"):
+        files = [results / "truth_toy-test.csv", results / "half_toy-test.csv"]
+        tool.main(arguments(toy_root, *files, "--report", "r.html"))
+
+
+def test_a_wrong_path_is_one_line_and_exit_code_1(repository, toy_root):
+    command = [sys.executable, str(repository / "tools/evaluate.py"), *arguments(toy_root, "no_toy-test.csv")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and "no_toy-test.csv is missing" in done.stderr

@@ -1,0 +1,87 @@
+"""Draw training samples as the network gets them: crop, P, the three parts of Q, regions and masks.
+
+What looks wrong here is learned wrong; look before a long training.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from core.utils.errors import UserError, run_cli
+from core.utils.files import write_image
+from core.vis.maps import coordinates_to_rgb, grey_to_rgb, grid, pair_to_rgb
+from gdrn_selfocc_modeling.data.batch import Sample
+from gdrn_selfocc_modeling.data.build import build_roi_format, build_train_dataset
+from gdrn_selfocc_modeling.data.targets import RoiFormat
+from gdrn_selfocc_modeling.settings import load_settings
+
+EXAMPLE = """examples:
+  python tools/show_samples.py --config-file configs/gdrn_selfocc/toy/demo.py
+  python tools/show_samples.py --config-file configs/gdrn_selfocc/lmo/cad_only.py --count 24 \\
+      --output output/lmo.png --opts DATASETS.ROOT=/data/bop INPUT.BG_IMGS_ROOT=/data/photos
+
+In the column of masks, white is visible, blue hidden, and red cut away by truncation.
+"""
+VISIBLE, HIDDEN, CUT = (255, 255, 255), (60, 90, 220), (220, 60, 60)
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", type=Path, required=True, help="a .py or .yaml configuration")
+    parser.add_argument("--count", type=int, default=12, help="samples to draw (default 12)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed draws other samples")
+    parser.add_argument("--size", type=int, default=160, help="side of a picture in pixels (default 160)")
+    parser.add_argument(
+        "--output", type=Path, default=Path("output/samples.png"), help="the picture to write"
+    )
+    parser.add_argument(
+        "--opts", nargs="+", default=[], metavar="KEY=VALUE", help="override configuration keys"
+    )
+    return parser.parse_args(argv)
+
+
+def sample_panels(sample: Sample, roi_format: RoiFormat) -> list[tuple[str, np.ndarray]]:
+    """Titled RGB pictures of one sample."""
+    roi, targets, info = sample
+    on_object = targets.mask_obj.numpy() > 0
+    panels = [
+        (f"object {info.obj_id}", roi_format.image_array(roi.image)[..., ::-1]),
+        ("P", coordinates_to_rgb(targets.P.numpy(), on_object)),
+    ]
+    for k, axis in enumerate("xyz"):
+        pair = targets.Q[2 * k : 2 * k + 2].numpy()
+        panels.append((f"Q_{axis}", pair_to_rgb(pair, targets.q_mask[k].numpy() > 0)))
+    regions = targets.region.numpy()
+    panels.append(("regions", grey_to_rgb(regions * 29 % 64 * (regions > 0), 64)))
+    masks = np.zeros((*on_object.shape, 3), np.uint8)
+    for mask, color in ((targets.mask_obj, HIDDEN), (targets.mask_visib, CUT), (targets.mask_trunc, VISIBLE)):
+        masks[mask.numpy() > 0] = color
+    return [*panels, ("masks", masks)]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Write the picture."""
+    args = parse_args(argv)
+    if args.count < 1:
+        raise UserError(f"--count must be at least 1, got {args.count}")
+    cfg = load_settings(args.config_file, args.opts)
+    source = build_train_dataset(cfg)
+    roi_format = build_roi_format(cfg)
+    chosen = np.random.default_rng(args.seed).permutation(len(source))[: args.count]
+    rows = []
+    for position, index in enumerate(tqdm(chosen, desc="samples")):
+        sample = source.sample(int(index), np.random.default_rng([args.seed, position]))
+        rows.append(grid(sample_panels(sample, roi_format), size=args.size))
+    write_image(args.output, np.vstack(rows)[..., ::-1])
+    print(f"{len(rows)} samples drawn in {args.output}")
+
+
+if __name__ == "__main__":
+    run_cli(main)
