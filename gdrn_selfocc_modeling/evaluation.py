@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
@@ -26,7 +25,7 @@ from core.evaluation.tables import format_table
 from core.geometry.pose import Pose
 from core.utils.errors import UserError
 from core.utils.files import write_text
-from gdrn_selfocc_modeling.data.batch import Prediction, RoiBatch, SampleInfo, collate_samples
+from gdrn_selfocc_modeling.data.batch import Prediction, SampleInfo, collate_samples
 from gdrn_selfocc_modeling.data.test_set import TestSet, build_test_set
 from gdrn_selfocc_modeling.models.build import build_model
 from gdrn_selfocc_modeling.pictures import report_cases

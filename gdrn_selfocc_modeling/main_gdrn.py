@@ -29,7 +29,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR")
     parser.add_argument("--eval-only", action="store_true", help="score MODEL.WEIGHTS, or the last checkpoint")
     parser.add_argument(
-        "--opts", nargs="+", default=[], metavar="KEY=VALUE", help="override configuration keys; see configs/_base_"
+        "--opts",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override configuration keys; see configs/_base_",
     )
     return parser.parse_args(argv)
 

@@ -36,7 +36,7 @@ def _case(model: nn.Module, test_set: TestSet, index: int, device: torch.device)
     pose = Pose(prediction.cam_R_obj.double().numpy(), prediction.cam_t_obj.double().numpy())
     truth = None if item.truth is None else item.truth.pose
     overlay = pose_close_up(read_rgb(item.record), item.record.K, target.caster, pose, truth)
-    panels = [("estimate and truth", overlay[..., ::-1])] + map_panels(prediction, targets, model.mask_type)
+    panels = [("estimate and truth", overlay[..., ::-1]), *map_panels(prediction, targets, model.mask_type)]
     visib = "" if item.truth is None or item.truth.visib_fract is None else f", visible {item.truth.visib_fract:.0%}"
     return ReportCase(
         f"{target.model.name}, image {item.record.scene_id}/{item.record.im_id}{visib}",
@@ -45,9 +45,7 @@ def _case(model: nn.Module, test_set: TestSet, index: int, device: torch.device)
     )
 
 
-def map_panels(
-    prediction: Prediction, targets: RoiTargets | None, mask_type: str
-) -> list[tuple[str, np.ndarray]]:
+def map_panels(prediction: Prediction, targets: RoiTargets | None, mask_type: str) -> list[tuple[str, np.ndarray]]:
     """P and the three parts of Q as RGB pictures, each prediction followed by its truth; unbatched arguments."""
     mask = mask_probability(prediction.mask[None], mask_type)[0, 0].numpy() > 0.5
     panels = []
@@ -60,7 +58,10 @@ def map_panels(
             panels.append((f"Q_{axis}", pair_to_rgb(prediction.q[channels].numpy(), mask)))
             if targets is not None:
                 panels.append(
-                    (f"Q_{axis} truth", pair_to_rgb(targets.Q[channels].numpy(), targets.q_mask[k].numpy() > 0))
+                    (
+                        f"Q_{axis} truth",
+                        pair_to_rgb(targets.Q[channels].numpy(), targets.q_mask[k].numpy() > 0),
+                    )
                 )
     return panels
 

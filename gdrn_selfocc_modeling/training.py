@@ -164,9 +164,7 @@ def _set_loader(trainer: Trainer, cfg: Any, source: SampleSource, seed: int, dev
     )
 
 
-def _schedule(
-    optimizer: torch.optim.Optimizer, solver: Any, total_iters: int
-) -> torch.optim.lr_scheduler.LRScheduler:
+def _schedule(optimizer: torch.optim.Optimizer, solver: Any, total_iters: int) -> torch.optim.lr_scheduler.LRScheduler:
     return build_schedule(
         optimizer,
         name=solver.LR_SCHEDULER_NAME,

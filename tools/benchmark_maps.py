@@ -91,9 +91,7 @@ def main(argv: list[str] | None = None) -> None:
     for frame in frames:
         jobs = _jobs(frame, models, casters, scenes, args.out)
         title = f"scene {frame.scene_id} image {frame.im_id}"
-        ours, bare = _in_turns(
-            lambda j=jobs: _run(j, Job.maps), lambda j=jobs: _run(j, Job.bare), args.repeats, title
-        )
+        ours, bare = _in_turns(lambda j=jobs: _run(j, Job.maps), lambda j=jobs: _run(j, Job.bare), args.repeats, title)
         results.append(
             {
                 "scene_id": frame.scene_id,
@@ -146,8 +144,7 @@ def _jobs(
         )
     if not jobs:
         raise UserError(
-            f"scene {frame.scene_id} image {frame.im_id} has no bbox_obj in its annotations; "
-            "choose another split"
+            f"scene {frame.scene_id} image {frame.im_id} has no bbox_obj in its annotations; choose another split"
         )
     return jobs
 
@@ -157,9 +154,7 @@ def _run(jobs: list[Job], work: Callable[[Job], None]) -> None:
         work(job)
 
 
-def _in_turns(
-    first: Callable[[], None], second: Callable[[], None], repeats: int, title: str
-) -> tuple[float, float]:
+def _in_turns(first: Callable[[], None], second: Callable[[], None], repeats: int, title: str) -> tuple[float, float]:
     """Median seconds of two functions, called alternately. Their first calls, which build, don't count."""
     seconds: tuple[list[float], list[float]] = ([], [])
     first()

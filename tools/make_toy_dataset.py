@@ -34,9 +34,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    written = make_toy_dataset(
-        args.root, args.train, args.test, args.seed, workers=args.workers, progress=True
-    )
+    written = make_toy_dataset(args.root, args.train, args.test, args.seed, workers=args.workers, progress=True)
     state = "is ready" if written else "was there already with these parameters"
     print(f"toy data set {state}: {args.root} (overview: {args.root / 'overview.png'})")
 

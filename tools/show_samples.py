@@ -38,12 +38,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=12, help="samples to draw (default 12)")
     parser.add_argument("--seed", type=int, default=0, help="another seed draws other samples")
     parser.add_argument("--size", type=int, default=160, help="side of a picture in pixels (default 160)")
-    parser.add_argument(
-        "--output", type=Path, default=Path("output/samples.png"), help="the picture to write"
-    )
-    parser.add_argument(
-        "--opts", nargs="+", default=[], metavar="KEY=VALUE", help="override configuration keys"
-    )
+    parser.add_argument("--output", type=Path, default=Path("output/samples.png"), help="the picture to write")
+    parser.add_argument("--opts", nargs="+", default=[], metavar="KEY=VALUE", help="override configuration keys")
     return parser.parse_args(argv)
 
 

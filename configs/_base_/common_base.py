@@ -81,6 +81,7 @@ CAD = dict(
     OCCLUDER_SPACING=(0.5, 1.2),  # distance of the centres in sums of the bounding radii
     STANDING_PROB=0.0,  # share of occluders that stand upright beside the object, for objects on a table
     MIN_VISIB=0.3,  # draw a scene again where less of the object is visible
+    TRUNCATE_PROB=0.2,  # share of objects cut where TRUNCATE_FG is on; occluders stand there already
     SHADOWS=True,  # the lamps cast shadows
     BLUR=(0.3, 0.9),  # softness of lens and sensor: Gaussian sigma, pixels of the camera
     GAIN=0.15,  # exposure within 1 +- this

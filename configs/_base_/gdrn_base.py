@@ -20,10 +20,9 @@ MODEL = dict(
         OUTPUT_RES=64,  # side of the maps
         BACKBONE=dict(
             FREEZE=False,
+            FREEZE_AT=0,  # freeze the first stages only; each halves the resolution
             PRETRAINED="timm",  # timm: its own weights (network needed); "": random; or a .pth or .safetensors file
-            INIT_CFG=dict(
-                type="timm/resnet34", in_chans=3, features_only=True, pretrained=True, out_indices=(4,)
-            ),
+            INIT_CFG=dict(type="timm/resnet34", in_chans=3, features_only=True, pretrained=True, out_indices=(4,)),
         ),
         NECK=dict(
             ENABLED=False,
@@ -82,7 +81,14 @@ MODEL = dict(
         PNP_NET=dict(
             FREEZE=False,
             LR_MULT=1.0,
-            INIT_CFG=dict(type="ConvPnPNet", norm="GN", act="relu", num_gn_groups=32, drop_prob=0.0),
+            INIT_CFG=dict(
+                type="ConvPnPNet",
+                norm="GN",
+                act="relu",
+                num_gn_groups=32,
+                drop_prob=0.0,
+                linear_init="normal",  # normal: N(0, 0.001), as published; kaiming: for short runs
+            ),
             WITH_2D_COORD=False,  # pixel coordinates as input
             REGION_ATTENTION=False,  # region probabilities as input
             MASK_ATTENTION="none",  # none, concat or mul

@@ -80,9 +80,7 @@ class BopDataset:
 LM = BopDataset("lm", _numbered(LM_NAMES), symmetric_ids=(3, 7, 10, 11))
 LMO = BopDataset("lmo", {k: LM.object_names[k] for k in (1, 5, 6, 8, 9, 10, 11, 12)}, symmetric_ids=(10, 11))
 YCBV = BopDataset("ycbv", _numbered(YCBV_NAMES), symmetric_ids=(13, 16, 19, 20, 21))
-TOY = BopDataset(
-    "toy", _numbered(TOY_NAMES), symmetric_ids=(3, 4), split_kinds=(("train", "pbr"), ("test", "pbr"))
-)
+TOY = BopDataset("toy", _numbered(TOY_NAMES), symmetric_ids=(3, 4), split_kinds=(("train", "pbr"), ("test", "pbr")))
 DATASETS = {
     dataset.folder: dataset
     for dataset in (

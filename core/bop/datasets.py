@@ -192,9 +192,7 @@ def _split_of_folder(name: str, root: Path, split: str) -> SplitSpec:
     if dataset is not None and (root / dataset.models_folder).is_dir():
         models_dir = root / dataset.models_folder
     symmetric = _symmetric_by_id(models_dir, required=dataset is None)
-    names = (
-        dataset.object_names if dataset else {obj_id: default_name(obj_id) for obj_id in sorted(symmetric)}
-    )
+    names = dataset.object_names if dataset else {obj_id: default_name(obj_id) for obj_id in sorted(symmetric)}
     if dataset is not None and dataset.symmetric_ids is not None:
         symmetric_ids = dataset.symmetric_ids
     else:

@@ -80,9 +80,7 @@ def load_models(
     for obj_id in wanted:
         if obj_id not in infos:
             known = ", ".join(map(str, sorted(infos)))
-            raise UserError(
-                f"{folder / info_name} has no object {obj_id} (it has: {known}); choose among them"
-            )
+            raise UserError(f"{folder / info_name} has no object {obj_id} (it has: {known}); choose among them")
         name = (names or {}).get(obj_id, default_name(obj_id))
         models[obj_id] = load_model(folder / f"{default_name(obj_id)}.ply", infos[obj_id], obj_id, name)
     return models
@@ -187,9 +185,7 @@ def _read_ply(path: Path, header: str) -> dict[str, Any]:
     if len(vertices) == 0 or len(faces) == 0:
         raise UserError(f"{path} has {len(vertices)} vertices and {len(faces)} faces; restore the file")
     if not np.isfinite(vertices).all() or faces.min() < 0 or faces.max() >= len(vertices):
-        raise UserError(
-            f"{path} has vertices that are no numbers or faces without vertices; restore the file"
-        )
+        raise UserError(f"{path} has vertices that are no numbers or faces without vertices; restore the file")
     if per_corner:
         mesh.pop("vertex_normals", None)  # they still have the order from before the split
         mesh.pop("vertex_colors", None)
@@ -275,9 +271,7 @@ def write_models_info(folder: Path, models: Iterable[ObjectModel]) -> None:
         entry |= {f"size_{axis}": M_TO_MM * float(model.extent[k]) for k, axis in enumerate("xyz")}
         if model.symmetries_discrete:
             to_mm = np.array([[1, 1, 1, M_TO_MM]] * 3 + [[1, 1, 1, 1]])
-            entry["symmetries_discrete"] = [
-                (S * to_mm).reshape(-1).tolist() for S in model.symmetries_discrete
-            ]
+            entry["symmetries_discrete"] = [(S * to_mm).reshape(-1).tolist() for S in model.symmetries_discrete]
         if model.symmetries_continuous:
             entry["symmetries_continuous"] = [
                 {"axis": axis.tolist(), "offset": (M_TO_MM * offset).tolist()}

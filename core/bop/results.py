@@ -36,9 +36,7 @@ def result_name(method: str, dataset: str, split: str) -> str:
     if not method or "_" in method or "/" in method:
         raise UserError(f"the method name '{method}' must be without '_' and '/'; use '-' instead")
     if not dataset or not split or "_" in dataset or "-" in dataset:
-        raise UserError(
-            f"a result file needs a data set (without '_', '-') and a split: '{dataset}', '{split}'"
-        )
+        raise UserError(f"a result file needs a data set (without '_', '-') and a split: '{dataset}', '{split}'")
     return f"{method}_{dataset}-{split}.csv"
 
 
@@ -77,9 +75,7 @@ def _estimate(line: str, where: str) -> Estimate:
     try:
         scene_id, im_id, obj_id = (int(text) for text in fields[:3])
     except ValueError:
-        raise UserError(
-            f"{where}: scene_id, im_id and obj_id must be whole numbers; repair the line"
-        ) from None
+        raise UserError(f"{where}: scene_id, im_id and obj_id must be whole numbers; repair the line") from None
     score, time = _floats(fields[3], 1, "score", where), _floats(fields[6], 1, "time", where)
     R = _floats(fields[4], 9, "R", where).reshape(3, 3)
     t = _floats(fields[5], 3, "t", where)

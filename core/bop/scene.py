@@ -68,9 +68,7 @@ def load_split(
     Raises `UserError` for missing folders, lists or keys, wrong lengths, and a split without images.
     """
     if spec.kind == "cad" or spec.layout != "bop":
-        reason = (
-            "rendered from the models, not read" if spec.kind == "cad" else "of a layout not supported yet"
-        )
+        reason = "rendered from the models, not read" if spec.kind == "cad" else "of a layout not supported yet"
         raise UserError(f"the images of '{spec.name}' are {reason}; choose a BOP split of {spec.root}")
     wanted = set(spec.object_names if object_ids is None else object_ids)
     selection = _selection(spec)
@@ -84,13 +82,9 @@ def load_split(
         records += [record for record in found if not require_images or record.rgb_path.is_file()]
         absent += sum(not record.rgb_path.is_file() for record in found)
     if absent and records and require_images:
-        logger.warning(
-            "%s: %d images are listed but have no file; %d are used", spec.name, absent, len(records)
-        )
+        logger.warning("%s: %d images are listed but have no file; %d are used", spec.name, absent, len(records))
     if not records:
-        raise UserError(
-            f"'{spec.name}' has no image in {spec.images_dir} ({absent} listed); download its images"
-        )
+        raise UserError(f"'{spec.name}' has no image in {spec.images_dir} ({absent} listed); download its images")
     return records
 
 
@@ -120,12 +114,8 @@ def _selection(spec: SplitSpec) -> Selection | None:
 
 
 def _read_list(item: ImageList, selection: Selection) -> None:
-    require_file(
-        item.path, "the split is defined by this list of image ids (GDR-Net's image_set); copy it there"
-    )
-    for number, line in enumerate(
-        item.path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1
-    ):
+    require_file(item.path, "the split is defined by this list of image ids (GDR-Net's image_set); copy it there")
+    for number, line in enumerate(item.path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         if not line.strip():
             continue
         where = f"{item.path}, line {number}"
@@ -167,9 +157,7 @@ def _read_scene(scene_dir: Path, wanted: set[int], chosen: set[int] | None) -> t
     infos = _by_image(scene_dir / "scene_gt_info.json", optional=True)
     for im_id in gts:
         if im_id not in cameras:
-            raise UserError(
-                f"{scene_dir / 'scene_camera.json'} needs image {im_id} of scene_gt.json; repair it"
-            )
+            raise UserError(f"{scene_dir / 'scene_camera.json'} needs image {im_id} of scene_gt.json; repair it")
     files = _SceneFiles(scene_dir)
     images = sorted(cameras if chosen is None else chosen & set(cameras))
     records = []
@@ -188,9 +176,7 @@ def _by_image(path: Path, optional: bool = False) -> dict[int, Any]:
     return {integer(key, f"{path}: the key '{key}'"): value for key, value in content.items()}
 
 
-def _record(
-    files: _SceneFiles, im_id: int, camera: Any, instances: list[Instance], wanted: set[int]
-) -> ImageRecord:
+def _record(files: _SceneFiles, im_id: int, camera: Any, instances: list[Instance], wanted: set[int]) -> ImageRecord:
     where = f"{files.scene_dir / 'scene_camera.json'}, image {im_id}"
     K = read_intrinsics(camera, where)
     return ImageRecord(
@@ -271,7 +257,5 @@ def read_camera_size(root: Path) -> tuple[int, int]:
     """Width and height of a data set's images, pixels, from `camera.json` in its folder."""
     path = Path(root) / "camera.json"
     camera = read_json(path, "it comes with the data set's base archive")
-    width, height = (
-        integer(require_key(camera, key, str(path)), f"{path}: {key}") for key in ("width", "height")
-    )
+    width, height = (integer(require_key(camera, key, str(path)), f"{path}: {key}") for key in ("width", "height"))
     return width, height

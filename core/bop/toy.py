@@ -91,9 +91,7 @@ def make_toy_dataset(
         os.replace(beside, root)
     except OSError as error:
         if not _is_there(root, options):  # else another process was quicker, with the same bytes
-            raise UserError(
-                f"the toy data set cannot be written to {root} ({error}); choose another"
-            ) from error
+            raise UserError(f"the toy data set cannot be written to {root} ({error}); choose another") from error
         return False
     finally:
         shutil.rmtree(beside.parent, ignore_errors=True)
@@ -145,10 +143,7 @@ def _write_split(
     for index in range(0, count, IMAGES_PER_SCENE):
         for folder in ("rgb", "depth", "mask", "mask_visib"):
             (_scene_dir(split_dir, index) / folder).mkdir(parents=True)
-    jobs = (
-        delayed(_write_image)(_scene_dir(split_dir, index), index, options, split_code)
-        for index in range(count)
-    )
+    jobs = (delayed(_write_image)(_scene_dir(split_dir, index), index, options, split_code) for index in range(count))
     done = Parallel(n_jobs=workers, return_as="generator")(jobs)
     entries = list(tqdm(done, split_dir.name, count, unit="image", disable=not progress))
     for start in range(0, count, IMAGES_PER_SCENE):
@@ -237,8 +232,7 @@ def _free_place(
         center = rng.uniform(*DISTANCE) * pixel_rays(options.K, uv)
         inside = (uv >= 0.05 * size).all() and (uv <= 0.95 * size).all()
         clear = all(
-            np.linalg.norm(center - body.pose.cam_t_obj) > (diameter + body.model.diameter) / 2
-            for body in bodies
+            np.linalg.norm(center - body.pose.cam_t_obj) > (diameter + body.model.diameter) / 2 for body in bodies
         )
         if inside and clear:
             return center

@@ -29,9 +29,7 @@ def toy_models() -> dict[int, ObjectModel]:
     discrete = {3: quarter_turns}
     continuous = {4: [(np.array([0.0, 0.0, 1.0]), np.zeros(3))]}
     return {
-        obj_id: _object_model(
-            obj_id, mesh, painters[obj_id], discrete.get(obj_id, []), continuous.get(obj_id, [])
-        )
+        obj_id: _object_model(obj_id, mesh, painters[obj_id], discrete.get(obj_id, []), continuous.get(obj_id, []))
         for obj_id, mesh in meshes.items()
     }
 
@@ -255,9 +253,7 @@ def _paint_cross(points: np.ndarray) -> np.ndarray:
     radius, z = np.hypot(points[:, 0], points[:, 1]), _ramp(points[:, 2])
     side = 0.5 + 0.5 * np.tanh(8 * np.round(turned, 6))
     stripes = 1 - 0.3 * (np.floor(radius / 10 + 1e-6) % 2)
-    return (
-        np.stack([0.15 + 0.75 * side * (1 - z), 0.75 - 0.5 * side, 0.2 + 0.75 * z], axis=1) * stripes[:, None]
-    )
+    return np.stack([0.15 + 0.75 * side * (1 - z), 0.75 - 0.5 * side, 0.2 + 0.75 * z], axis=1) * stripes[:, None]
 
 
 def _paint_bottle(points: np.ndarray) -> np.ndarray:

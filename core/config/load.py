@@ -102,9 +102,11 @@ def save_config(config: Config, path: Path) -> None:
 def _replacing_optimizer(given: dict, current: dict) -> dict:
     """`given`, its optimizer marked to replace the current one where the type is another: momentum is not Adam's."""
     optimizer = given.get("SOLVER", {}).get("OPTIMIZER_CFG", {})
-    if optimizer and optimizer.get("type", current["SOLVER"]["OPTIMIZER_CFG"]["type"]) != current["SOLVER"][
-        "OPTIMIZER_CFG"
-    ]["type"]:
+    if (
+        optimizer
+        and optimizer.get("type", current["SOLVER"]["OPTIMIZER_CFG"]["type"])
+        != current["SOLVER"]["OPTIMIZER_CFG"]["type"]
+    ):
         optimizer["_delete_"] = True
     return given
 

@@ -102,9 +102,7 @@ def _value(node: ast.expr) -> object:
             return _combined(_ARITHMETIC[type(op)], _value(left), _value(right), node)
         case ast.Call():
             return _call(node)
-    raise UserError(
-        f"COLOR_AUG_CODE cannot hold '{ast.unparse(node)}'; use numbers, ranges and known operations"
-    )
+    raise UserError(f"COLOR_AUG_CODE cannot hold '{ast.unparse(node)}'; use numbers, ranges and known operations")
 
 
 def _number(node: ast.expr) -> float:
@@ -118,9 +116,7 @@ def _is_draw(value: object) -> bool:
     return callable(value) and not isinstance(value, Augmenter)
 
 
-def _combined(
-    operation: Callable[[float, float], float], left: object, right: object, node: ast.expr
-) -> object:
+def _combined(operation: Callable[[float, float], float], left: object, right: object, node: ast.expr) -> object:
     """`left op right`; a value drawn per application as soon as one side is."""
     for side in (left, right):
         if not isinstance(side, (int, float)) and not _is_draw(side):

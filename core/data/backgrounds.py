@@ -25,9 +25,7 @@ class Backgrounds:
     is missing or holds no image.
     """
 
-    def __init__(
-        self, folder: Path | None = None, max_images: int | None = None, keep_aspect: bool = True
-    ) -> None:
+    def __init__(self, folder: Path | None = None, max_images: int | None = None, keep_aspect: bool = True) -> None:
         """At most `max_images` files, spread over the folder; without `keep_aspect` windows are stretched."""
         paths = [] if folder is None else _image_paths(Path(folder))
         step = max(1.0, len(paths) / max_images) if max_images else 1.0
@@ -141,9 +139,7 @@ def _draw_shape(image: np.ndarray, rng: np.random.Generator) -> None:
     radius = rng.uniform(0.03, 0.35) * max(width, height)
     if rng.random() < 0.4:
         axes = tuple(int(axis) + 1 for axis in radius * rng.uniform(0.3, 1.0, 2))
-        cv2.ellipse(
-            image, tuple(int(c) for c in center), axes, rng.uniform(0, 180), 0, 360, color, -1, cv2.LINE_AA
-        )
+        cv2.ellipse(image, tuple(int(c) for c in center), axes, rng.uniform(0, 180), 0, 360, color, -1, cv2.LINE_AA)
         return
     angles = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(3, 8))))
     radii = radius * rng.uniform(0.5, 1.0, len(angles))

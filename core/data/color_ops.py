@@ -46,21 +46,15 @@ def draw(parameter: Parameter, rng: np.random.Generator, size: int = 1) -> np.nd
 def _check_parameters(owner: Augmenter, **parameters: object) -> None:
     """Refuse what cannot be drawn from, when the text is read rather than in the middle of training."""
     for name, value in parameters.items():
-        plain = isinstance(value, (int, float, tuple)) or (
-            callable(value) and not isinstance(value, Augmenter)
-        )
-        if not (
-            plain or (isinstance(value, list) and value and all(isinstance(v, (int, float)) for v in value))
-        ):
+        plain = isinstance(value, (int, float, tuple)) or (callable(value) and not isinstance(value, Augmenter))
+        if not (plain or (isinstance(value, list) and value and all(isinstance(v, (int, float)) for v in value))):
             raise UserError(
                 f"COLOR_AUG_CODE: {type(owner).__name__}({name}=...) wants a number, a range (low, high) "
                 f"or a list of numbers, got {value!r}"
             )
 
 
-def _draw_channels(
-    parameter: Parameter, per_channel: Parameter, rng: np.random.Generator, channels: int
-) -> np.ndarray:
+def _draw_channels(parameter: Parameter, per_channel: Parameter, rng: np.random.Generator, channels: int) -> np.ndarray:
     """(channels,) values: one for all, or with probability `per_channel` one for each."""
     apart = rng.random() < float(draw(per_channel, rng)[0])
     return draw(parameter, rng, channels) if apart else np.repeat(draw(parameter, rng), channels)

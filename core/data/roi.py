@@ -39,9 +39,7 @@ def _center_wh(box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Centre and size (both (2,), px) of an xyxy box; a box without area counts as one pixel."""
     box = np.asarray(box, float)
     if box.shape != (4,) or not np.isfinite(box).all():
-        raise UserError(
-            f"a box must be four finite numbers x1, y1, x2, y2, got {box.tolist()}; repair its file"
-        )
+        raise UserError(f"a box must be four finite numbers x1, y1, x2, y2, got {box.tolist()}; repair its file")
     return (box[:2] + box[2:]) / 2, np.maximum(box[2:] - box[:2], 1.0)
 
 
@@ -54,25 +52,19 @@ def test_roi(box: np.ndarray, image_size: ImageSize, pad_scale: float) -> Roi:
 test_roi.__test__ = False  # its name is no invitation to pytest
 
 
-def _uniform(
-    box: np.ndarray, rng: np.random.Generator, scale: float, shift: float
-) -> tuple[np.ndarray, float]:
+def _uniform(box: np.ndarray, rng: np.random.Generator, scale: float, shift: float) -> tuple[np.ndarray, float]:
     center, wh = _center_wh(box)
     return center + wh * rng.uniform(-shift, shift, 2), wh.max() * rng.uniform(1 - scale, 1 + scale)
 
 
-def _roi10d(
-    box: np.ndarray, rng: np.random.Generator, scale: float, shift: float
-) -> tuple[np.ndarray, float]:
+def _roi10d(box: np.ndarray, rng: np.random.Generator, scale: float, shift: float) -> tuple[np.ndarray, float]:
     _, wh = _center_wh(box)
     moved = np.asarray(box, float) + np.tile(wh, 2) * rng.uniform(-ROI10D_SIDE_SHIFT, ROI10D_SIDE_SHIFT, 4)
     center, moved_wh = _center_wh(moved)
     return center, moved_wh.max()
 
 
-def _truncnorm(
-    box: np.ndarray, rng: np.random.Generator, scale: float, shift: float
-) -> tuple[np.ndarray, float]:
+def _truncnorm(box: np.ndarray, rng: np.random.Generator, scale: float, shift: float) -> tuple[np.ndarray, float]:
     # The same bounds as "uniform"; two standard deviations reach them.
     center, wh = _center_wh(box)
     draws = truncnorm.rvs(-2, 2, size=3, random_state=rng) / 2

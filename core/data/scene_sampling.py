@@ -25,9 +25,7 @@ class PoseRange:
 
     z_range: tuple[float, float] = (0.5, 1.3)  # depth of the object's origin
     center_range: tuple[float, float] = (0.1, 0.9)  # of the origin's projection, shares of width and height
-    rotations: Literal["uniform", "upper"] = (
-        "uniform"  # "upper": seen from above, the object's z axis upwards
-    )
+    rotations: Literal["uniform", "upper"] = "uniform"  # "upper": seen from above, the object's z axis upwards
     elevation: tuple[float, float] = (0.0, 90.0)  # of the camera above the object's xy plane, for "upper"
     tilt: float = 45.0  # the camera's roll is within ± this, for "upper"
 
@@ -89,9 +87,7 @@ class OccluderRange:
         return placed
 
 
-def _floating(
-    model: ObjectModel, target: ObjectModel, pose: Pose, spacing: float, rng: np.random.Generator
-) -> Pose:
+def _floating(model: ObjectModel, target: ObjectModel, pose: Pose, spacing: float, rng: np.random.Generator) -> Pose:
     """Anywhere around the target, in any orientation."""
     direction = rng.standard_normal(3)
     direction /= np.linalg.norm(direction)
@@ -101,9 +97,7 @@ def _floating(
     return Pose(cam_R_obj, center_cam - cam_R_obj @ _center(model))
 
 
-def _standing(
-    model: ObjectModel, target: ObjectModel, pose: Pose, spacing: float, rng: np.random.Generator
-) -> Pose:
+def _standing(model: ObjectModel, target: ObjectModel, pose: Pose, spacing: float, rng: np.random.Generator) -> Pose:
     """Beside the target, turned about its z axis, the lower faces of both boxes on one plane."""
     heading, turn = rng.uniform(0, 2 * np.pi, 2)
     distance = spacing * (model.diameter + target.diameter) / 2

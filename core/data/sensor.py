@@ -25,9 +25,7 @@ class Sensor:
         for name in ("blur", "noise"):
             low, high = getattr(self, name)
             if not 0 <= low <= high:
-                raise UserError(
-                    f"the camera's {name} must be a range (low, high), 0 <= low <= high: {low, high}"
-                )
+                raise UserError(f"the camera's {name} must be a range (low, high), 0 <= low <= high: {low, high}")
 
     def __call__(self, image: np.ndarray, pixel_scale: float, rng: np.random.Generator) -> np.ndarray:
         """The image (H, W, 3) uint8 as taken; `pixel_scale` is the side of a camera pixel in image pixels."""
@@ -38,9 +36,7 @@ class Sensor:
         deviation = rng.uniform(*self.noise)
         if deviation > 0:
             # Half of the noise is common to the channels, as after demosaicing.
-            noise = rng.standard_normal((*image.shape[:2], 4), dtype=np.float32) * np.float32(
-                deviation * 0.7071
-            )
+            noise = rng.standard_normal((*image.shape[:2], 4), dtype=np.float32) * np.float32(deviation * 0.7071)
             image = np.clip(np.rint(image + noise[..., :3] + noise[..., 3:]), 0, 255).astype(np.uint8)
         if rng.random() < self.jpeg_prob:
             quality = int(rng.integers(50, 96))

@@ -100,7 +100,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         if path.suffix == ".safetensors":
             return {"model": safetensors.torch.load_file(path)}
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, zipfile.BadZipFile, safetensors.SafetensorError) as error:
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        zipfile.BadZipFile,
+        safetensors.SafetensorError,
+    ) as error:
         raise UserError(f"{path} is damaged or no checkpoint ({' '.join(str(error).split())[:200]})") from error
     except pickle.UnpicklingError as error:
         raise UserError(

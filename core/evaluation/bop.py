@@ -56,9 +56,7 @@ def group_targets(
             raise UserError(f"the targets list {where} twice; a target is named once, with its inst_count")
         record = record_of.get(key[:2])
         if record is None:
-            raise UserError(
-                f"target ({where}): no ground truth of this image was loaded; check the targets file"
-            )
+            raise UserError(f"target ({where}): no ground truth of this image was loaded; check the targets file")
         instances = [instance for instance in record.instances if instance.obj_id == target.obj_id]
         if not instances:
             raise UserError(f"target ({where}): the image has no such object; check the targets file")

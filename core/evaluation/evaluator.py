@@ -59,9 +59,7 @@ class InstanceErrors:
     visib_fract: float  # 1 where the data set does not tell
     distance_m: float  # of the object from the camera, metres
     score: float | None  # of the estimate; None for a miss
-    errors: dict[
-        str, float
-    ]  # by ERROR_NAMES: metres, degrees and pixels; deg_cm has the n of n degrees, n cm
+    errors: dict[str, float]  # by ERROR_NAMES: metres, degrees and pixels; deg_cm has the n of n degrees, n cm
 
 
 @dataclass(frozen=True)
@@ -134,12 +132,8 @@ class ErrorModel:
         }
         errors["ad"] = errors["adi" if self.symmetric else "add"]
         errors["re_sym"] = errors["re"] if asymmetric else pose_error.re_error(est, gt, symmetries)
-        errors["deg_cm_sym"] = (
-            errors["deg_cm"] if asymmetric else pose_error.deg_cm_error(est, gt, symmetries)
-        )
-        errors["proj_sym"] = (
-            errors["proj"] if asymmetric else pose_error.proj_error(est, gt, K, points, symmetries)
-        )
+        errors["deg_cm_sym"] = errors["deg_cm"] if asymmetric else pose_error.deg_cm_error(est, gt, symmetries)
+        errors["proj_sym"] = errors["proj"] if asymmetric else pose_error.proj_error(est, gt, K, points, symmetries)
         return errors
 
 
@@ -170,9 +164,7 @@ def evaluate(
     obj_ids = sorted({group.target.obj_id for group in groups})
     missing = [obj_id for obj_id in obj_ids if obj_id not in models_eval]
     if missing:
-        raise UserError(
-            f"the targets ask for objects without an evaluation model: {missing}; load models_eval"
-        )
+        raise UserError(f"the targets ask for objects without an evaluation model: {missing}; load models_eval")
     width = bop.image_width(records) if image_width is None else image_width
     error_models = {i: ErrorModel(models_eval[i], i in set(symmetric_ids)) for i in obj_ids}
     matrices = _error_matrices(groups, error_models, progress)

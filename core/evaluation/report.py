@@ -117,16 +117,12 @@ def _figures(scores: Scores, metrics: Sequence[Mapping[str, float]] | None) -> l
     names = {str(row.obj_id): row.name for row in scores.objects}
     many = len(names) > plots.MANY
     bars = {label: [row.values[key] for row in scores.objects] for key, label in BARS.items()}
-    figures = [
-        _figure("Per object", partial(plots.object_bars, labels=list(names.values()), series=bars), wide=many)
-    ]
+    figures = [_figure("Per object", partial(plots.object_bars, labels=list(names.values()), series=bars), wide=many)]
     for key, (label, xlabel) in CURVE_LABELS.items():
         curve = scores.curves[key]
         recalls = {names[obj_id]: curve[obj_id] for obj_id in names}
         draw = partial(plots.recall_curves, recalls=recalls, mean=curve["mean"], xlabel=xlabel)
-        figures.append(
-            _figure(f"{label}: recall over threshold", partial(draw, thresholds=curve["thresholds"]))
-        )
+        figures.append(_figure(f"{label}: recall over threshold", partial(draw, thresholds=curve["thresholds"])))
     diameters = {row.obj_id: row.diameter_m for row in scores.objects}
     errors = [row.errors["mssd"] / diameters[row.obj_id] for row in scores.instances]
     for attribute, label in (("visib_fract", "visible fraction"), ("distance_m", "distance, m")):

@@ -65,9 +65,7 @@ class RayCaster:
         self._box = np.array([low, high])
         self._planes, self._solid = _triangle_functions(self.vertices[self.faces], FLATNESS * self.radius)
         if not self._solid.any():
-            raise UserError(
-                f"none of the mesh's {len(self.faces)} triangles has an area: repair the model file"
-            )
+            raise UserError(f"none of the mesh's {len(self.faces)} triangles has an area: repair the model file")
         self._scene: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -92,9 +90,7 @@ class RayCaster:
             return RayHits(ray, face, points, depth)
         return self._solve_again(RayHits(ray, face, points, depth), ~inside, origins_obj, directions_obj)
 
-    def occluded(
-        self, origins_obj: np.ndarray, directions_obj: np.ndarray, max_depth: float = np.inf
-    ) -> np.ndarray:
+    def occluded(self, origins_obj: np.ndarray, directions_obj: np.ndarray, max_depth: float = np.inf) -> np.ndarray:
         """(N,) bool: something lies on `origin + λ direction` for 0 < λ < max_depth. Shapes as `first_hit`.
 
         Answered in float32: right to about 1e-7 of the object's size, which is enough for shadows.
@@ -164,18 +160,14 @@ class RayCaster:
         functions = self._planes[face]
         with np.errstate(divide="ignore", invalid="ignore"):
             normal, offset = functions[:, 0, :3], functions[:, 0, 3]
-            height = (
-                normal @ origins if origins.ndim == 1 else np.einsum("ni,ni->n", normal, origins)
-            ) + offset
+            height = (normal @ origins if origins.ndim == 1 else np.einsum("ni,ni->n", normal, origins)) + offset
             depth = -height / np.einsum("ni,ni->n", normal, directions)
             points = origins + depth[:, None] * directions
             second, third = (_apply(functions[:, 1:], points)).T
             lowest = np.minimum(np.minimum(second, third), 1 - second - third)
         return points, depth, (lowest >= -EDGE_TOLERANCE) & (depth > 0)
 
-    def _solve_again(
-        self, hits: RayHits, wrong: np.ndarray, origins: np.ndarray, directions: np.ndarray
-    ) -> RayHits:
+    def _solve_again(self, hits: RayHits, wrong: np.ndarray, origins: np.ndarray, directions: np.ndarray) -> RayHits:
         """`hits` with the rays of the mask `wrong` cast again, in float64; those that miss are left out."""
         face, points, depth = hits.face.copy(), hits.points_obj.copy(), hits.depth.copy()
         for place in np.flatnonzero(wrong):
@@ -188,9 +180,7 @@ class RayCaster:
 
     def _exact_hit(self, origin: np.ndarray, direction: np.ndarray) -> tuple[int, float]:
         """Triangle and ray parameter of one ray's first hit, all in float64; (-1, inf) where it misses."""
-        at_origin = (
-            self._planes[..., :3] @ origin + self._planes[..., 3]
-        )  # (F, 3): height, second, third weight
+        at_origin = self._planes[..., :3] @ origin + self._planes[..., 3]  # (F, 3): height, second, third weight
         along = self._planes[..., :3] @ direction
         with np.errstate(divide="ignore", invalid="ignore"):
             depth = -at_origin[:, 0] / along[:, 0]
@@ -241,13 +231,7 @@ def _triangle_functions(corners: np.ndarray, min_height: float) -> tuple[np.ndar
 
 def _check_mesh(vertices: np.ndarray, faces: np.ndarray) -> None:
     """`UserError` unless vertices are (V, 3) finite and faces (F, 3) name them."""
-    if (
-        vertices.ndim != 2
-        or vertices.shape[1] != 3
-        or faces.ndim != 2
-        or faces.shape[1] != 3
-        or not len(faces)
-    ):
+    if vertices.ndim != 2 or vertices.shape[1] != 3 or faces.ndim != 2 or faces.shape[1] != 3 or not len(faces):
         raise UserError(
             f"a mesh needs vertices (V, 3) and faces (F, 3), F > 0; got {vertices.shape} and {faces.shape}: "
             "repair the model file"

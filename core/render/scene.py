@@ -24,9 +24,7 @@ class SceneHits:
     depth: np.ndarray  # (N,) float64, metres along the optical axis, inf
 
 
-def cast_scene(
-    casters: Sequence[RayCaster], poses: Sequence[Pose], K: np.ndarray, uv: np.ndarray
-) -> SceneHits:
+def cast_scene(casters: Sequence[RayCaster], poses: Sequence[Pose], K: np.ndarray, uv: np.ndarray) -> SceneHits:
     """The nearest hit of each pixel `uv` (N, 2) among the objects `casters[i]` at `poses[i]`."""
     count = len(uv)
     owner, face = np.full(count, -1), np.full(count, -1)
@@ -107,9 +105,7 @@ def _visible(depths: list[np.ndarray]) -> list[np.ndarray]:
     if not depths:
         return []
     # Background is infinitely far, and as the first of all it wins where nothing is seen.
-    far = np.stack(
-        [np.full_like(depths[0], np.inf), *(np.where(depth > 0, depth, np.inf) for depth in depths)]
-    )
+    far = np.stack([np.full_like(depths[0], np.inf), *(np.where(depth > 0, depth, np.inf) for depth in depths)])
     nearest = far.argmin(axis=0)
     return [nearest == index + 1 for index in range(len(depths))]
 
@@ -122,9 +118,7 @@ def _pixels_within(box: np.ndarray | None, uv: np.ndarray) -> np.ndarray:
     return np.flatnonzero((u >= box[0]) & (v >= box[1]) & (u <= box[2]) & (v <= box[3]))
 
 
-def _depth_patch(
-    caster: RayCaster, pose: Pose, K: np.ndarray, limits: np.ndarray
-) -> tuple[int, int, np.ndarray]:
+def _depth_patch(caster: RayCaster, pose: Pose, K: np.ndarray, limits: np.ndarray) -> tuple[int, int, np.ndarray]:
     """Left and top pixel, and depth (h, w), of the object's projected box within limits [x1, y1, x2, y2)."""
     box = caster.image_box(pose, K)
     x1, y1, x2, y2 = limits if box is None else _intersect(limits, _integer_limits(box))

@@ -49,9 +49,7 @@ class Lights:
     """Ambient light and L lamps, linear RGB. Lamps do not fade with distance."""
 
     ambient: np.ndarray  # (3,)
-    positions_cam: (
-        np.ndarray
-    )  # (L, 4): (x, y, z, 1) a point, metres; (x, y, z, 0) the direction to a far lamp
+    positions_cam: np.ndarray  # (L, 4): (x, y, z, 1) a point, metres; (x, y, z, 0) the direction to a far lamp
     colors: np.ndarray  # (L, 3)
 
 
@@ -105,9 +103,7 @@ def sample_lights(rng: np.random.Generator) -> Lights:
     )
 
 
-def render_rgb(
-    bodies: Sequence[Body], K: np.ndarray, uv: np.ndarray, lights: Lights, shadows: bool = True
-) -> RgbHits:
+def render_rgb(bodies: Sequence[Body], K: np.ndarray, uv: np.ndarray, lights: Lights, shadows: bool = True) -> RgbHits:
     """The picture of `bodies` at pixels `uv` (N, 2) of a camera K (3, 3), nearest body first."""
     hits = cast_scene([body.caster for body in bodies], [body.pose for body in bodies], K, uv)
     linear = shade(hits, bodies, lights, shadows)
@@ -159,9 +155,7 @@ def _normals(
     facets *= np.where(_dot(facets, points_cam) > 0, np.float32(-1), np.float32(1))
     if body.model.normals is None:
         return facets, facets
-    smooth = cam_R_obj @ _interpolate(body.model.normals, body.model.faces[face], weights).T.astype(
-        np.float32
-    )
+    smooth = cam_R_obj @ _interpolate(body.model.normals, body.model.faces[face], weights).T.astype(np.float32)
     length = np.sqrt(_dot(smooth, smooth))
     # A mesh may store no direction at all: the triangle's own is right then.
     smooth = np.where(length > 1e-6, smooth / np.maximum(length, np.float32(1e-6)), facets)
@@ -217,9 +211,7 @@ def _add_lamp(
     light[:, lit] += (surface.albedo[:, lit] * lambert[lit] + highlight) * _column(color)
 
 
-def _in_shadow(
-    starts_cam: np.ndarray, to_lamp: np.ndarray, reach: float, casting: Sequence[Body]
-) -> np.ndarray:
+def _in_shadow(starts_cam: np.ndarray, to_lamp: np.ndarray, reach: float, casting: Sequence[Body]) -> np.ndarray:
     """(M,) bool: a body stands on `start + λ to_lamp` (3, M), 0 < λ < reach, camera frame, metres."""
     shadowed = np.zeros(starts_cam.shape[1], bool)
     for body in casting:

@@ -40,8 +40,7 @@ def build_optimizer(params: Iterable[Any], type: str, lr: float, **options: Any)
     for name in options:
         if name not in known:
             raise UserError(
-                f"SOLVER.OPTIMIZER_CFG.{name} is no option of {type}{nearest(name, known)} "
-                f"(known: {', '.join(known)})"
+                f"SOLVER.OPTIMIZER_CFG.{name} is no option of {type}{nearest(name, known)} (known: {', '.join(known)})"
             )
     try:
         return make(params, lr=lr, **options)

@@ -43,9 +43,7 @@ class Ranger(torch.optim.Optimizer):
         centralise: bool = True,
     ) -> None:
         if not 0 <= alpha <= 1 or k < 1 or lr < 0 or eps <= 0:
-            raise ValueError(
-                f"Ranger needs lr >= 0, eps > 0, k >= 1, 0 <= alpha <= 1; got {(lr, eps, k, alpha)}"
-            )
+            raise ValueError(f"Ranger needs lr >= 0, eps > 0, k >= 1, 0 <= alpha <= 1; got {(lr, eps, k, alpha)}")
         defaults = {
             "lr": lr,
             "betas": tuple(betas),

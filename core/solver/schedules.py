@@ -29,9 +29,7 @@ class ScheduleOptions:
 
 
 Factor = Callable[[int], float]
-SCHEDULES: Registry[Callable[[int, ScheduleOptions], Factor]] = Registry(
-    "schedule (SOLVER.LR_SCHEDULER_NAME)"
-)
+SCHEDULES: Registry[Callable[[int, ScheduleOptions], Factor]] = Registry("schedule (SOLVER.LR_SCHEDULER_NAME)")
 
 WARMUPS: dict[str, Callable[[float, float], float]] = {
     "linear": lambda share, start: start * (1 - share) + share,
@@ -42,9 +40,7 @@ WARMUPS: dict[str, Callable[[float, float], float]] = {
 
 # share of the annealing that is over (0 to 1), options -> factor
 ANNEALS: dict[str, Callable[[float, ScheduleOptions], float]] = {
-    "cosine": lambda share, o: (
-        o.target_factor + (1 - o.target_factor) * 0.5 * (1 + math.cos(math.pi * share))
-    ),
+    "cosine": lambda share, o: o.target_factor + (1 - o.target_factor) * 0.5 * (1 + math.cos(math.pi * share)),
     "linear": lambda share, o: o.target_factor + (1 - o.target_factor) * (1 - share),
     "poly": lambda share, o: o.target_factor + (1 - o.target_factor) * (1 - share) ** o.poly_power,
     # an exponential never reaches 0, so its target is at least 0.5 %
@@ -71,9 +67,7 @@ def build_schedule(
     known = [field.name for field in fields(ScheduleOptions)]
     for key in options:
         if key not in known:
-            raise UserError(
-                f"'{key}' is no option of a schedule{nearest(key, known)} (known: {', '.join(known)})"
-            )
+            raise UserError(f"'{key}' is no option of a schedule{nearest(key, known)} (known: {', '.join(known)})")
     return LambdaLR(optimizer, SCHEDULES[name](total_iters, ScheduleOptions(**options)))
 
 

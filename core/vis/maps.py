@@ -51,14 +51,10 @@ def _tile(title: str, picture: np.ndarray, size: int, gap: int = 4, bar: int = 2
     scale = size / max(picture.shape[:2])
     width, height = (max(1, round(scale * length)) for length in picture.shape[1::-1])
     # Maps are enlarged without blending: a blend of two coordinates is a point of neither surface.
-    resized = cv2.resize(
-        picture, (width, height), interpolation=cv2.INTER_NEAREST if scale > 1 else cv2.INTER_AREA
-    )
+    resized = cv2.resize(picture, (width, height), interpolation=cv2.INTER_NEAREST if scale > 1 else cv2.INTER_AREA)
     top, left = bar + (size - height) // 2, (size - width) // 2
     tile[top : top + height, left : left + width] = resized
-    font_scale = min(
-        0.45, 0.45 * (size - 4) / max(1, cv2.getTextSize(title, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)[0][0])
-    )
+    font_scale = min(0.45, 0.45 * (size - 4) / max(1, cv2.getTextSize(title, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)[0][0]))
     cv2.putText(tile, title, (2, bar - 7), cv2.FONT_HERSHEY_SIMPLEX, font_scale, (40, 40, 40), 1, cv2.LINE_AA)
     return tile
 

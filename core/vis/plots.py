@@ -30,9 +30,7 @@ LIGHT = Theme(text="#24292f", grid="#d0d7de")
 DARK = Theme(text="#e6edf3", grid="#3d444d")
 
 
-def plot_png(
-    draw: Callable[[Axes], None], theme: Theme = LIGHT, size: tuple[float, float] = (5.6, 3.6)
-) -> bytes:
+def plot_png(draw: Callable[[Axes], None], theme: Theme = LIGHT, size: tuple[float, float] = (5.6, 3.6)) -> bytes:
     """What `draw` puts on one pair of axes as a PNG with a transparent background; `size` in inches."""
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
@@ -66,9 +64,7 @@ def object_bars(axes: Axes, labels: Sequence[str], series: Mapping[str, Sequence
     width = 0.8 / len(series)
     for index, (label, values) in enumerate(series.items()):
         offset = (index - (len(series) - 1) / 2) * width
-        axes.bar(
-            positions + offset, 100 * np.asarray(values), 0.92 * width, label=label, color=PALETTE[index]
-        )
+        axes.bar(positions + offset, 100 * np.asarray(values), 0.92 * width, label=label, color=PALETTE[index])
     axes.set(ylabel="%", ylim=(0, 112))
     axes.set_xticks(
         positions, labels, rotation=30 if len(labels) > 4 else 0, ha="right" if len(labels) > 4 else "center"
@@ -87,9 +83,7 @@ def error_against(
     quantity, errors = np.asarray(quantity, float), np.asarray(errors, float)
     shown = np.minimum(errors, limit)
     inside = errors < limit
-    axes.scatter(
-        quantity[inside], shown[inside], s=9, alpha=0.45, linewidths=0, color=PALETTE[0], label="instance"
-    )
+    axes.scatter(quantity[inside], shown[inside], s=9, alpha=0.45, linewidths=0, color=PALETTE[0], label="instance")
     if not inside.all():
         axes.scatter(quantity[~inside], shown[~inside], s=12, alpha=0.5, marker="x", linewidths=0.8,
                      color=PALETTE[3], label="missed, or beyond the scale")  # fmt: skip
@@ -107,9 +101,7 @@ def training_curves(axes: Axes, steps: Sequence[float], series: Mapping[str, Seq
     for index, (label, values) in enumerate(series.items()):
         positive = np.where(np.asarray(values, float) > 0, np.asarray(values, float), np.nan)
         style = DASHES[(index // len(PALETTE)) % len(DASHES)]
-        axes.plot(
-            steps, positive, linewidth=1.4, linestyle=style, color=PALETTE[index % len(PALETTE)], label=label
-        )
+        axes.plot(steps, positive, linewidth=1.4, linestyle=style, color=PALETTE[index % len(PALETTE)], label=label)
     axes.set(xlabel="iteration", yscale="log")
     axes.legend(fontsize=7, ncols=2, loc="best")
 

@@ -11,10 +11,8 @@ import numpy as np
 from mmengine.config import Config
 
 from core.bop.datasets import SplitSpec, resolve_split
-from core.bop.detections import Detection, read_detections, select_detections
 from core.bop.models import ObjectModel, load_models
-from core.bop.scene import ImageRecord, load_split
-from core.bop.targets import Target, load_targets, make_targets
+from core.bop.scene import load_split
 from core.data.augment import parse_augmentation
 from core.data.backgrounds import Backgrounds
 from core.data.color_ops import Augmenter
@@ -26,10 +24,8 @@ from core.render.raycast import RayCaster
 from core.utils.errors import UserError, nearest
 from core.utils.files import read_json, require_key
 from gdrn_selfocc_modeling.data.cad_source import CadOptions, CadSource
-from gdrn_selfocc_modeling.data.eval_items import items_from_detections, items_from_targets
 from gdrn_selfocc_modeling.data.mapper import (
     InstanceSource,
-    TestSource,
     TrainAugmentation,
     TrainMapper,
     select_instances,
@@ -38,7 +34,7 @@ from gdrn_selfocc_modeling.data.targets import RoiFormat, TrainedObject, prepare
 
 logger = logging.getLogger(__name__)
 
-TRUNCATE_PROB = 0.8  # GDR-Net's share of truncated objects where TRUNCATE_FG is on
+REPLACED_TRUNCATE_PROB = 0.8  # GDR-Net's share of truncated objects where TRUNCATE_FG is on
 # Augmented Autoencoders (Sundermeyer et al., ECCV 2018); the LM-O and YCB-V configurations write it out.
 AAE_CODE = (
     "Sequential([Sometimes(0.5, CoarseDropout(p=0.2, size_percent=0.05)), "
@@ -57,7 +53,7 @@ class SplitObjects:
     trained: dict[int, TrainedObject]
 
 
-class _ObjectCache:
+class ObjectCache:
     """Models and casters by folder: splits of one data set share them."""
 
     def __init__(self, cfg: Config) -> None:
@@ -117,8 +113,7 @@ def class_indices(names: Sequence[str], spec: SplitSpec) -> dict[int, int]:
     if not found:
         known = ", ".join(spec.object_names.values())
         raise UserError(
-            f"'{spec.name}' has none of the objects {', '.join(names)} (it has: {known}); "
-            "correct DATASETS.OBJS"
+            f"'{spec.name}' has none of the objects {', '.join(names)} (it has: {known}); correct DATASETS.OBJS"
         )
     return found
 
@@ -128,7 +123,7 @@ def build_train_dataset(cfg: Config) -> SampleSource:
     data = cfg.DATASETS
     if not data.TRAIN:
         raise UserError("DATASETS.TRAIN is empty; name at least one split, such as lmo_cad or toy_train")
-    cache = _ObjectCache(cfg)
+    cache = ObjectCache(cfg)
     backgrounds = build_backgrounds(cfg)
 
     def join(names: Sequence[str]) -> SampleSource:
@@ -141,7 +136,7 @@ def build_train_dataset(cfg: Config) -> SampleSource:
     return MixedSource(first, join(data.TRAIN2), data.TRAIN2_RATIO)
 
 
-def _train_source(cfg: Config, name: str, cache: _ObjectCache, backgrounds: Backgrounds) -> SampleSource:
+def _train_source(cfg: Config, name: str, cache: ObjectCache, backgrounds: Backgrounds) -> SampleSource:
     spec = resolve_split(name, Path(cfg.DATASETS.ROOT))
     objects = cache.get(spec)
     augmentation = build_augmentation(cfg, spec.kind)
@@ -154,61 +149,10 @@ def _train_source(cfg: Config, name: str, cache: _ObjectCache, backgrounds: Back
     records = load_split(spec, objects.trained)
     items = select_instances(records, objects.trained, cfg.DATALOADER.FILTER_VISIB_THR)
     if not items:
-        raise UserError(
-            f"'{name}' has no instance to train on; lower DATALOADER.FILTER_VISIB_THR or change OBJS"
-        )
+        raise UserError(f"'{name}' has no instance to train on; lower DATALOADER.FILTER_VISIB_THR or change OBJS")
     logger.info("%s: %d instances in %d images", name, len(items), len(records))
     mapper = TrainMapper(objects.trained, objects.casters, roi_format, augmentation, backgrounds)
     return InstanceSource(items, mapper)
-
-
-def build_test_dataset(cfg: Config, name: str) -> TestSource:
-    """The ROIs of a test split: annotated boxes of its targets, or its detections of DET_FILES_TEST."""
-    spec = resolve_split(name, Path(cfg.DATASETS.ROOT))
-    objects = _ObjectCache(cfg).get(spec)
-    records = load_split(spec, objects.trained)
-    if cfg.TEST.TEST_BBOX_TYPE == "gt":
-        targets = evaluation_targets(cfg, spec, records, objects.trained)
-        items = items_from_targets(records, targets, objects.models)
-    elif cfg.TEST.TEST_BBOX_TYPE == "est":
-        items = items_from_detections(records, _detections(cfg, name), set(objects.trained))
-    else:
-        raise UserError(f"TEST.TEST_BBOX_TYPE must be 'gt' or 'est', got '{cfg.TEST.TEST_BBOX_TYPE}'")
-    if not items:
-        raise UserError(f"'{name}' has no box of an image and object to test; check the detections and OBJS")
-    return TestSource(items, objects.trained, objects.casters, build_roi_format(cfg), cfg.INPUT.DZI_PAD_SCALE)
-
-
-def evaluation_targets(
-    cfg: Config, spec: SplitSpec, records: Sequence[ImageRecord], object_ids: Sequence[int]
-) -> list[Target]:
-    """What is to be found in the images of `records`, for these objects.
-
-    From VAL.TARGETS_FILENAME in the data set's folder, else the split's own target file, else every
-    instance that is visible by a tenth.
-    """
-    named = cfg.VAL.TARGETS_FILENAME
-    path = spec.root / named if named else spec.targets_path
-    targets = make_targets(records) if path is None else load_targets(path)
-    images = {(record.scene_id, record.im_id) for record in records}
-    wanted = set(object_ids)
-    return [t for t in targets if (t.scene_id, t.im_id) in images and t.obj_id in wanted]
-
-
-def _detections(cfg: Config, name: str) -> list[Detection]:
-    """The chosen detections of a test split."""
-    data = cfg.DATASETS
-    if len(data.DET_FILES_TEST) != len(data.TEST):
-        raise UserError(
-            f"DATASETS.DET_FILES_TEST has {len(data.DET_FILES_TEST)} files for {len(data.TEST)} test splits; "
-            "give one for each, or set TEST.TEST_BBOX_TYPE=gt"
-        )
-    if name not in data.TEST:
-        raise UserError(
-            f"'{name}' is not in DATASETS.TEST, so it has no detections; set TEST.TEST_BBOX_TYPE=gt"
-        )
-    path = Path(data.DET_FILES_TEST[list(data.TEST).index(name)])
-    return select_detections(read_detections(path), data.DET_TOPK_PER_OBJ, data.DET_THR, data.DET_TOPK_PER_IM)
 
 
 def build_roi_format(cfg: Config) -> RoiFormat:
@@ -233,7 +177,7 @@ def build_augmentation(cfg: Config, kind: str) -> TrainAugmentation:
     """Augmentation of a training split of a kind: real, pbr, syn (black background) or cad."""
     given = cfg.INPUT
     # Rendered scenes have occluders already and need less truncation than replaced backgrounds do.
-    truncate_prob = cfg.CAD.get("TRUNCATE_PROB", 0.2) if kind == "cad" else TRUNCATE_PROB
+    truncate_prob = cfg.CAD.TRUNCATE_PROB if kind == "cad" else REPLACED_TRUNCATE_PROB
     colored = given.COLOR_AUG_PROB > 0 and not (given.COLOR_AUG_SYN_ONLY and kind == "real")
     return TrainAugmentation(
         pad_scale=given.DZI_PAD_SCALE,
@@ -295,9 +239,7 @@ def build_cad_options(cfg: Config, dataset_root: Path) -> CadOptions:
 def _cad_camera(cad: Config, dataset_root: Path) -> tuple[np.ndarray, ImageSize]:
     """K (3, 3) and image size (width, height), pixels."""
     if bool(cad.K) != bool(cad.IMAGE_SIZE):
-        raise UserError(
-            "CAD.K=(fx, fy, cx, cy) and CAD.IMAGE_SIZE=(width, height) go together; set both or none"
-        )
+        raise UserError("CAD.K=(fx, fy, cx, cy) and CAD.IMAGE_SIZE=(width, height) go together; set both or none")
     if cad.K:
         if len(cad.K) != 4 or len(cad.IMAGE_SIZE) != 2:
             raise UserError(f"CAD.K must be (fx, fy, cx, cy) and CAD.IMAGE_SIZE (width, height): {cad.K}")

@@ -163,14 +163,10 @@ class CadSource:
 
         Where `cut` takes cells away, the target's pixels show the background.
         """
-        side = int(
-            np.clip(round(view.roi.size), min(MIN_RENDER_RES, self.format.input_res), self.format.input_res)
-        )
+        side = int(np.clip(round(view.roi.size), min(MIN_RENDER_RES, self.format.input_res), self.format.input_res))
         positions = roi_positions(view.roi, side).reshape(-1, 2)
         inside = inside_image(positions, view.image_size)
-        picture = render_rgb(
-            scene.bodies, view.K, positions[inside], sample_lights(rng), shadows=self.options.shadows
-        )
+        picture = render_rgb(scene.bodies, view.K, positions[inside], sample_lights(rng), shadows=self.options.shadows)
         shown = picture.owner >= 0
         if cut is not None:
             shown &= (picture.owner != 0) | cut.keeps(positions[inside])

@@ -8,9 +8,7 @@ from core.geometry.pose import Pose
 from core.render.raycast import RayCaster
 
 
-def cast_P(
-    caster: RayCaster, pose: Pose, K: np.ndarray, positions: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def cast_P(caster: RayCaster, pose: Pose, K: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Surface points seen at pixels `positions` (h, w, 2), and the object's full mask.
 
     Returns P_obj (h, w, 3) float64, metres, the object's frame, 0 where no ray hits, and mask (h, w) bool.

@@ -42,9 +42,7 @@ def items_from_detections(
         record = by_image.get((detection.scene_id, detection.im_id))
         if record is not None and detection.obj_id in object_ids:
             truth = _nearest_instance(record, detection)
-            items.append(
-                TestItem(record, detection.obj_id, detection.bbox, detection.score, detection.time, truth)
-            )
+            items.append(TestItem(record, detection.obj_id, detection.bbox, detection.score, detection.time, truth))
     items.sort(key=lambda item: (item.record.scene_id, item.record.im_id))
     return items
 

@@ -90,9 +90,7 @@ def instance_box(instance: Instance, vertices: np.ndarray, K: np.ndarray) -> np.
 class InstanceMasks:
     """Where an instance is visible: from its mask file, or cast with the other objects of its image."""
 
-    def __init__(
-        self, record: ImageRecord, instance: Instance, roi: Roi, casters: Mapping[int, RayCaster]
-    ) -> None:
+    def __init__(self, record: ImageRecord, instance: Instance, roi: Roi, casters: Mapping[int, RayCaster]) -> None:
         self.record, self.instance, self.roi, self.casters = record, instance, roi, casters
         path = instance.mask_visib_path
         self._file = None if path is None else read_mask(path).astype(np.uint8)
@@ -220,9 +218,7 @@ class TestSource:
         view = self._view(item, image)
         crop = crop_image(image, view.roi, self.format.input_res)
         gt_index = None if item.truth is None else item.truth.gt_index
-        info = SampleInfo(
-            item.record.scene_id, item.record.im_id, item.obj_id, gt_index, item.score, item.time
-        )
+        info = SampleInfo(item.record.scene_id, item.record.im_id, item.obj_id, gt_index, item.score, item.time)
         return make_roi_batch(crop, view, self.objects[item.obj_id], self.format), None, info
 
     def targets(self, index: int) -> RoiTargets | None:

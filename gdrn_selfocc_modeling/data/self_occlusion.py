@@ -17,9 +17,7 @@ MIN_SLOPE = 1e-6
 # The two coordinates that remain of each plane's point; channel order Q_x: (y, z), Q_y: (x, z), Q_z: (x, y).
 PLANE_AXES = np.array([[1, 2], [0, 2], [0, 1]])
 _PLANES = np.arange(3)
-_KEPT = (
-    3 * _PLANES[:, None] + PLANE_AXES
-).ravel()  # of the nine numbers (plane, xyz) the six that are stored
+_KEPT = (3 * _PLANES[:, None] + PLANE_AXES).ravel()  # of the nine numbers (plane, xyz) the six that are stored
 
 
 def plane_hits(

@@ -128,9 +128,7 @@ def site_translation(pose: Pose, view: RoiView) -> np.ndarray:
     return np.array([*shift, pose.cam_t_obj[2] * view.roi.size / view.out])
 
 
-def make_roi_batch(
-    image: np.ndarray, view: RoiView, target: TrainedObject, roi_format: RoiFormat
-) -> RoiBatch:
+def make_roi_batch(image: np.ndarray, view: RoiView, target: TrainedObject, roi_format: RoiFormat) -> RoiBatch:
     """What the network sees: the crop (in, in, 3) uint8 BGR and its window; no batch dimension."""
     return RoiBatch(
         image=roi_format.image_tensor(image),

@@ -35,15 +35,11 @@ def build_criterion(cfg: Any) -> Criterion:
         UserError: an unknown choice, or a loss without the part of the network it speaks of.
     """
     net = cfg.MODEL.POSE_NET
-    if net.get("USE_MTL", False):
-        raise UserError(
-            "MODEL.POSE_NET.USE_MTL=True (learned loss weights) is not supported; set it to False"
-        )
     all_terms = [*_dense_terms(net), *_second_layer_terms(cfg), *_pose_terms(net)]
     active = [term for term in all_terms if term.weight > 0]
     if not active:
         raise UserError(f"every weight in {SECTION} is 0, there is nothing to learn; set one *_LW above 0")
-    return Criterion(active)
+    return Criterion(active, learn_weights=net.get("USE_MTL", False))
 
 
 def _dense_terms(net: Any) -> list[Term]:
@@ -77,9 +73,7 @@ def _xyz_loss(losses: Any) -> terms.Loss:
     name = _choice(losses, "XYZ_LOSS_MASK_GT", MASKS)
     if kind == "CE_coor":
         if losses.get("HANDLE_SYM", False):
-            raise UserError(
-                f"{SECTION}.HANDLE_SYM compares coordinates, XYZ_LOSS_TYPE 'CE_coor' has bins; use L1"
-            )
+            raise UserError(f"{SECTION}.HANDLE_SYM compares coordinates, XYZ_LOSS_TYPE 'CE_coor' has bins; use L1")
         return lambda pred, batch, gt: xyz_cross_entropy(pred.xyz, gt.P, gt.mask_obj, mask_named(gt, name))
     if losses.get("HANDLE_SYM", False):
         return lambda pred, batch, gt: oriented_xyz(pred, batch, gt, mask_named(gt, name))
@@ -125,9 +119,7 @@ def _q_term(losses: Any, min_region: int) -> Term:
     weight = losses.get("Q0_LW", 0)
     if losses.get("HANDLE_SYM", False):
         return Term(("loss_Q0",), partial(oriented_Q, min_region=min_region), weight)
-    return Term(
-        Q_NAMES, lambda pred, batch, gt: self_occlusion_l1(pred.q, gt.Q, gt.q_mask, min_region), weight
-    )
+    return Term(Q_NAMES, lambda pred, batch, gt: self_occlusion_l1(pred.q, gt.Q, gt.q_mask, min_region), weight)
 
 
 def _focal(losses: Any, key: str) -> Focal:
@@ -184,9 +176,7 @@ def _pm_parts(losses: Any) -> str:
 
 def _rot_term(losses: Any) -> Term:
     if _choice(losses, "ROT_LOSS_TYPE", ("angular", "L2")) == "angular":
-        return Term(
-            ("loss_rot",), lambda pred, batch, gt: [angular_loss(pred.cam_R_obj, gt.cam_R_obj)], losses.ROT_LW
-        )
+        return Term(("loss_rot",), lambda pred, batch, gt: [angular_loss(pred.cam_R_obj, gt.cam_R_obj)], losses.ROT_LW)
     return Term(
         ("loss_rot",),
         lambda pred, batch, gt: [((pred.cam_R_obj - gt.cam_R_obj) ** 2).mean()],
@@ -205,7 +195,7 @@ def _trans_term(losses: Any) -> Term:
     return Term(
         ("loss_trans_xy", "loss_trans_z"),
         lambda pred, batch, gt: [
-            distance(pred.cam_t_obj[:, axes], gt.cam_t_obj[:, axes]) for axes in ([0, 1], [2])
+            distance(pred.cam_t_obj[:, axes], gt.cam_t_obj[:, axes]) for axes in (slice(0, 2), slice(2, 3))
         ],
         losses.TRANS_LW,
     )
@@ -215,9 +205,7 @@ def _bind_term(losses: Any) -> Term:
     distance = make_distance(losses.BIND_LOSS_TYPE)
     return Term(
         ("loss_bind",),
-        lambda pred, batch, gt: [
-            bind_loss((pred.cam_R_obj, pred.cam_t_obj), (gt.cam_R_obj, gt.cam_t_obj), distance)
-        ],
+        lambda pred, batch, gt: [bind_loss((pred.cam_R_obj, pred.cam_t_obj), (gt.cam_R_obj, gt.cam_t_obj), distance)],
         losses.BIND_LW,
     )
 

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.functional import softplus
 
 from gdrn_selfocc_modeling.data.batch import Prediction, RoiBatch, RoiTargets
 from gdrn_selfocc_modeling.losses.cross_layer import (
@@ -36,15 +38,23 @@ class Term:
 
 
 class Criterion(nn.Module):
-    """Weighted losses by name. Their sum is minimised."""
+    """Weighted losses by name. Their sum is minimised.
 
-    def __init__(self, terms: Sequence[Term]) -> None:
+    Args:
+        terms: what to compute.
+        learn_weights: balance the losses by a learned s for each, L exp(-s) + log(1 + exp(s)) (after Kendall
+            et al., CVPR 2018); `log_variance` (losses,) is then a parameter to optimise, equal on all ranks.
+    """
+
+    def __init__(self, terms: Sequence[Term], learn_weights: bool = False) -> None:
         super().__init__()
         self.terms = tuple(terms)
+        self.names = tuple(name for term in terms for name in term.names)
+        self.log_variance = nn.Parameter(torch.zeros(len(self.names))) if learn_weights else None
+        if learn_weights:
+            self.log_variance.register_hook(_mean_over_ranks)
 
-    def forward(
-        self, prediction: Prediction, batch: RoiBatch, targets: RoiTargets, epoch: float
-    ) -> dict[str, Tensor]:
+    def forward(self, prediction: Prediction, batch: RoiBatch, targets: RoiTargets, epoch: float) -> dict[str, Tensor]:
         """Name -> weighted scalar. Epochs count from 1. Computed in float32 (float64 stays)."""
         with torch.autocast(prediction.cam_R_obj.device.type, enabled=False):
             prediction = prediction.map(lambda x: x.to(torch.promote_types(x.dtype, torch.float32)))
@@ -53,7 +63,19 @@ class Criterion(nn.Module):
                 if epoch > term.start_epoch:
                     values = term.loss(prediction, batch, targets)
                     losses.update({name: term.weight * x for name, x in zip(term.names, values, strict=True)})
-        return losses
+            if self.log_variance is None:
+                return losses
+            learned = dict(zip(self.names, self.log_variance, strict=True))
+            return {name: x * (-learned[name]).exp() + softplus(learned[name]) for name, x in losses.items()}
+
+
+def _mean_over_ranks(grad: Tensor) -> Tensor:
+    """A gradient averaged over the ranks of a distributed run, which wraps the network alone."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return grad
+    mean = grad / dist.get_world_size()
+    dist.all_reduce(mean)
+    return mean
 
 
 # Adapters: one per kind of loss, from typed data to the pure function.
@@ -77,9 +99,7 @@ def cross_task(prediction: Prediction, batch: RoiBatch, targets: RoiTargets) -> 
     return [cross_task_loss(P_obj, Q_obj, targets.q_mask, *pose)]
 
 
-def cross_projection(
-    prediction: Prediction, batch: RoiBatch, targets: RoiTargets, focal: Focal
-) -> list[Tensor]:
+def cross_projection(prediction: Prediction, batch: RoiBatch, targets: RoiTargets, focal: Focal) -> list[Tensor]:
     """loss_ct_pro, under the predicted pose."""
     pose = prediction.cam_R_obj, prediction.cam_t_obj
     P_uv = project_map(to_camera(denormalise_P(prediction.xyz, batch.extent), *pose), batch.K)
@@ -87,9 +107,7 @@ def cross_projection(
     return [cross_projection_loss(P_uv, Q_uv, targets.pixel, targets.q_mask, focal(batch))]
 
 
-def plane_reprojection(
-    prediction: Prediction, batch: RoiBatch, targets: RoiTargets, focal: Focal
-) -> list[Tensor]:
+def plane_reprojection(prediction: Prediction, batch: RoiBatch, targets: RoiTargets, focal: Focal) -> list[Tensor]:
     """loss_q_def, under the true pose."""
     Q_cam = to_camera(denormalise_Q(prediction.q, batch.extent), targets.cam_R_obj, targets.cam_t_obj)
     Q_uv = project_map(Q_cam, batch.K)

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from gdrn_selfocc_modeling.losses.dense import masked_mean
 
-# Plane k keeps the two other axes, in this order: Q_x (y, z), Q_y (x, z), Q_z (x, y).
-PLANE_AXES = ((1, 2), (0, 2), (0, 1))
 MIN_DEPTH = 1e-4  # metres; a point nearer to the camera's plane has no projection
 
 
@@ -22,14 +20,12 @@ def denormalise_P(P: Tensor, extent: Tensor) -> Tensor:
 
 def denormalise_Q(q: Tensor, extent: Tensor) -> Tensor:
     """(B, 6, H, W) normalised -> (B, plane, xyz, H, W) metres in the object's frame, 0 along the normal."""
-    pairs = q.unflatten(1, (3, 2)) - 0.5
-    planes = []
-    for k, axes in enumerate(PLANE_AXES):
-        pair = pairs[:, k] * extent[:, axes, None, None]
-        numbers = [*pair.unbind(1)]
-        numbers.insert(k, torch.zeros_like(numbers[0]))
-        planes.append(torch.stack(numbers, dim=1))
-    return torch.stack(planes, dim=1)
+    size_x, size_y, size_z = extent.unbind(1)
+    sizes = torch.stack([size_y, size_z, size_x, size_z, size_x, size_y], dim=1)
+    x_y, x_z, y_x, y_z, z_x, z_y = ((q - 0.5) * sizes[:, :, None, None]).unbind(1)  # <plane>_<coordinate>
+    zero = torch.zeros_like(x_y)
+    points = torch.stack([zero, x_y, x_z, y_x, zero, y_z, z_x, z_y, zero], dim=1)
+    return points.unflatten(1, (3, 3))
 
 
 def to_camera(points_obj: Tensor, cam_R_obj: Tensor, cam_t_obj: Tensor) -> Tensor:
@@ -58,9 +54,7 @@ def cross_task_residual(P_cam: Tensor, Q_cam: Tensor, cam_R_obj: Tensor, cam_t_o
     return n_dot_t[:, :, None, None, None] * P_cam[:, None] - n_dot_P[:, :, None] * Q_cam
 
 
-def cross_task_loss(
-    P_obj: Tensor, Q_obj: Tensor, q_mask: Tensor, cam_R_obj: Tensor, cam_t_obj: Tensor
-) -> Tensor:
+def cross_task_loss(P_obj: Tensor, Q_obj: Tensor, q_mask: Tensor, cam_R_obj: Tensor, cam_t_obj: Tensor) -> Tensor:
     """Cross-layer 3D consistency: the residual's length, mean over the planes' masks together."""
     P_cam = to_camera(P_obj, cam_R_obj, cam_t_obj)
     Q_cam = to_camera(Q_obj, cam_R_obj, cam_t_obj)
@@ -81,9 +75,7 @@ def cross_projection_loss(
     return masked_mean(to_ray + to_P, q_mask * Q_valid * P_valid[:, None]) / focal
 
 
-def plane_reprojection_loss(
-    Q_uv: tuple[Tensor, Tensor], pixel: Tensor, q_mask: Tensor, focal: Tensor
-) -> Tensor:
+def plane_reprojection_loss(Q_uv: tuple[Tensor, Tensor], pixel: Tensor, q_mask: Tensor, focal: Tensor) -> Tensor:
     """|π(Q_k) - (u,v)|, mean over valid cells and both coordinates, summed over k, in focal lengths."""
     Q_pixel, Q_valid = Q_uv
     to_ray = (Q_pixel - pixel[:, None]).abs().mean(dim=2)

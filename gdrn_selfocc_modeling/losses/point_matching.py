@@ -41,7 +41,7 @@ class PointMatching:
     """
 
     PARTS = ("R", "RT", "R/T", "R/xy/z")
-    AXES: ClassVar = {"T": (0, 1, 2), "xy": (0, 1), "z": (2,)}
+    AXES: ClassVar = {"T": slice(0, 3), "xy": slice(0, 2), "z": slice(2, 3)}
 
     def __init__(self, distance: Distance, norm_by_extent: bool, parts: str, use_points: bool = True) -> None:
         if parts not in self.PARTS:
@@ -84,9 +84,9 @@ class PointMatching:
         return values
 
 
-def _with_axes(base: Tensor, source: Tensor, axes: tuple[int, ...]) -> Tensor:
+def _with_axes(base: Tensor, source: Tensor, axes: slice) -> Tensor:
     """(B, 3) `base` with some columns taken from `source`."""
-    return torch.stack([(source if axis in axes else base)[:, axis] for axis in range(3)], dim=1)
+    return torch.cat([base[:, : axes.start], source[:, axes], base[:, axes.stop :]], dim=1)
 
 
 def angular_loss(R: Tensor, R_true: Tensor) -> Tensor:

@@ -20,9 +20,7 @@ LITE0_NAME = "tf_efficientnet_lite0"
 PRETRAINED_KEY = "MODEL.POSE_NET.BACKBONE.PRETRAINED"
 
 
-def make_backbone(
-    name: str, out_indices: Sequence[int] = (4,), in_chans: int = 3, pretrained: str = ""
-) -> nn.Module:
+def make_backbone(name: str, out_indices: Sequence[int] = (4,), in_chans: int = 3, pretrained: str = "") -> nn.Module:
     """A timm model that maps (B, in_chans, H, W) to a list of feature maps.
 
     Args:
@@ -77,6 +75,29 @@ def _create(model_name: str, out_indices: Sequence[int], in_chans: int, download
         ) from error
 
 
+def leading_modules(backbone: nn.Module, stages: int) -> list[str]:
+    """Names of the modules up to the end of the first `stages` stages (each halves the resolution); none for 0.
+
+    Raises `UserError` where the backbone has fewer stages.
+    """
+    if stages <= 0:
+        return []
+    ends = [info["module"] for info in backbone.feature_info.info]
+    if stages > len(ends):
+        raise UserError(
+            f"MODEL.POSE_NET.BACKBONE.FREEZE_AT is {stages} but the backbone has {len(ends)} stages; lower it"
+        )
+    container, _, position = ends[stages - 1].partition(".")
+    names: list[str] = []
+    for child, _ in backbone.named_children():
+        if child == container and position:
+            return names + [f"{container}.{i}" for i in range(int(position) + 1)]
+        names.append(child)
+        if child == ends[stages - 1].replace(".", "_"):
+            break
+    return names
+
+
 def _cut_after_last_feature(backbone: nn.Module) -> None:
     """Drop later blocks where timm keeps them: they cost time and never get a gradient."""
     container, _, position = backbone.feature_info.module_name()[-1].partition(".")
@@ -88,9 +109,7 @@ def _cut_after_last_feature(backbone: nn.Module) -> None:
 def _load_lite0(backbone: nn.Module, model_name: str) -> None:
     """Weights of the pip package; its names differ from timm's, the order of layers does not."""
     if model_name != LITE0_NAME:
-        raise UserError(
-            f"{PRETRAINED_KEY} is '{LITE0_PACKAGE}', which fits timm/{LITE0_NAME}, not timm/{model_name}"
-        )
+        raise UserError(f"{PRETRAINED_KEY} is '{LITE0_PACKAGE}', which fits timm/{LITE0_NAME}, not timm/{model_name}")
     try:
         package = import_module(LITE0_PACKAGE)
     except ImportError as error:
@@ -108,9 +127,7 @@ def _load_file(backbone: nn.Module, path: Path) -> None:
     path = require_file(path, f"set {PRETRAINED_KEY} to an existing file, 'timm' or ''")
     weights = _read_weights(path)
     weights = weights.get("state_dict", weights.get("model", weights))
-    weights = {
-        name.removeprefix("module.").removeprefix("backbone."): value for name, value in weights.items()
-    }
+    weights = {name.removeprefix("module.").removeprefix("backbone."): value for name, value in weights.items()}
     wanted = backbone.state_dict().keys()
     _load(backbone, {name: value for name, value in weights.items() if name in wanted}, path)
 
@@ -121,18 +138,14 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
             return safetensors.torch.load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the readers raise many kinds for damaged or unsafe files
-        raise UserError(
-            f"{path} is not a file of weights ({_one_line(error)}); check {PRETRAINED_KEY}"
-        ) from error
+        raise UserError(f"{path} is not a file of weights ({_one_line(error)}); check {PRETRAINED_KEY}") from error
 
 
 def _load(backbone: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
     try:
         backbone.load_state_dict(weights)
     except RuntimeError as error:
-        raise UserError(
-            f"{path} does not fit the backbone ({_one_line(error)}); check {PRETRAINED_KEY}"
-        ) from error
+        raise UserError(f"{path} does not fit the backbone ({_one_line(error)}); check {PRETRAINED_KEY}") from error
 
 
 def _one_line(error: Exception) -> str:

@@ -8,7 +8,12 @@ from typing import Any
 from torch import nn
 
 from core.utils.errors import UserError
-from gdrn_selfocc_modeling.models.backbone import backbone_channels, backbone_stride, make_backbone
+from gdrn_selfocc_modeling.models.backbone import (
+    backbone_channels,
+    backbone_stride,
+    leading_modules,
+    make_backbone,
+)
 from gdrn_selfocc_modeling.models.gdrn import GDRN
 from gdrn_selfocc_modeling.models.geo_head import TopDownMaskXyzRegionHead
 from gdrn_selfocc_modeling.models.layers.blocks import MapSpec, TrunkConfig
@@ -51,11 +56,7 @@ def build_model(cfg: Any, pretrained: bool = True) -> GDRN:
         with_coord_2d=net.PNP_NET.WITH_2D_COORD,
         with_region=net.PNP_NET.REGION_ATTENTION,
         xyz_bins=xyz_bins,
-        frozen=[
-            PARTS[key]
-            for key in PARTS
-            if net.get(key, {}).get("FREEZE") and (key != "SELFOCC_HEAD" or with_selfocc)
-        ],
+        frozen=_frozen(net, backbone, with_selfocc),
     )
 
 
@@ -78,6 +79,13 @@ def build_parameter_groups(model: GDRN, cfg: Any) -> list[dict[str, Any]]:
 def has_selfocc_head(net: Any) -> bool:
     """Whether MODEL.POSE_NET asks for the second layer; without it the network is GDR-Net."""
     return "SELFOCC_HEAD" in net and net.SELFOCC_HEAD.get("ENABLED", True)
+
+
+def _frozen(net: Any, backbone: nn.Module, with_selfocc: bool) -> list[str]:
+    """Submodules that do not learn: whole parts by FREEZE, the backbone's first stages by FREEZE_AT."""
+    parts = [PARTS[key] for key in PARTS if net.get(key, {}).get("FREEZE") and (key != "SELFOCC_HEAD" or with_selfocc)]
+    stages = leading_modules(backbone, net.BACKBONE.get("FREEZE_AT", 0))
+    return parts + [f"{PARTS['BACKBONE']}.{name}" for name in stages]
 
 
 def _check_supported(net: Any) -> None:
@@ -146,9 +154,7 @@ def _build_geo_head(net: Any, backbone: nn.Module, xyz_bins: int) -> TopDownMask
 def _build_selfocc_head(net: Any, backbone: nn.Module) -> ConvSelfoccHead:
     head = net.SELFOCC_HEAD
     if head.INIT_CFG.type != "ConvSelfoccHead":
-        raise UserError(
-            f"MODEL.POSE_NET.SELFOCC_HEAD.INIT_CFG.type is '{head.INIT_CFG.type}'; known: ConvSelfoccHead"
-        )
+        raise UserError(f"MODEL.POSE_NET.SELFOCC_HEAD.INIT_CFG.type is '{head.INIT_CFG.type}'; known: ConvSelfoccHead")
     return ConvSelfoccHead(
         _trunk_config(net, "SELFOCC_HEAD", backbone),
         num_classes=_classes(net, head.get("Q0_CLASS_AWARE", False)),

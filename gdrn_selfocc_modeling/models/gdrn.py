@@ -24,7 +24,7 @@ class GDRN(nn.Module):
         with_coord_2d: give the source pixel coordinates to `pnp_net`.
         with_region: give the probabilities of the surface regions to `pnp_net`.
         xyz_bins: > 0 where coordinates are classified into so many bins and a background.
-        frozen: names of parts that do not learn; they also keep their normalisation statistics.
+        frozen: names of submodules that do not learn; they also keep their normalisation statistics.
     """
 
     def __init__(
@@ -52,13 +52,13 @@ class GDRN(nn.Module):
         self.xyz_bins = xyz_bins
         self.frozen = tuple(frozen)
         for name in self.frozen:
-            getattr(self, name).requires_grad_(False)
+            self.get_submodule(name).requires_grad_(False)
 
     def train(self, mode: bool = True) -> GDRN:
         """As `nn.Module.train`, but frozen parts stay in evaluation mode."""
         super().train(mode)
         for name in self.frozen:
-            getattr(self, name).eval()
+            self.get_submodule(name).eval()
         return self
 
     def forward(self, batch: RoiBatch) -> Prediction:

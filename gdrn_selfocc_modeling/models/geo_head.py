@@ -49,9 +49,7 @@ class TopDownMaskXyzRegionHead(nn.Module):
             parts = self.out_layer(x).split([spec.total for spec in self.specs.values()], dim=1)
             maps = dict(zip(self.specs, parts, strict=True))
         else:
-            maps = {
-                name: getattr(self, f"{name}_out_layer")(x) for name, spec in self.specs.items() if spec.total
-            }
+            maps = {name: getattr(self, f"{name}_out_layer")(x) for name, spec in self.specs.items() if spec.total}
         mask, xyz = (self.specs[name].take(maps[name], class_index) for name in ("mask", "xyz"))
         if not self.specs["region"].total:
             return mask, xyz, None

@@ -41,9 +41,7 @@ class ConvPnPNet(nn.Module):
     ) -> None:
         super().__init__()
         if map_size % 8:
-            raise UserError(
-                f"OUTPUT_RES is {map_size}; ConvPnPNet halves it three times, use a multiple of 8"
-            )
+            raise UserError(f"OUTPUT_RES is {map_size}; ConvPnPNet halves it three times, use a multiple of 8")
         if mask_attention not in ("none", "concat", "mul"):
             raise UserError(f"MASK_ATTENTION is '{mask_attention}'; known: none, concat, mul")
         if linear_init not in ("normal", "kaiming"):

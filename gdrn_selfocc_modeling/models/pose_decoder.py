@@ -39,9 +39,7 @@ class PoseDecoder(nn.Module):
         z_type: for centroid_z: "REL" (depth / resize_ratio) or "ABS" (metres).
     """
 
-    def __init__(
-        self, rot_type: str = "allo_rot6d", trans_type: str = "centroid_z", z_type: str = "REL"
-    ) -> None:
+    def __init__(self, rot_type: str = "allo_rot6d", trans_type: str = "centroid_z", z_type: str = "REL") -> None:
         super().__init__()
         for key, value, known in (
             ("ROT_TYPE", rot_type, ROT_TYPES),
@@ -77,6 +75,6 @@ class PoseDecoder(nn.Module):
             centroid = centroid * batch.box_wh + batch.box_center
             if self.z_type == "REL":
                 depth = depth * batch.resize_ratio[:, None]
-        focal = batch.K[:, [0, 1], [0, 1]]
+        focal = batch.K.diagonal(dim1=1, dim2=2)[:, :2]
         principal_point = batch.K[:, :2, 2]
         return torch.cat([depth * (centroid - principal_point) / focal, depth], dim=1)

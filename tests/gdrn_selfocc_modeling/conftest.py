@@ -52,8 +52,43 @@ def make_small_config(make_config: Callable[..., Config]) -> Callable[..., Confi
     return lambda *overrides: make_config(*small, *overrides)
 
 
+def tensor(x: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(x, np.float32))
+
+
+def chw(x: np.ndarray) -> torch.Tensor:
+    """(h, w, C) as a (C, h, w) float32 tensor."""
+    return tensor(np.moveaxis(x, -1, 0))
+
+
+def ellipsoid_maps(half: np.ndarray, o: np.ndarray, d: np.ndarray) -> dict[str, torch.Tensor]:
+    """Exact maps of an ellipsoid of semi-axes `half`, from `o` (3,) along `d` (h, w, 3) of its frame."""
+    a, b, c = ((d / half) ** 2).sum(-1), (d * o / half**2).sum(-1), ((o / half) ** 2).sum() - 1
+    root = b**2 - a * c
+    mask = root > 0
+    depth = (-b - np.sqrt(np.maximum(root, 0))) / a
+    P = np.where(mask[..., None], o + depth[..., None] * d, 0.0)
+    plane_depth = -o / d  # (h, w, plane)
+    Q = o + plane_depth[..., None] * d[:, :, None]  # (h, w, plane, xyz)
+    valid = mask[..., None] & (plane_depth > 0) & (np.abs(Q) < half).all(-1)
+    pairs = [[1, 2], [0, 2], [0, 1]]
+    Q6 = np.concatenate([Q[..., k, pair] / (2 * half[pair]) + 0.5 for k, pair in enumerate(pairs)], -1)
+    padded = np.pad(mask, 1, constant_values=True)
+    erode = mask & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return {
+        "P": chw(P / (2 * half) + 0.5),
+        "Q": chw(np.where(np.repeat(valid, 2, -1), Q6, 0)),
+        "mask_obj": tensor(mask),
+        "mask_visib": tensor(mask),
+        "mask_trunc": tensor(mask),
+        "mask_erode": tensor(erode),
+        "q_mask": chw(valid & erode[..., None]),
+        "region": torch.from_numpy(np.where(mask, 1 + ((P > 0) * [32, 16, 8]).sum(-1), 0)),
+    }
+
+
 def make_ellipsoid_roi(rng: np.random.Generator, out: int = 32, num_points: int = 64) -> Roi:
-    """One unbatched ROI of a random ellipsoid in a 640 x 480 image. Maps are exact (float64, then rounded)."""
+    """One unbatched ROI of a random ellipsoid in a 640 x 480 image; exact in float64, then rounded."""
     K = np.array([[600.0, 0, 320], [0, 590, 240], [0, 0, 1]])
     half = rng.uniform(0.03, 0.08, 3)  # semi-axes, metres
     R = random_rotation(rng)
@@ -61,35 +96,13 @@ def make_ellipsoid_roi(rng: np.random.Generator, out: int = 32, num_points: int 
     center = (K @ t)[:2] / t[2] + rng.uniform(-3, 3, 2)
     wh = np.full(2, 1.6 * K[0, 0] * half.max() / t[2]) * rng.uniform(0.8, 1.2, 2)
     side = 1.5 * wh.max()
-    cells = np.arange(out)
-    offset = (np.stack(np.meshgrid(cells, cells), -1) - out / 2) * side / out
-    pixel = center + offset  # (out, out, 2)
+    cells = np.stack(np.meshgrid(np.arange(out), np.arange(out)), -1)
+    pixel = center + (cells - out / 2) * side / out  # (out, out, 2)
     rays = np.concatenate([pixel, np.ones((out, out, 1))], -1) @ np.linalg.inv(K).T
-    o, d = -R.T @ t, rays @ R  # object frame
-    a, b, c = ((d / half) ** 2).sum(-1), (d * o / half**2).sum(-1), ((o / half) ** 2).sum() - 1
-    root = b**2 - a * c
-    mask = root > 0
-    depth = (-b - np.sqrt(np.maximum(root, 0))) / a
-    P = np.where(mask[..., None], o + depth[..., None] * d, 0.0)
-    plane_depth = -o / d  # (out, out, plane)
-    Q = o + plane_depth[..., None] * d[:, :, None]  # (out, out, plane, xyz)
-    valid = mask[..., None] & (plane_depth > 0) & (np.abs(Q) < half).all(-1)
-    pairs = [[1, 2], [0, 2], [0, 1]]
-    Q6 = np.concatenate([Q[..., k, pair] / (2 * half[pair]) + 0.5 for k, pair in enumerate(pairs)], -1)
-    padded = np.pad(mask, 1, constant_values=True)
-    erode = mask & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    region = np.where(mask, 1 + ((P > 0) * [32, 16, 8]).sum(-1), 0)
-    origin = (K @ t)[:2] / t[2]
-    shade = np.where(mask[..., None], P / (2 * half) + 0.5, 0.2).repeat(2, 0).repeat(2, 1)
-
-    def tensor(x: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.asarray(x, np.float32))
-
-    def chw(x: np.ndarray) -> torch.Tensor:
-        return tensor(np.moveaxis(x, -1, 0))
-
+    maps = ellipsoid_maps(half, -R.T @ t, rays @ R)
+    shade = torch.where(maps["mask_obj"] > 0, maps["P"], 0.2)
     batch = RoiBatch(
-        image=chw(shade),
+        image=shade.repeat_interleave(2, 1).repeat_interleave(2, 2),
         roi_coord_2d=chw(pixel / [639, 479]),
         K=tensor(K),
         box_center=tensor(center),
@@ -99,19 +112,11 @@ def make_ellipsoid_roi(rng: np.random.Generator, out: int = 32, num_points: int 
         class_index=torch.tensor(int(rng.integers(3))),
     )
     points = rng.standard_normal((num_points, 3))
-    masks = tensor(mask)
     targets = RoiTargets(
-        P=chw(P / (2 * half) + 0.5),
-        Q=chw(np.where(np.repeat(valid, 2, -1), Q6, 0)),
-        mask_obj=masks,
-        mask_visib=masks,
-        mask_trunc=masks,
-        mask_erode=tensor(erode),
-        q_mask=chw(valid & erode[..., None]),
-        region=torch.from_numpy(region),
+        **maps,
         cam_R_obj=tensor(R),
         cam_t_obj=tensor(t),
-        trans_ratio=tensor([*((origin - center) / wh), t[2] * side / out]),
+        trans_ratio=tensor([*(((K @ t)[:2] / t[2] - center) / wh), t[2] * side / out]),
         pixel=chw(pixel),
         model_points=tensor(half * points / np.linalg.norm(points, axis=1, keepdims=True)),
         symmetry_rotations=torch.eye(3)[None],

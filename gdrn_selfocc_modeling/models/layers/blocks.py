@@ -47,9 +47,7 @@ class ConvBlock(nn.Module):
     carry both, so both load. A writer that forbids shared tensors (safetensors) has to drop one of them.
     """
 
-    def __init__(
-        self, in_dim: int, out_dim: int, kernel_size: int, norm: str, num_gn_groups: int, act: str
-    ) -> None:
+    def __init__(self, in_dim: int, out_dim: int, kernel_size: int, norm: str, num_gn_groups: int, act: str) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_dim, out_dim, kernel_size, padding=kernel_size // 2, bias=False)
         self.norm = make_norm(norm, out_dim, num_gn_groups)

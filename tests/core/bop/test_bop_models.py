@@ -108,9 +108,7 @@ def test_diameter_is_the_largest_distance_of_two_vertices():
         (lambda d: edit_json(d / "models_info.json", lambda c: c["1"].update(diameter=-1)), ["above zero"]),
         (lambda d: edit_json(d / "models_info.json", lambda c: c["1"].update(min_x="a")), ["min_x"]),
         (
-            lambda d: edit_json(
-                d / "models_info.json", lambda c: c["1"].update(symmetries_discrete=[[1, 0, 0]])
-            ),
+            lambda d: edit_json(d / "models_info.json", lambda c: c["1"].update(symmetries_discrete=[[1, 0, 0]])),
             ["symmetries_discrete", "16 numbers"],
         ),
         (
@@ -132,9 +130,7 @@ def test_diameter_is_the_largest_distance_of_two_vertices():
             ["obj_000001.ply", "cannot be read"],
         ),
         (
-            lambda d: (d / "obj_000001.ply").write_bytes(
-                (d / "obj_000001.ply").read_bytes()[:-4] + b"\xff\xff\0\0"
-            ),
+            lambda d: (d / "obj_000001.ply").write_bytes((d / "obj_000001.ply").read_bytes()[:-4] + b"\xff\xff\0\0"),
             ["obj_000001.ply", "faces without vertices"],
         ),
     ],

@@ -35,9 +35,7 @@ def models():
 @pytest.fixture(scope="module")
 def records(toy_root):
     return [
-        record
-        for split in ("train", "test")
-        for record in load_split(resolve_split(f"toy_{split}", toy_root.parent))
+        record for split in ("train", "test") for record in load_split(resolve_split(f"toy_{split}", toy_root.parent))
     ]
 
 
@@ -73,9 +71,7 @@ def test_a_continuous_symmetry_maps_the_surface_onto_itself(models):
     caster = RayCaster(bottle.vertices, bottle.faces)
     sides = bottle.vertices[np.abs(bottle.vertices[:, 2]) < bottle.extent[2] / 2 - 1e-6]
     axis = sides * [0, 0, 1]
-    sagitta = (
-        33 * MILLIMETRE * (1 - np.cos(np.pi / 96))
-    )  # of a side of the polygon that stands for the circle
+    sagitta = 33 * MILLIMETRE * (1 - np.cos(np.pi / 96))  # of a side of the polygon that stands for the circle
     for transform in bottle.symmetry_transforms[::40]:
         outwards = turned(sides, transform) - axis
         hits = caster.first_hit(axis, outwards / np.linalg.norm(outwards, axis=1, keepdims=True))
@@ -121,9 +117,7 @@ def test_files_hold_the_models(toy_root, models):
         for obj_id, model in models.items():
             np.testing.assert_allclose(loaded[obj_id].vertices, model.vertices, atol=1e-9)
             assert loaded[obj_id].diameter == pytest.approx(measure(model.vertices)[0], abs=1e-12)
-            np.testing.assert_allclose(
-                loaded[obj_id].symmetry_transforms, model.symmetry_transforms, atol=1e-12
-            )
+            np.testing.assert_allclose(loaded[obj_id].symmetry_transforms, model.symmetry_transforms, atol=1e-12)
 
 
 def test_gt_info_tells_what_the_masks_show(records):

@@ -128,9 +128,7 @@ def test_prefixes_and_lists_of_choices_are_read():
 def test_an_augmenter_can_be_sent_to_a_worker(image):
     augment = parse_augmentation(LMO_CODE)
     copy = pickle.loads(pickle.dumps(augment))
-    np.testing.assert_array_equal(
-        copy(image, np.random.default_rng(4)), augment(image, np.random.default_rng(4))
-    )
+    np.testing.assert_array_equal(copy(image, np.random.default_rng(4)), augment(image, np.random.default_rng(4)))
 
 
 @pytest.mark.parametrize("name", sorted(set(AUGMENTERS) - {"Sequential", "Sometimes"}))

@@ -26,9 +26,7 @@ def box_model(obj_id: int, name: str, **symmetries) -> ObjectModel:
     grid = np.stack(np.meshgrid(*[np.linspace(-0.5, 0.5, 6)] * 3), -1).reshape(-1, 3)
     surface = grid[np.abs(grid).max(1) == 0.5] * extent
     faces = np.array([[0, 1, 2]])
-    return ObjectModel(
-        obj_id, name, surface, faces, float(np.linalg.norm(extent)), -extent / 2, extent, **symmetries
-    )
+    return ObjectModel(obj_id, name, surface, faces, float(np.linalg.norm(extent)), -extent / 2, extent, **symmetries)
 
 
 @dataclass
@@ -52,9 +50,7 @@ class World:
         return [
             replace(
                 e,
-                pose=Pose(
-                    e.pose.cam_R_obj, e.pose.cam_t_obj + np.array([diameters * self.diameter(e), 0, 0])
-                ),
+                pose=Pose(e.pose.cam_R_obj, e.pose.cam_t_obj + np.array([diameters * self.diameter(e), 0, 0])),
             )
             for e in self.truth()
         ]

@@ -63,9 +63,7 @@ def test_two_results_stand_side_by_side(tool, toy_root, results, tmp_path, capsy
 
 
 def test_objects_can_be_chosen(tool, toy_root, results, tmp_path):
-    tool.main(
-        arguments(toy_root, results / "half_toy-test.csv", "--objects", 3, "--json", tmp_path / "s.json")
-    )
+    tool.main(arguments(toy_root, results / "half_toy-test.csv", "--objects", 3, "--json", tmp_path / "s.json"))
     assert [row["obj_id"] for row in json.loads((tmp_path / "s.json").read_text())["objects"]] == [3]
 
 

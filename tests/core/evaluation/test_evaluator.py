@@ -173,9 +173,7 @@ def lmo(real_data):
     reference = json.loads((folder / "reference.json").read_text())
 
     def score(csv: str, targets: str):
-        return evaluate(
-            read_results(folder / csv), records, load_targets(folder / targets), models, spec.symmetric_ids
-        )
+        return evaluate(read_results(folder / csv), records, load_targets(folder / targets), models, spec.symmetric_ids)
 
     return score, reference
 

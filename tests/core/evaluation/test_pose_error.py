@@ -47,9 +47,7 @@ def poses(rng: np.random.Generator) -> tuple[Pose, Pose]:
     return est, Pose(random_rotation(rng), np.array([0.08, -0.02, 1.0]))
 
 
-def brute_force(
-    est: Pose, gt: Pose, points: np.ndarray, symmetries: np.ndarray
-) -> tuple[float, float, float]:
+def brute_force(est: Pose, gt: Pose, points: np.ndarray, symmetries: np.ndarray) -> tuple[float, float, float]:
     """MSSD, MSPD and symmetric projection error, a symmetry at a time."""
     mssd, mspd, proj = [], [], []
     for symmetry in symmetries:

@@ -198,9 +198,7 @@ def test_occluded_agrees_with_first_hit_up_to_its_reach():
     depth[hits.ray] = hits.depth
     assert np.array_equal(caster.occluded(origins, directions), depth < np.inf)
     assert np.array_equal(caster.occluded(origins, directions, 0.9), depth < 0.9)
-    assert np.array_equal(
-        caster.occluded(origins[0], directions), _reached(caster.first_hit(origins[0], directions))
-    )
+    assert np.array_equal(caster.occluded(origins[0], directions), _reached(caster.first_hit(origins[0], directions)))
 
 
 def _reached(hits: RayHits, count: int = 2000) -> np.ndarray:

@@ -21,9 +21,7 @@ SIZE = (200, 150)
 def rectangle(width: float, height: float) -> RayCaster:
     """A flat sheet about the origin, of this many pixels at one metre before the camera K."""
     x, y = width / 1000, height / 1000
-    return RayCaster(
-        np.array([[-x, -y, 0], [x, -y, 0], [x, y, 0], [-x, y, 0]]), np.array([[0, 1, 2], [0, 2, 3]])
-    )
+    return RayCaster(np.array([[-x, -y, 0], [x, -y, 0], [x, y, 0], [-x, y, 0]]), np.array([[0, 1, 2], [0, 2, 3]]))
 
 
 def box(size: float = 0.1) -> RayCaster:
@@ -147,9 +145,7 @@ def test_silhouettes_of_real_annotations_agree_with_bop(real_data):
     models = load_models(real_data / "lmo" / "models", [instance.obj_id for instance in record.instances])
     casters = [RayCaster(models[i.obj_id].vertices, models[i.obj_id].faces) for i in record.instances]
     poses = [instance.pose for instance in record.instances]
-    for instance, entry in zip(
-        record.instances, scene_gt_info(casters, poses, record.K, (640, 480)), strict=True
-    ):
+    for instance, entry in zip(record.instances, scene_gt_info(casters, poses, record.K, (640, 480)), strict=True):
         x, y, w, h = entry["bbox_obj"]
         # BOP's renderer places pixel centres half a pixel off, so a side may round to the neighbouring pixel.
         assert np.abs(np.array([x, y, x + w, y + h]) - instance.bbox_obj).max() <= 1

@@ -57,9 +57,7 @@ def test_steps(name):
     assert [f(i) for i in (0, 499, 500, 749, 750)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
 
 
-@pytest.mark.parametrize(
-    ("method", "halfway"), [("linear", 0.505), ("constant", 0.01), ("pow", 0.255), ("exp", 0.1)]
-)
+@pytest.mark.parametrize(("method", "halfway"), [("linear", 0.505), ("constant", 0.01), ("pow", 0.255), ("exp", 0.1)])
 def test_warmups(method, halfway):
     f = factor("WarmupMultiStepLR", warmup_iters=100, warmup_factor=0.01, warmup_method=method)
     assert f(0) == pytest.approx(0.01)

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from core.utils.errors import UserError, run_cli
-from core.utils.files import atomic_path, read_image, read_json, require_dir, require_key, write_image, write_json
+from core.utils.files import (
+    atomic_path,
+    read_image,
+    read_json,
+    require_dir,
+    require_key,
+    write_image,
+    write_json,
+)
 from core.utils.registry import Registry
 
 

@@ -14,12 +14,8 @@ THRESHOLDS = np.linspace(0, 1, 11)
 CURVE = THRESHOLDS**2
 MANY_CURVES = {f"object {index}": CURVE for index in range(21)}
 DRAWINGS = {
-    "curves": partial(
-        plots.recall_curves, thresholds=THRESHOLDS, recalls={"a": CURVE}, mean=CURVE, xlabel="d"
-    ),
-    "many curves": partial(
-        plots.recall_curves, thresholds=THRESHOLDS, recalls=MANY_CURVES, mean=CURVE, xlabel="d"
-    ),
+    "curves": partial(plots.recall_curves, thresholds=THRESHOLDS, recalls={"a": CURVE}, mean=CURVE, xlabel="d"),
+    "many curves": partial(plots.recall_curves, thresholds=THRESHOLDS, recalls=MANY_CURVES, mean=CURVE, xlabel="d"),
     "bars": partial(plots.object_bars, labels=["a", "b"], series={"one": [0.1, 0.2], "two": [0.3, 1.0]}),
     "errors": partial(
         plots.error_against,
@@ -29,9 +25,7 @@ DRAWINGS = {
         xlabel="",
         ylabel="",
     ),
-    "one error": partial(
-        plots.error_against, quantity=[0.1], errors=[np.inf], limit=0.5, xlabel="x", ylabel="y"
-    ),
+    "one error": partial(plots.error_against, quantity=[0.1], errors=[np.inf], limit=0.5, xlabel="x", ylabel="y"),
     "training": partial(plots.training_curves, steps=[1, 2, 3], series={"loss": [1.0, np.nan, 0.0]}),
 }
 

@@ -39,9 +39,7 @@ def make_source(models):
     casters = {obj_id: RayCaster(model.vertices, model.faces) for obj_id, model in models.items()}
     objects = prepare_objects(models, casters, {k: i for i, k in enumerate(models)}, num_points=100)
 
-    def make(
-        options: CadOptions = OPTIONS, augmentation: TrainAugmentation = PLAIN, resolution: int = 64
-    ) -> CadSource:
+    def make(options: CadOptions = OPTIONS, augmentation: TrainAugmentation = PLAIN, resolution: int = 64) -> CadSource:
         roi_format = RoiFormat(resolution, 32)
         return CadSource(objects, models, casters, options, roi_format, augmentation, Backgrounds())
 

@@ -71,9 +71,7 @@ def without_masks(record: ImageRecord) -> ImageRecord:
 
 
 def test_samples_obey_the_laws(items, objects, casters, assert_lawful):
-    augmentation = TrainAugmentation(
-        color=parse_augmentation("Add((-20, 20))"), change_bg_prob=0.5, truncate_prob=0.8
-    )
+    augmentation = TrainAugmentation(color=parse_augmentation("Add((-20, 20))"), change_bg_prob=0.5, truncate_prob=0.8)
     source = InstanceSource(items, make_mapper(objects, casters, augmentation))
     for index in range(len(source)):
         sample = source.sample(index, np.random.default_rng(index))
@@ -107,9 +105,7 @@ def test_cast_visibility_agrees_with_the_mask_files(items, casters):
     for record, instance in items[:10]:
         bare = without_masks(record)
         same = next(other for other in bare.instances if other.gt_index == instance.gt_index)
-        roi = TrainAugmentation(dzi_type="none").draw_roi(
-            instance.bbox_visib, (320, 240), np.random.default_rng(0)
-        )
+        roi = TrainAugmentation(dzi_type="none").draw_roi(instance.bbox_visib, (320, 240), np.random.default_rng(0))
         on_image = inside_image(roi_positions(roi, 48), (320, 240))
         read = InstanceMasks(record, instance, roi, casters).visible(48)
         cast = InstanceMasks(bare, same, roi, casters).visible(48) & on_image
@@ -174,9 +170,9 @@ def test_rgb_input_is_the_bgr_one_reversed():
     image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     bgr, rgb = RoiFormat(), RoiFormat(pixel_format="RGB", pixel_mean=(1, 2, 3), pixel_std=(4, 5, 6))
     assert bgr.image_tensor(image).numpy() == pytest.approx(image.transpose(2, 0, 1) / 255)
-    expected = (image[..., ::-1].transpose(2, 0, 1) - np.array([1, 2, 3])[:, None, None]) / np.array(
-        [4, 5, 6]
-    )[:, None, None]
+    expected = (image[..., ::-1].transpose(2, 0, 1) - np.array([1, 2, 3])[:, None, None]) / np.array([4, 5, 6])[
+        :, None, None
+    ]
     assert rgb.image_tensor(image).numpy() == pytest.approx(expected)
     for roi_format in (bgr, rgb):
         np.testing.assert_array_equal(roi_format.image_array(roi_format.image_tensor(image)), image)
@@ -299,6 +295,4 @@ def test_a_broken_image_names_its_file(items, objects, casters, tmp_path: Path):
     broken.write_bytes(b"no png")
     record, instance = items[0]
     with pytest.raises(UserError, match=r"000007\.png"):
-        make_mapper(objects, casters, PLAIN)(
-            replace(record, rgb_path=broken), instance, np.random.default_rng(0)
-        )
+        make_mapper(objects, casters, PLAIN)(replace(record, rgb_path=broken), instance, np.random.default_rng(0))

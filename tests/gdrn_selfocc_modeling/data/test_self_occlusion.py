@@ -109,9 +109,7 @@ def test_planes_behind_the_camera_are_not_seen():
 
 def test_the_box_need_not_be_centred_and_its_faces_are_outside():
     pose = Pose(np.eye(3), np.array([0.0, 0.0, 1.0]))
-    positions = K[:2, 2] + K[[0, 1], [0, 1]] * np.array(
-        [[[0.0, 0.0], [0.25, 0.25], [0.5, 0.25], [-0.1, 0.25]]]
-    )
+    positions = K[:2, 2] + K[[0, 1], [0, 1]] * np.array([[[0.0, 0.0], [0.25, 0.25], [0.5, 0.25], [-0.1, 0.25]]])
     bounds_min, extent = np.array([0.0, 0.0, -1.0]), np.array([0.5, 0.5, 2.0])
     _, valid = plane_hits(pose, K, positions, everywhere(positions), bounds_min, extent)
     assert valid[0, :, 2].tolist() == [False, True, False, False]

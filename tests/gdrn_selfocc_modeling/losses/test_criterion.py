@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -67,9 +69,7 @@ def test_constant_errors_are_their_own_mean(make_config, make_ellipsoids, tell_t
 
 def test_cross_layer_losses_start_after_their_share_of_epochs(make_config, make_ellipsoids, tell_truth):
     batch, targets = make_ellipsoids(1)
-    criterion = build_criterion(
-        make_config("SOLVER.TOTAL_EPOCHS=10", "TRAIN.CT_START=0.2", "TRAIN.CT_P_START=0.5")
-    )
+    criterion = build_criterion(make_config("SOLVER.TOTAL_EPOCHS=10", "TRAIN.CT_START=0.2", "TRAIN.CT_P_START=0.5"))
     names = [set(criterion(tell_truth(targets), batch, targets, epoch)) for epoch in (2, 3, 5, 6)]
     assert ["loss_ct" in found for found in names] == [False, True, True, True]
     assert ["loss_ct_pro" in found for found in names] == [False, False, False, True]
@@ -157,12 +157,26 @@ def test_pose_losses_by_their_names(make_config, make_ellipsoids, tell_truth):
         ([f"{LOSSES}.PM_LOSS_TYPE='L3'"], "'L3'.*smooth_l1"),
         ([f"{LOSSES}.OCC_LW=1.0"], "OCC_LW.*OCCMASK_AWARE"),
         (["MODEL.POSE_NET.PNP_NET.TRANS_TYPE='trans'"], "CENTROID_LW.*'trans'"),
-        (["MODEL.POSE_NET.USE_MTL=True"], "USE_MTL"),
     ],
 )
 def test_unknown_choices_are_told(overrides, words, make_config):
     with pytest.raises(UserError, match=words):
         build_criterion(make_config(*overrides))
+
+
+def test_learned_weights_start_at_one_and_settle_at_balance(make_config, make_ellipsoids, tell_truth):
+    batch, targets = make_ellipsoids(2)
+    prediction = tell_truth(targets)
+    prediction.xyz += 0.1
+    criterion = build_criterion(make_config("MODEL.POSE_NET.USE_MTL=True"))
+    fixed = build_criterion(make_config())(prediction, batch, targets, epoch=40)
+    losses = criterion(prediction, batch, targets, epoch=40)
+    for name, value in fixed.items():
+        assert float(losses[name].detach()) == pytest.approx(float(value) + math.log(2), rel=1e-5), name
+    losses["loss_coor_x"].backward()
+    slopes = dict(zip(criterion.names, criterion.log_variance.grad.tolist(), strict=True))
+    assert slopes.pop("loss_coor_x") == pytest.approx(0.5 - 0.1, rel=1e-5)
+    assert set(slopes.values()) == {0}
 
 
 def test_single_layer_baseline_has_no_second_layer_losses(make_config, make_ellipsoids, tell_truth):

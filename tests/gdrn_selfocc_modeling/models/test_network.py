@@ -155,15 +155,13 @@ def test_unreachable_weights_tell_the_way_out(monkeypatch):
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr("timm.create_model", offline)
-    with pytest.raises(UserError, match="no route to host.*PRETRAINED=''"):
+    with pytest.raises(UserError, match=r"no route to host.*PRETRAINED=''"):
         make_backbone("timm/resnet18", pretrained="timm")
 
 
 def test_weights_from_files_are_those_weights(tmp_path):
     source = make_backbone("timm/resnet10t", out_indices=(3,))
-    torch.save(
-        {"state_dict": {f"backbone.{k}": v for k, v in source.state_dict().items()}}, tmp_path / "a.pth"
-    )
+    torch.save({"state_dict": {f"backbone.{k}": v for k, v in source.state_dict().items()}}, tmp_path / "a.pth")
     loaded = make_backbone("timm/resnet10t", out_indices=(3,), pretrained=str(tmp_path / "a.pth"))
     for name, value in source.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value), name

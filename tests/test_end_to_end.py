@@ -1,0 +1,231 @@
+"""From a data set to a trained network, scores and a report, through the command line; and what goes wrong on the way."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from core.bop.results import Estimate, read_results, write_results
+from core.engine.checkpoint import last_checkpoint, read_checkpoint, save_weights
+from core.evaluation.evaluator import evaluate
+from core.geometry.pose import Pose
+from core.utils.errors import UserError
+from gdrn_selfocc_modeling.data.test_set import build_test_set
+from gdrn_selfocc_modeling.main_gdrn import main
+from gdrn_selfocc_modeling.models.build import build_model
+from gdrn_selfocc_modeling.settings import load_settings
+
+CONFIG = """
+_base_ = ["{base}"]
+SEED = 1
+OUTPUT_DIR = "{output}"
+INPUT = dict(DZI_PAD_SCALE=1.5)
+DATASETS = dict(ROOT="{root}", TRAIN=("toy_train",), TRAIN2=("toy_cad",), TRAIN2_RATIO=0.5, TEST=("toy_test",))
+DATALOADER = dict(NUM_WORKERS=0)
+SOLVER = dict(IMS_PER_BATCH=4, TOTAL_EPOCHS=1, LR_SCHEDULER_NAME="flat_and_anneal", ANNEAL_METHOD="cosine",
+              OPTIMIZER_CFG=dict(_delete_=True, type="Ranger", lr=1e-4))
+TRAIN = dict(PRINT_FREQ=1)
+VAL = dict(REPORT_CASES=2)
+TEST = dict(TEST_BBOX_TYPE="gt")
+CAD = dict(EPOCH_LENGTH=8, Z_RANGE=(0.4, 0.9))
+MODEL = dict(
+    DEVICE="cpu",
+    POSE_NET=dict(
+        NUM_CLASSES=4, INPUT_RES=64, OUTPUT_RES=16,
+        BACKBONE=dict(PRETRAINED="", INIT_CFG=dict(type="timm/resnet10t", out_indices=(3,))),
+        GEO_HEAD=dict(INIT_CFG=dict(in_dim=256, feat_dim=32, up_types=("deconv", "bilinear"))),
+        SELFOCC_HEAD=dict(INIT_CFG=dict(in_dim=256, feat_dim=32, up_types=("deconv", "bilinear"))),
+        PNP_NET=dict(WITH_2D_COORD=True, REGION_ATTENTION=True, ROT_TYPE="allo_rot6d"),
+        LOSS_CFG=dict(NUM_PM_POINTS=64, PM_LOSS_SYM=True, Q0_DEF_LW=10.0, CT_LW=10.0, CT_P_LW=1.0),
+    ),
+)
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, toy_root, repository) -> dict[str, Path]:
+    """A finished run of six iterations: its configuration and output folder."""
+    folder = tmp_path_factory.mktemp("run")
+    config = folder / "tiny.py"
+    base = repository / "configs" / "_base_" / "gdrn_base.py"
+    config.write_text(CONFIG.format(base=base, output=folder / "out", root=toy_root.parent))
+    main(["--config-file", str(config), "--opts", "SOLVER.TOTAL_EPOCHS=1", "SOLVER.IMS_PER_BATCH=6"])
+    return {"config": config, "output": folder / "out"}
+
+
+def test_a_run_leaves_everything_it_promises(run):
+    output = run["output"]
+    for name in ("config.py", "metrics.json", "last_checkpoint", "tensorboard", "inference"):
+        assert (output / name).exists(), name
+    results = output / "inference" / "toy_test"
+    assert (results / "tiny_toy-test.csv").is_file()
+    report = (results / "report.html").read_text()
+    assert "estimate and truth" in report and "Q_x truth" in report
+    scores = json.loads((results / "scores.json").read_text())
+    assert scores["found"] == scores["targets"] > 0
+    assert not list(output.rglob("*.part*"))
+
+
+def test_evaluation_alone_gives_the_same_poses(run, tmp_path):
+    first = read_results(run["output"] / "inference" / "toy_test" / "tiny_toy-test.csv")
+    weights = last_checkpoint(run["output"])
+    opts = [f"OUTPUT_DIR={tmp_path}", f"MODEL.WEIGHTS={weights}"]
+    main(["--config-file", str(run["config"]), "--eval-only", "--opts", *opts])
+    again = read_results(tmp_path / "inference" / "toy_test" / "tiny_toy-test.csv")
+    assert len(first) == len(again)
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_allclose(one.pose.cam_t_obj, other.pose.cam_t_obj, atol=1e-5)  # 10 micrometres
+        np.testing.assert_allclose(one.pose.cam_R_obj, other.pose.cam_R_obj, atol=1e-5)
+
+
+def test_weights_as_safetensors_are_as_good(run, tmp_path):
+    cfg = load_settings(run["config"])
+    model = build_model(cfg, pretrained=False)
+    model.load_state_dict(read_checkpoint(last_checkpoint(run["output"]))["model"])
+    save_weights(model, tmp_path / "weights.safetensors")
+    opts = [f"OUTPUT_DIR={tmp_path / 'out'}", f"MODEL.WEIGHTS={tmp_path / 'weights.safetensors'}"]
+    main(["--config-file", str(run["config"]), "--eval-only", "--opts", *opts])
+    assert (tmp_path / "out" / "inference" / "toy_test" / "report.html").is_file()
+
+
+def test_a_resumed_run_continues_and_an_accidental_restart_is_refused(run, tmp_path):
+    output = tmp_path / "out"
+    shutil.copytree(run["output"], output)
+    before = read_checkpoint(last_checkpoint(output))["iteration"]
+    args = ["--config-file", str(run["config"]), "--opts", f"OUTPUT_DIR={output}", "SOLVER.TOTAL_EPOCHS=2"]
+    with pytest.raises(UserError, match="add --resume"):
+        main(args)
+    main([*args, "SOLVER.IMS_PER_BATCH=6", "--resume"])
+    assert read_checkpoint(last_checkpoint(output))["iteration"] == 2 * before
+    rows = (output / "metrics.json").read_text().splitlines()
+    assert [json.loads(row)["iteration"] for row in rows] == list(range(1, 2 * before + 1))
+
+
+def test_the_same_seed_gives_the_same_weights(run, tmp_path):
+    opts = [f"OUTPUT_DIR={tmp_path}", "SOLVER.IMS_PER_BATCH=6"]
+    main(["--config-file", str(run["config"]), "--opts", *opts])
+    one, other = (read_checkpoint(last_checkpoint(folder))["model"] for folder in (run["output"], tmp_path))
+    for name, value in one.items():
+        torch.testing.assert_close(other[name], value, rtol=0, atol=0)
+
+
+def shifted(pose: Pose, metres: float) -> Pose:
+    return Pose(pose.cam_R_obj, pose.cam_t_obj + np.array([0, 0, metres]))
+
+
+def test_ground_truth_as_prediction_is_perfect_and_a_shift_of_0_11_d_fails_add(run, tmp_path):
+    test_set = build_test_set(load_settings(run["config"]), "toy_test")
+
+    def score(shift_in_diameters: float, symmetric_ids: set[int]):
+        estimates = [
+            Estimate(r.scene_id, r.im_id, i.obj_id, 1.0, shifted(i.pose, shift_in_diameters * d), 0.0)
+            for r in test_set.records
+            for i in r.instances
+            for d in [test_set.models_eval[i.obj_id].diameter]
+        ]
+        write_results(tmp_path / "e.csv", estimates)
+        return evaluate(
+            read_results(tmp_path / "e.csv"), test_set.records, test_set.targets, test_set.models_eval, symmetric_ids
+        )
+
+    perfect = score(0.0, test_set.symmetric_ids(()))
+    for row in perfect.objects:
+        recalls = {name: value for name, value in row.values.items() if name not in ("re_deg", "te_cm")}
+        assert set(recalls.values()) == {1.0}, (row.name, recalls)
+        assert row.values["re_deg"] < 1e-5 and row.values["te_cm"] < 1e-9
+    # ADD of a pure shift is its length; ADI, to the nearest vertex, is shorter, so it isn't asked for here.
+    for row in score(0.11, set()).objects:
+        assert row.values["ad_0.10"] == 0.0, row.name
+
+
+def cli(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "gdrn_selfocc_modeling/main_gdrn.py", *map(str, arguments)]
+    root = Path(__file__).resolve().parents[1]
+    return subprocess.run(command, capture_output=True, text=True, cwd=root, check=False)
+
+
+def test_the_command_line_leaves_with_one_line_and_1_or_2(run):
+    wrong_key = cli("--config-file", run["config"], "--opts", "SOLVER.IMS_PER_BATSH=3")
+    assert wrong_key.returncode == 1
+    assert wrong_key.stderr.splitlines()[-1].startswith("error: --opts: unknown configuration key")
+    assert cli("--no-such-option").returncode == 2
+
+
+@pytest.mark.parametrize("worker_count", [0, 1])
+def test_a_corrupt_image_ends_the_run_in_one_line(run, toy_root, tmp_path, worker_count):
+    root = tmp_path / "bop"
+    shutil.copytree(toy_root, root / "toy")
+    for image in (root / "toy" / "train").glob("*/rgb/*"):
+        image.write_bytes(b"no image")
+    opts = [f"DATASETS.ROOT={root}", f"OUTPUT_DIR={tmp_path / 'out'}", f"DATALOADER.NUM_WORKERS={worker_count}"]
+    with pytest.raises(UserError, match=r"rgb.*cannot be decoded") as caught:
+        main(["--config-file", str(run["config"]), "--opts", *opts])
+    assert "\n" not in str(caught.value)
+
+
+def edit_json(path: Path, change) -> None:
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+
+
+SCENE = "test/000001"
+FAULTS = {
+    "folder": (lambda root: shutil.rmtree(root), "toy"),
+    "split": (lambda root: shutil.rmtree(root / "test"), "test"),
+    "model": (lambda root: (root / "models" / "obj_000001.ply").unlink(), r"obj_000001\.ply"),
+    "models_info": (lambda root: (root / "models" / "models_info.json").unlink(), r"models_info\.json"),
+    "ply": (lambda root: (root / "models" / "obj_000002.ply").write_bytes(b"ply\nno"), r"obj_000002\.ply"),
+    "targets": (lambda root: (root / "test_targets_bop19.json").write_text("{"), "test_targets_bop19"),
+    "no key": (
+        lambda root: edit_json(
+            next(iter((root / "test").iterdir())) / "scene_gt.json",
+            lambda data: next(iter(data.values()))[0].pop("cam_t_m2c"),
+        ),
+        "cam_t_m2c",
+    ),
+    "diameter": (
+        lambda root: edit_json(root / "models" / "models_info.json", lambda data: data["1"].pop("diameter")),
+        "diameter",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_broken_data_set_is_told_before_anything_is_written(run, toy_root, tmp_path, fault):
+    root = tmp_path / "bop"
+    shutil.copytree(toy_root, root / "toy")
+    damage, message = FAULTS[fault]
+    damage(root / "toy")
+    opts = [f"DATASETS.ROOT={root}", f"OUTPUT_DIR={tmp_path / 'out'}", "DATASETS.TEST=[toy_bop_test]"]
+    args = ["--config-file", str(run["config"]), "--opts", *opts]
+    with pytest.raises(UserError, match=message) as caught:
+        main(args)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_checkpoints_and_detections_leave_existing_results_alone(run, tmp_path):
+    output = tmp_path / "out"
+    shutil.copytree(run["output"], output)
+    before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    torch.save({"model": {"other.weight": torch.zeros(2)}}, tmp_path / "other.pth")
+    (tmp_path / "empty.json").write_text("{}")
+    for opts, message in (
+        ([f"MODEL.WEIGHTS={tmp_path / 'other.pth'}"], "another network"),
+        ([f"MODEL.WEIGHTS={tmp_path / 'absent.pth'}"], "missing"),
+        (["TEST.TEST_BBOX_TYPE=est"], "DET_FILES_TEST"),
+        (["TEST.TEST_BBOX_TYPE=est", f"DATASETS.DET_FILES_TEST=[{tmp_path / 'empty.json'}]"], "empty"),
+        (["DATASETS.OBJS=[mugg]"], "mugg"),
+    ):
+        with pytest.raises(UserError, match=message) as caught:
+            main(["--config-file", str(run["config"]), "--eval-only", "--opts", f"OUTPUT_DIR={output}", *opts])
+        assert "\n" not in str(caught.value)
+    assert before == {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
