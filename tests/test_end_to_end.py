@@ -1,4 +1,4 @@
-"""From a data set to a trained network, scores and a report, through the command line; and what goes wrong on the way."""
+"""From a data set to a trained network, scores and a report, by the command line; and what goes wrong on the way."""
 
 from __future__ import annotations
 

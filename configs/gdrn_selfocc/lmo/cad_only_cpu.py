@@ -7,13 +7,24 @@ _base_ = ["./cad_only.py"]
 
 OUTPUT_DIR = "output/gdrn_selfocc/lmo/cad_only_cpu"
 SEED = 0
-INPUT = dict(FORMAT="RGB")
+INPUT = dict(
+    FORMAT="RGB",
+    # Milder than the released augmentation: a small network has no room for inverted colours.
+    COLOR_AUG_CODE=(
+        "Sequential(["
+        "Sometimes(0.3, GaussianBlur(1.2*np.random.rand())),"
+        "Sometimes(0.5, Add((-25, 25), per_channel=0.3)),"
+        "Sometimes(0.5, Multiply((0.7, 1.3), per_channel=0.5)),"
+        "Sometimes(0.5, LinearContrast((0.6, 1.6), per_channel=0.2))"
+        "], random_order=False)"
+    ),
+)
 DATASETS = dict(OBJS=("can",))
-CAD = dict(EPOCH_LENGTH=4000, TINT=0.1)
+CAD = dict(EPOCH_LENGTH=4000, TINT=0.1, MAX_OCCLUDERS=2)
 DATALOADER = dict(NUM_WORKERS=1)
 SOLVER = dict(
     IMS_PER_BATCH=16,
-    TOTAL_EPOCHS=20,
+    TOTAL_EPOCHS=16,
     WARMUP_ITERS=100,
     # Ranger's eps of 1e-5 is above the first gradients of Patch-PnP: in a short run it would hardly start.
     OPTIMIZER_CFG=dict(_delete_=True, type="AdamW", lr=1e-3, weight_decay=0),
@@ -35,8 +46,8 @@ MODEL = dict(
             INIT_CFG=dict(type="timm/tf_efficientnet_lite0", out_indices=(3,)),
             FREEZE_AT=2,  # half of the time of a step goes into these two stages
         ),
-        GEO_HEAD=dict(INIT_CFG=dict(in_dim=112, feat_dim=96, up_types=("deconv", "bilinear"))),
-        SELFOCC_HEAD=dict(INIT_CFG=dict(in_dim=112, feat_dim=96, up_types=("deconv", "bilinear"))),
+        GEO_HEAD=dict(INIT_CFG=dict(in_dim=112, feat_dim=64, up_types=("deconv", "bilinear"))),
+        SELFOCC_HEAD=dict(INIT_CFG=dict(in_dim=112, feat_dim=64, up_types=("deconv", "bilinear"))),
         # The published start of Patch-PnP's linear layers keeps short runs on a plateau.
         PNP_NET=dict(INIT_CFG=dict(linear_init="kaiming")),
         LOSS_CFG=dict(NUM_PM_POINTS=1000),
