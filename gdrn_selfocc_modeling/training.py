@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,14 @@ from core.engine.checkpoint import (
     model_weights,
     read_checkpoint,
 )
-from core.engine.hooks import ConsoleLog, Evaluate, JsonLog, SaveCheckpoint, TensorBoardLog
+from core.engine.hooks import ConsoleLog, Evaluate, JsonLog, SaveCheckpoint, TensorBoardLog, UpdateAverage
 from core.engine.launch import seed_everything, select_device
-from core.engine.trainer import Trainer
+from core.engine.trainer import StepOptions, Trainer
 from core.solver.optimizers import build_optimizer
 from core.solver.schedules import build_schedule
 from core.utils.errors import UserError
 from gdrn_selfocc_modeling.data.batch import RoiBatch, RoiTargets, SampleInfo, collate_samples
-from gdrn_selfocc_modeling.data.build import build_train_dataset
+from gdrn_selfocc_modeling.data.build import build_train_dataset, class_names
 from gdrn_selfocc_modeling.data.test_set import TestSet, build_test_set
 from gdrn_selfocc_modeling.evaluation import evaluate_model
 from gdrn_selfocc_modeling.losses.build import build_criterion
@@ -36,6 +37,15 @@ from gdrn_selfocc_modeling.models.build import build_model, build_parameter_grou
 logger = logging.getLogger(__name__)
 METRICS = "metrics.json"
 Batch = tuple[RoiBatch, RoiTargets, list[SampleInfo]]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run that is ready to go: its loop, its checkpoints, and its evaluation on all test splits."""
+
+    trainer: Trainer
+    checkpointer: Checkpointer
+    evaluate: Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -65,23 +75,28 @@ def train(cfg: Any, resume: bool = False) -> None:
         raise UserError(f"{output} holds a run already; add --resume to go on, or name another OUTPUT_DIR in --opts")
     device = select_device(cfg.MODEL.DEVICE)
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
-    seed = seed_everything(cfg.SEED)
+    seed = seed_everything(_seed(cfg, resume))
     source = build_train_dataset(cfg)
     test_sets = [build_test_set(cfg, name) for name in cfg.DATASETS.TEST]
     model = _initial_model(cfg, resume, device)
     length = RunLength(max(len(source) // cfg.SOLVER.IMS_PER_BATCH, 1), cfg.SOLVER.TOTAL_EPOCHS)
-    trainer, checkpointer = _assemble(cfg, model, source, length, seed, test_sets, device)
+    run = _assemble(cfg, model, source, length, seed, test_sets, device)
     if resume:
-        trainer.iteration = checkpointer.resume()
-    _set_loader(trainer, cfg, source, seed, device)
+        run.trainer.iteration = run.checkpointer.resume()
+    _set_loader(run.trainer, cfg, source, seed, device)
     save_config(cfg, output / "config.py")
     logger.info(
         "%d samples an epoch, %d epochs of %d iterations, seed %d, %s, output in %s",
         *(len(source), length.epochs, length.per_epoch, seed, device, output),
     )
-    trainer.train()
-    for test_set in test_sets:
-        evaluate_model(_tested(trainer), test_set, cfg, device, f"{trainer.iteration} iterations")
+    run.trainer.train()
+    run.evaluate()
+
+
+def _seed(cfg: Any, resume: bool) -> int:
+    """SEED; where it is to be drawn, a resumed run goes on with the one it drew first."""
+    last = last_checkpoint(Path(cfg.OUTPUT_DIR)) if resume and cfg.SEED < 0 else None
+    return cfg.SEED if last is None else int(read_checkpoint(last).get("facts", {}).get("seed", cfg.SEED))
 
 
 def _initial_model(cfg: Any, resume: bool, device: torch.device) -> nn.Module:
@@ -103,8 +118,8 @@ def _assemble(
     seed: int,
     test_sets: list[TestSet],
     device: torch.device,
-) -> tuple[Trainer, Checkpointer]:
-    """The trainer with its hooks, and the checkpointer that they use."""
+) -> Run:
+    """The trainer with its hooks, and what they use."""
     output, solver = Path(cfg.OUTPUT_DIR), cfg.SOLVER
     criterion = build_criterion(cfg).to(device)
     groups = build_parameter_groups(model, cfg)
@@ -113,11 +128,12 @@ def _assemble(
         groups.append({"params": learned_weights, "lr": solver.OPTIMIZER_CFG.lr, "name": "loss_weights"})
     optimizer = build_optimizer(groups, **solver.OPTIMIZER_CFG)
     schedule = _schedule(optimizer, solver, length.total)
-    ema = _moving_average(model, cfg.MODEL.EMA)
+    average = _moving_average(model, cfg.MODEL.EMA)
     parts = {"optimizer": optimizer, "schedule": schedule}
     parts |= {"criterion": criterion} if learned_weights else {}
-    parts |= {"ema_model": ema} if ema is not None else {}
-    facts = {"objects": list(cfg.DATASETS.OBJS), "seed": seed, "config": cfg.pretty_text}
+    parts |= {"ema_model": average} if average is not None else {}
+    tested = model if average is None else average.module
+    facts = {"objects": class_names(cfg), "seed": seed, "config": cfg.pretty_text}
     checkpointer = Checkpointer(output, model, parts, facts, keep=solver.MAX_TO_KEEP)
 
     def compute_losses(batch: Batch, iteration: int) -> dict[str, Tensor]:
@@ -126,8 +142,9 @@ def _assemble(
 
     def evaluate_all() -> None:
         for test_set in test_sets:
-            evaluate_model(_tested(trainer), test_set, cfg, device, f"{trainer.iteration} iterations")
+            evaluate_model(tested, test_set, cfg, device, f"{trainer.iteration} iterations")
 
+    amp_dtype = torch.bfloat16 if solver.AMP.ENABLED and device.type == "cuda" else None
     checkpoint_period = solver.CHECKPOINT_PERIOD * (length.per_epoch if solver.CHECKPOINT_BY_EPOCH else 1)
     trainer = Trainer(
         model,
@@ -137,18 +154,17 @@ def _assemble(
         schedule=schedule,
         max_iter=length.total,
         hooks=[
+            *([UpdateAverage(average)] if average is not None else []),
             ConsoleLog(cfg.TRAIN.PRINT_FREQ, length.per_epoch),
             JsonLog(cfg.TRAIN.PRINT_FREQ, output / METRICS),
             TensorBoardLog(cfg.TRAIN.PRINT_FREQ, output / "tensorboard"),
             SaveCheckpoint(checkpoint_period, checkpointer),
             Evaluate(cfg.TEST.EVAL_PERIOD * length.per_epoch, evaluate_all),
         ],
-        amp_dtype=torch.bfloat16 if solver.AMP.ENABLED and device.type == "cuda" else None,
-        clip_norm=solver.CLIP_GRADIENTS,
-        ema=ema,
+        options=StepOptions(amp_dtype, solver.CLIP_GRADIENTS),
         describe=_describe,
     )
-    return trainer, checkpointer
+    return Run(trainer, checkpointer, evaluate_all)
 
 
 def _set_loader(trainer: Trainer, cfg: Any, source: SampleSource, seed: int, device: torch.device) -> None:
@@ -186,11 +202,6 @@ def _moving_average(model: nn.Module, options: Any) -> AveragedModel | None:
         return None
     average = get_ema_multi_avg_fn(options.INIT_CFG.decay)
     return AveragedModel(model, multi_avg_fn=average, use_buffers=True)
-
-
-def _tested(trainer: Trainer) -> nn.Module:
-    """The weights that are evaluated: the moving average where there is one."""
-    return trainer.model if trainer.ema is None else trainer.ema.module
 
 
 def _describe(batch: Batch) -> str:

@@ -7,6 +7,7 @@ from uniformly, a list to choose from, or a function of the generator.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -22,11 +23,12 @@ Parameter = float | tuple[float, float] | list[float] | Draw
 _LEVELS = np.arange(256, dtype=np.float32)
 
 
-class Augmenter:
+class Augmenter(ABC):
     """An operation on an image (H, W, 3) uint8; `rng` is its only source of randomness."""
 
+    @abstractmethod
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        raise NotImplementedError
+        """The image after the operation, of the same shape and type."""
 
 
 AUGMENTERS: Registry[type[Augmenter]] = Registry("colour augmentation")

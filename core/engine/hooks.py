@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import torch
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
 from core.engine.checkpoint import Checkpointer
@@ -19,7 +21,7 @@ from core.utils.files import write_text
 BAR_WIDTH = 20
 
 
-class Periodic(Hook):
+class Periodic(Hook, ABC):
     """Acts every `period` iterations and after the last one; a period of 0 acts never."""
 
     def __init__(self, period: int) -> None:
@@ -30,9 +32,9 @@ class Periodic(Hook):
         if self.period > 0 and (done % self.period == 0 or done == self.trainer.max_iter):
             self.act()
 
+    @abstractmethod
     def act(self) -> None:
         """What is done periodically."""
-        raise TypeError(f"{type(self).__name__} does not say what to do")
 
 
 class ConsoleLog(Periodic):
@@ -120,6 +122,16 @@ class TensorBoardLog(Periodic):
             self._writer.close()
 
 
+class UpdateAverage(Hook):
+    """Lets a moving average of the weights follow every step; stands before `SaveCheckpoint`."""
+
+    def __init__(self, average: AveragedModel) -> None:
+        self.average = average
+
+    def after_step(self) -> None:
+        self.average.update_parameters(self.trainer.model)
+
+
 class SaveCheckpoint(Periodic):
     """Writes the state of the run."""
 
@@ -132,7 +144,7 @@ class SaveCheckpoint(Periodic):
 
 
 class Evaluate(Periodic):
-    """Calls `evaluate` on the network in evaluation mode. The last iteration is left to the end of the run."""
+    """Calls `evaluate`, which leaves the network in evaluation mode. The end of the run is its caller's."""
 
     def __init__(self, period: int, evaluate: Callable[[], None]) -> None:
         super().__init__(period)
@@ -140,6 +152,5 @@ class Evaluate(Periodic):
 
     def act(self) -> None:
         if self.trainer.iteration < self.trainer.max_iter:
-            self.trainer.model.eval()
             self.evaluate()
             self.trainer.model.train()

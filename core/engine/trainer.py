@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from core.engine.events import Events
 from core.utils.errors import UserError
@@ -29,6 +29,14 @@ class Hook:
         """Called once after the last step, and also when a step raised: files are closed here."""
 
 
+@dataclass(frozen=True)
+class StepOptions:
+    """How a step is computed."""
+
+    amp_dtype: torch.dtype | None = None  # of mixed-precision autocasting; None for float32 throughout
+    clip_norm: float = 0.0  # largest norm of all gradients; 0 for no limit
+
+
 class Trainer:
     """Runs `max_iter` optimisation steps.
 
@@ -39,9 +47,7 @@ class Trainer:
         optimizer, schedule: stepped once per iteration.
         max_iter: iterations of the whole run.
         hooks: called in this order.
-        amp_dtype: type of mixed-precision autocasting, or None for float32 throughout.
-        clip_norm: largest norm of all gradients; 0 for no limit.
-        ema: moving average of `model`, updated after each step, or None.
+        options: mixed precision and gradient clipping.
         describe: what to call a batch in the message about a loss that is not finite.
     """
 
@@ -54,10 +60,7 @@ class Trainer:
         schedule: torch.optim.lr_scheduler.LRScheduler,
         max_iter: int,
         hooks: Sequence[Hook] = (),
-        *,
-        amp_dtype: torch.dtype | None = None,
-        clip_norm: float = 0.0,
-        ema: AveragedModel | None = None,
+        options: StepOptions | None = None,
         describe: Callable[[Any], str] = str,
     ) -> None:
         self.model = model
@@ -68,9 +71,7 @@ class Trainer:
         self.max_iter = max_iter
         self.iteration = 0
         self.events = Events()
-        self.amp_dtype = amp_dtype
-        self.clip_norm = clip_norm
-        self.ema = ema
+        self.options = options or StepOptions()
         self.describe = describe
         self.hooks = list(hooks)
         for hook in self.hooks:
@@ -98,19 +99,18 @@ class Trainer:
         batch = next(batches)
         loaded = time.perf_counter()
         device = next(self.model.parameters()).device
-        with torch.autocast(device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None):
+        amp_dtype = self.options.amp_dtype
+        with torch.autocast(device.type, dtype=amp_dtype, enabled=amp_dtype is not None):
             losses = self.compute_losses(batch, self.iteration)
         total = torch.stack(list(losses.values())).sum()
         self._require_finite(total, losses, batch)
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
-        if self.clip_norm > 0:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
+        if self.options.clip_norm > 0:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip_norm)
         learning_rate = self.optimizer.param_groups[0]["lr"]
         self.optimizer.step()
         self.schedule.step()
-        if self.ema is not None:
-            self.ema.update_parameters(self.model)
         self.events.put({"total_loss": total.detach(), **{k: v.detach() for k, v in losses.items()}})
         self.events.put({"lr": learning_rate, "data_time": loaded - started})
         self.events.put({"time": time.perf_counter() - started})

