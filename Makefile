@@ -25,7 +25,7 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 # Data set, training, evaluation, table and report: the whole path on toy objects.
 demo: $(VENV)/.installed
 	$(BIN)/python tools/make_toy_dataset.py --root $(TOY)
-	$(BIN)/python gdrn_selfocc_modeling/main_gdrn.py --config-file $(DEMO_CONFIG)
+	$(BIN)/python gdrn_selfocc_modeling/main_gdrn.py --config-file $(DEMO_CONFIG) --resume
 
 test: $(VENV)/.installed-dev lint
 	$(BIN)/python -m pytest -n 2

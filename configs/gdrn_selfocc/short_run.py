@@ -48,6 +48,7 @@ MODEL = dict(
         SELFOCC_HEAD=dict(INIT_CFG=dict(in_dim=112, feat_dim=64, up_types=("deconv", "bilinear"))),
         # The published start of Patch-PnP's linear layers keeps short runs on a plateau.
         PNP_NET=dict(INIT_CFG=dict(linear_init="kaiming")),
-        LOSS_CFG=dict(NUM_PM_POINTS=1000),
+        # In metres the pose loss of a small object is a hundredth of the others.
+        LOSS_CFG=dict(NUM_PM_POINTS=1000, PM_NORM_BY_EXTENT=True),
     ),
 )

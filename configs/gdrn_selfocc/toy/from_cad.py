@@ -14,6 +14,6 @@ MODEL = dict(
         NUM_CLASSES=4,
         INPUT_RES=96,
         OUTPUT_RES=24,
-        LOSS_CFG=dict(NUM_PM_POINTS=500, PM_LOSS_SYM=True, PM_NORM_BY_EXTENT=True, HANDLE_SYM=True),
+        LOSS_CFG=dict(NUM_PM_POINTS=500, PM_LOSS_SYM=True, HANDLE_SYM=True),
     ),
 )

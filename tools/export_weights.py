@@ -1,0 +1,48 @@
+"""Take the weights out of a checkpoint and write them alone, as safetensors: smaller, and safe to open for others."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from core.engine.checkpoint import last_checkpoint, load_weights, model_weights, read_checkpoint, save_weights
+from core.utils.errors import UserError, run_cli
+from gdrn_selfocc_modeling.models.build import build_model
+from gdrn_selfocc_modeling.settings import load_settings
+
+EPILOG = """example:
+  python tools/export_weights.py --config-file configs/gdrn_selfocc/toy/from_cad.py --output toy.safetensors
+
+The file loads by MODEL.WEIGHTS with the same configuration, for training as well as --eval-only.
+"""
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", type=Path, required=True, help="the configuration of the run")
+    parser.add_argument("--checkpoint", type=Path, help="default: the last one in OUTPUT_DIR")
+    parser.add_argument("--output", type=Path, required=True, help="the .safetensors file to write")
+    parser.add_argument("--opts", nargs="+", default=[], metavar="KEY=VALUE", help="override configuration keys")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Write the weights; the moving average where the checkpoint has one."""
+    args = parse_args(argv)
+    if args.output.suffix != ".safetensors":
+        raise UserError(f"--output must end in .safetensors, got {args.output}")
+    cfg = load_settings(args.config_file, args.opts)
+    path = args.checkpoint or last_checkpoint(Path(cfg.OUTPUT_DIR))
+    if path is None:
+        raise UserError(f"{cfg.OUTPUT_DIR} has no checkpoint; train first, or name one by --checkpoint")
+    model = build_model(cfg, pretrained=False)
+    load_weights(model, model_weights(read_checkpoint(path), path), path)
+    save_weights(model, args.output, {"experiment": cfg.EXP_NAME, "checkpoint": path.name})
+    print(f"{args.output}: {args.output.stat().st_size / 2**20:.1f} MiB, weights of {path}")
+
+
+if __name__ == "__main__":
+    run_cli(main)
