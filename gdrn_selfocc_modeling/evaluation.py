@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,13 @@ from core.data.loader import make_test_loader
 from core.engine.checkpoint import last_checkpoint, load_weights, model_weights, read_checkpoint
 from core.engine.hooks import read_metrics
 from core.engine.launch import select_device
+from core.evaluation.bop import group_targets
 from core.evaluation.evaluator import Scores, evaluate, write_scores
 from core.evaluation.report import write_report
 from core.evaluation.tables import format_table
 from core.geometry.pose import Pose
 from core.utils.errors import UserError
-from core.utils.files import write_text
+from core.utils.files import require_writable_dir, write_text
 from gdrn_selfocc_modeling.data.batch import Prediction, SampleInfo, collate_samples
 from gdrn_selfocc_modeling.data.test_set import TestSet, build_test_set
 from gdrn_selfocc_modeling.models.build import build_model
@@ -40,9 +42,11 @@ def evaluate_checkpoint(cfg: Any) -> None:
     path = Path(cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else last_checkpoint(Path(cfg.OUTPUT_DIR))
     if path is None:
         raise UserError(f"{cfg.OUTPUT_DIR} has no checkpoint; train first, or name one by MODEL.WEIGHTS in --opts")
+    require_writable_dir(Path(cfg.OUTPUT_DIR), "name another OUTPUT_DIR in --opts")
     device = select_device(cfg.MODEL.DEVICE)
-    weights = model_weights(read_checkpoint(path), path)
-    test_sets = [build_test_set(cfg, name) for name in cfg.DATASETS.TEST]
+    state = read_checkpoint(path)
+    weights = model_weights(state, path)
+    test_sets = build_test_sets(cfg, state.get("facts", {}).get("objects", ()))
     model = build_model(cfg, pretrained=False)
     load_weights(model, weights, path)
     model.to(device, memory_format=torch.channels_last)
@@ -50,12 +54,23 @@ def evaluate_checkpoint(cfg: Any) -> None:
         evaluate_model(model, test_set, cfg, device, str(path))
 
 
+def build_test_sets(cfg: Any, classes: Sequence[str] = ()) -> list[TestSet]:
+    """The splits of DATASETS.TEST; `UserError`, before any work, where targets don't fit their annotations.
+
+    `classes` are those the network was trained with, in its order; by default the objects of `cfg`.
+    """
+    test_sets = [build_test_set(cfg, name, classes) for name in cfg.DATASETS.TEST]
+    for test_set in test_sets:
+        group_targets((), test_set.records, test_set.targets)
+    return test_sets
+
+
 def evaluate_model(model: nn.Module, test_set: TestSet, cfg: Any, device: torch.device, origin: str) -> Scores:
     """Estimate, score and report one split; files go to OUTPUT_DIR/inference/<split>.
 
     `origin` says where the weights come from, for the report.
     """
-    folder = Path(cfg.OUTPUT_DIR) / "inference" / test_set.spec.name.replace("/", "-").replace(":", "-")
+    folder = Path(cfg.OUTPUT_DIR) / "inference" / re.sub("[/:]", "-", test_set.spec.name)
     estimates = run_inference(model, test_set, cfg, device)
     scores = evaluate(
         estimates,
@@ -65,9 +80,11 @@ def evaluate_model(model: nn.Module, test_set: TestSet, cfg: Any, device: torch.
         test_set.symmetric_ids(cfg.DATASETS.SYM_OBJS),
         progress=True,
     )
+    cases = report_cases(model, test_set, cfg.VAL.REPORT_CASES, device)  # reads files: nothing is written yet
     table = format_table(scores)
-    dataset = test_set.spec.root.name.replace("_", "-")
-    csv = folder / result_name(cfg.EXP_NAME.replace("_", "-"), dataset, test_set.spec.split)
+    # BOP's tools tell the parts of the name by '_' and '-', which a data set's own name therefore goes without.
+    dataset = re.sub("[-_]", "", test_set.spec.root.resolve().name)
+    csv = folder / result_name(cfg.EXP_NAME, dataset, test_set.spec.split.replace("/", "-"))
     write_results(csv, estimates)
     write_scores(folder / "scores.json", scores)
     write_text(folder / "table.txt", table + "\n")
@@ -82,7 +99,7 @@ def evaluate_model(model: nn.Module, test_set: TestSet, cfg: Any, device: torch.
         report,
         f"{cfg.EXP_NAME} on {test_set.spec.name}",
         scores,
-        report_cases(model, test_set, cfg.VAL.REPORT_CASES, device),
+        cases,
         facts,
         read_metrics(Path(cfg.OUTPUT_DIR) / "metrics.json"),
     )
@@ -110,7 +127,7 @@ def run_inference(model: nn.Module, test_set: TestSet, cfg: Any, device: torch.d
         poses = poses_of(prediction)
         seconds = (time.perf_counter() - started) / len(infos)
         estimates += [_estimate(info, pose, seconds) for info, pose in zip(infos, poses, strict=True)]
-    return _with_image_times(estimates, test_set)
+    return with_image_times(estimates, test_set)
 
 
 def poses_of(prediction: Prediction) -> list[Pose]:
@@ -124,14 +141,17 @@ def _estimate(info: SampleInfo, pose: Pose, seconds: float) -> Estimate:
     return Estimate(info.scene_id, info.im_id, info.obj_id, info.score, pose, seconds)
 
 
-def _with_image_times(estimates: Iterable[Estimate], test_set: TestSet) -> list[Estimate]:
-    """The same estimates, each with the time of its whole image, as BOP's csv wants it."""
+def with_image_times(estimates: Iterable[Estimate], test_set: TestSet) -> list[Estimate]:
+    """The same estimates, each with the time of its whole image, as BOP's csv wants it.
+
+    It is -1 where the detector's is unknown.
+    """
     estimates = list(estimates)
     seconds: dict[tuple[int, int], float] = defaultdict(float)
     for estimate in estimates:
         seconds[estimate.scene_id, estimate.im_id] += estimate.time
     for key, detection in test_set.detection_times().items():
-        seconds[key] += detection
+        seconds[key] = seconds[key] + detection if detection >= 0 else -1.0  # BOP's word for unknown
     return [replace(estimate, time=seconds[estimate.scene_id, estimate.im_id]) for estimate in estimates]
 
 

@@ -27,10 +27,11 @@ from core.engine.trainer import StepOptions, Trainer
 from core.solver.optimizers import build_optimizer
 from core.solver.schedules import build_schedule
 from core.utils.errors import UserError
+from core.utils.files import require_writable_dir
 from gdrn_selfocc_modeling.data.batch import RoiBatch, RoiTargets, SampleInfo, collate_samples
 from gdrn_selfocc_modeling.data.build import build_train_dataset, class_names
-from gdrn_selfocc_modeling.data.test_set import TestSet, build_test_set
-from gdrn_selfocc_modeling.evaluation import evaluate_model
+from gdrn_selfocc_modeling.data.test_set import TestSet
+from gdrn_selfocc_modeling.evaluation import build_test_sets, evaluate_model
 from gdrn_selfocc_modeling.losses.build import build_criterion
 from gdrn_selfocc_modeling.models.build import build_model, build_parameter_groups
 
@@ -73,11 +74,12 @@ def train(cfg: Any, resume: bool = False) -> None:
     output = Path(cfg.OUTPUT_DIR)
     if not resume and last_checkpoint(output) is not None:
         raise UserError(f"{output} holds a run already; add --resume to go on, or name another OUTPUT_DIR in --opts")
+    require_writable_dir(output, "name another OUTPUT_DIR in --opts")
     device = select_device(cfg.MODEL.DEVICE)
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
     seed = seed_everything(_seed(cfg, resume))
     source = build_train_dataset(cfg)
-    test_sets = [build_test_set(cfg, name) for name in cfg.DATASETS.TEST]
+    test_sets = build_test_sets(cfg)
     model = _initial_model(cfg, resume, device)
     length = RunLength(max(len(source) // cfg.SOLVER.IMS_PER_BATCH, 1), cfg.SOLVER.TOTAL_EPOCHS)
     run = _assemble(cfg, model, source, length, seed, test_sets, device)
@@ -96,7 +98,9 @@ def train(cfg: Any, resume: bool = False) -> None:
 def _seed(cfg: Any, resume: bool) -> int:
     """SEED; where it is to be drawn, a resumed run goes on with the one it drew first."""
     last = last_checkpoint(Path(cfg.OUTPUT_DIR)) if resume and cfg.SEED < 0 else None
-    return cfg.SEED if last is None else int(read_checkpoint(last).get("facts", {}).get("seed", cfg.SEED))
+    facts = None if last is None else read_checkpoint(last).get("facts")
+    drawn = facts.get("seed") if isinstance(facts, dict) else None
+    return drawn if isinstance(drawn, int) else cfg.SEED
 
 
 def _initial_model(cfg: Any, resume: bool, device: torch.device) -> nn.Module:

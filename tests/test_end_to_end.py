@@ -116,6 +116,17 @@ def test_the_same_seed_gives_the_same_weights(run, tmp_path):
         torch.testing.assert_close(other[name], value, rtol=0, atol=0)
 
 
+def test_a_folder_of_any_name_without_masks_and_info_is_scored_by_its_path(run, toy_root, tmp_path):
+    root = tmp_path / "my-own_parts"
+    shutil.copytree(toy_root, root)
+    for path in [*root.glob("*/*/scene_gt_info.json"), *root.glob("*/*/mask*/*"), *root.glob("*.json")]:
+        path.unlink()
+    opts = [f"OUTPUT_DIR={tmp_path / 'out'}", f"MODEL.WEIGHTS={last_checkpoint(run['output'])}", "VAL.REPORT_CASES=1"]
+    opts += ["DATASETS.TRAIN=[]", "DATASETS.TRAIN2=[]", f"DATASETS.TEST=[{root}:test]"]
+    main(["--config-file", str(run["config"]), "--eval-only", "--opts", *opts])
+    assert [path.name for path in (tmp_path / "out").rglob("*.csv")] == ["tiny_myownparts-test.csv"]
+
+
 def shifted(pose: Pose, metres: float) -> Pose:
     return Pose(pose.cam_R_obj, pose.cam_t_obj + np.array([0, 0, metres]))
 
@@ -191,6 +202,27 @@ FAULTS = {
         ),
         "cam_t_m2c",
     ),
+    "no annotation": (
+        lambda root: next((root / "test").glob("*/scene_gt.json")).unlink(),
+        r"scene_gt\.json is missing",
+    ),
+    "two targets": (
+        lambda root: edit_json(root / "test_targets_bop19.json", lambda data: data.append(data[0])),
+        "twice",
+    ),
+    "size": (
+        lambda root: edit_json(root / "models" / "models_info.json", lambda data: data["1"].update(size_x=-1)),
+        "size_x",
+    ),
+    "entry": (
+        lambda root: edit_json(root / "models" / "models_info.json", lambda data: data.pop("1")),
+        r"no entry for the objects \[1\]",
+    ),
+    "flat": (
+        lambda root: edit_json(root / "models" / "models_info.json", lambda data: data["1"].update(size_x=0)),
+        "size_x",
+    ),
+    "camera": (lambda root: edit_json(root / "camera.json", lambda data: data.update(fx="abc")), r"camera\.json: fx"),
     "diameter": (
         lambda root: edit_json(root / "models" / "models_info.json", lambda data: data["1"].pop("diameter")),
         "diameter",
@@ -212,18 +244,24 @@ def test_a_broken_data_set_is_told_before_anything_is_written(run, toy_root, tmp
     assert not (tmp_path / "out").exists()
 
 
-def test_bad_checkpoints_and_detections_leave_existing_results_alone(run, tmp_path):
+def test_bad_input_leaves_existing_results_alone(run, toy_root, tmp_path):
     output = tmp_path / "out"
     shutil.copytree(run["output"], output)
     before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
     torch.save({"model": {"other.weight": torch.zeros(2)}}, tmp_path / "other.pth")
     (tmp_path / "empty.json").write_text("{}")
+    weights, damaged = last_checkpoint(output), tmp_path / "bop"
+    shutil.copytree(toy_root, damaged / "toy")
+    for mask in (damaged / "toy" / "test").glob("*/mask_visib/*"):
+        mask.write_bytes(b"no image")
     for opts, message in (
         ([f"MODEL.WEIGHTS={tmp_path / 'other.pth'}"], "another network"),
         ([f"MODEL.WEIGHTS={tmp_path / 'absent.pth'}"], "missing"),
         (["TEST.TEST_BBOX_TYPE=est"], "DET_FILES_TEST"),
         (["TEST.TEST_BBOX_TYPE=est", f"DATASETS.DET_FILES_TEST=[{tmp_path / 'empty.json'}]"], "empty"),
         (["DATASETS.OBJS=[mugg]"], "mugg"),
+        ([f"OUTPUT_DIR={tmp_path / 'empty.json'}", f"MODEL.WEIGHTS={weights}"], "cannot be written"),
+        ([f"DATASETS.ROOT={damaged}"], r"mask_visib.*cannot be decoded"),
     ):
         with pytest.raises(UserError, match=message) as caught:
             main(["--config-file", str(run["config"]), "--eval-only", "--opts", f"OUTPUT_DIR={output}", *opts])

@@ -24,7 +24,7 @@ from core.data.roi import roi_positions, test_roi
 from core.geometry.pose import Pose
 from core.render.raycast import RayCaster, camera_rays
 from core.utils.errors import UserError, run_cli
-from core.utils.files import write_json
+from core.utils.files import require_writable_file, write_json
 from gdrn_selfocc_modeling.data.correspondence import cast_P
 from gdrn_selfocc_modeling.data.self_occlusion import pack_Q, plane_hits
 
@@ -79,12 +79,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    if args.json:
+        require_writable_file(args.json)
     spec = resolve_split(f"{args.dataset_root.resolve()}:{args.split}", args.dataset_root)
     records = load_split(spec, require_images=False)
     frames = sorted(records, key=lambda record: -len(record.instances))[: args.frames]
-    models = load_models(
-        args.dataset_root / "models", {instance.obj_id for frame in frames for instance in frame.instances}
-    )
+    models = load_models(spec.models_dir, {instance.obj_id for frame in frames for instance in frame.instances})
     casters = {obj_id: RayCaster(model.vertices, model.faces) for obj_id, model in models.items()}
     scenes = {obj_id: _bare_scene(model) for obj_id, model in models.items()}
     results = []

@@ -14,6 +14,7 @@ from core.evaluation.evaluator import Scores, evaluate, write_scores
 from core.evaluation.report import write_report
 from core.evaluation.tables import format_comparison, format_table
 from core.utils.errors import UserError, run_cli
+from core.utils.files import require_writable_file
 
 EPILOG = """example:
   python tools/evaluate.py output/mine_lmo-test.csv --dataset lmo --report output/lmo.html
@@ -50,12 +51,16 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write scores (several results: one file each, named by it)"
     )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.image_width is not None and args.image_width < 1:
+        parser.error("--image-width must be at least 1")
+    return args
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     _check_outputs(args)
+    labels = _labels(args.results)
     estimates = {path: read_results(path) for path in args.results}
     spec = resolve_split(f"{args.dataset}:{args.split}", args.datasets_root)
     records = load_split(spec, args.objects, require_images=False)
@@ -68,14 +73,26 @@ def main(argv: list[str] | None = None) -> None:
         results[path] = evaluate(found, records, targets, models, symmetric_ids, width, progress=True)
         print(f"\n{path}\n{format_table(results[path])}\n")
     if len(results) > 1:
-        print(format_comparison({path.stem: scores for path, scores in results.items()}))
-    _write(args, spec, results)
+        print(format_comparison({labels[path]: scores for path, scores in results.items()}))
+    _write(args, spec, results, labels)
+
+
+def _labels(paths: list[Path]) -> dict[Path, str]:
+    """What to call each file: its name, with as many of its folders' names as tell all of them apart."""
+    names = {path: path.absolute().with_suffix("").parts[1:] for path in paths}
+    for count in range(1, max(map(len, names.values())) + 1):
+        labels = {path: "-".join(parts[-count:]) for path, parts in names.items()}
+        if len(set(labels.values())) == len(paths):
+            return labels
+    raise UserError("a results file is named twice; name each once")
 
 
 def _check_outputs(args: argparse.Namespace) -> None:
     """Refuse, before any work, outputs that could not hold the results."""
-    if len(set(args.results)) < len(args.results):
-        raise UserError("a results file is named twice; name each once")
+    for path in filter(None, (args.report, args.json)):
+        if path in args.results:
+            raise UserError(f"{path} is a results file and would be overwritten; choose another name")
+        require_writable_file(path)
     if args.report and len(args.results) > 1:
         raise UserError(f"--report tells one result and {len(args.results)} came; give one csv a report")
 
@@ -97,14 +114,14 @@ def _image_width(spec: SplitSpec, records: list[ImageRecord]) -> int | None:
     return read_camera_size(spec.root)[0]
 
 
-def _write(args: argparse.Namespace, spec: SplitSpec, results: dict[Path, Scores]) -> None:
+def _write(args: argparse.Namespace, spec: SplitSpec, results: dict[Path, Scores], labels: dict[Path, str]) -> None:
     for path, scores in results.items():
         if args.report:
             facts = {"results": path.name, "data set": f"{spec.root.name}, {spec.split}"}
             write_report(args.report, path.stem, scores, facts=facts)
             print(f"wrote {args.report}")
         if args.json:
-            several = args.json.with_name(f"{args.json.stem}_{path.stem}{args.json.suffix}")
+            several = args.json.with_name(f"{args.json.stem}_{labels[path]}{args.json.suffix}")
             target = several if len(results) > 1 else args.json
             write_scores(target, scores)
             print(f"wrote {target}")

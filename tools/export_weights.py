@@ -7,6 +7,7 @@ from pathlib import Path
 
 from core.engine.checkpoint import last_checkpoint, load_weights, model_weights, read_checkpoint, save_weights
 from core.utils.errors import UserError, run_cli
+from core.utils.files import require_writable_file
 from gdrn_selfocc_modeling.models.build import build_model
 from gdrn_selfocc_modeling.settings import load_settings
 
@@ -34,6 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     if args.output.suffix != ".safetensors":
         raise UserError(f"--output must end in .safetensors, got {args.output}")
+    require_writable_file(args.output)
     cfg = load_settings(args.config_file, args.opts)
     path = args.checkpoint or last_checkpoint(Path(cfg.OUTPUT_DIR))
     if path is None:

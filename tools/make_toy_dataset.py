@@ -29,7 +29,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--test", type=int, default=default.num_test, help="images of the split test")
     parser.add_argument("--seed", type=int, default=default.seed, help="another seed gives other images")
     parser.add_argument("--workers", type=int, default=1, help="processes; -1 for one a core")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if min(args.train, args.test) < 1 or args.seed < 0 or args.workers == 0:
+        parser.error("--train and --test must be at least 1, --seed at least 0, --workers not 0")
+    return args
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from core.utils.errors import UserError, run_cli
-from core.utils.files import write_image
+from core.utils.errors import run_cli
+from core.utils.files import require_image_name, require_writable_file, write_image
 from core.vis.maps import coordinates_to_rgb, grey_to_rgb, grid, pair_to_rgb
 from gdrn_selfocc_modeling.data.batch import Sample
 from gdrn_selfocc_modeling.data.build import build_roi_format, build_train_dataset
@@ -40,7 +40,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=160, help="side of a picture in pixels (default 160)")
     parser.add_argument("--output", type=Path, default=Path("output/samples.png"), help="the picture to write")
     parser.add_argument("--opts", nargs="+", default=[], metavar="KEY=VALUE", help="override configuration keys")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if min(args.count, args.size) < 1 or args.seed < 0:
+        parser.error("--count and --size must be at least 1, --seed at least 0")
+    return args
 
 
 def sample_panels(sample: Sample, roi_format: RoiFormat) -> list[tuple[str, np.ndarray]]:
@@ -65,8 +68,7 @@ def sample_panels(sample: Sample, roi_format: RoiFormat) -> list[tuple[str, np.n
 def main(argv: list[str] | None = None) -> None:
     """Write the picture."""
     args = parse_args(argv)
-    if args.count < 1:
-        raise UserError(f"--count must be at least 1, got {args.count}")
+    require_writable_file(require_image_name(args.output))
     cfg = load_settings(args.config_file, args.opts)
     source = build_train_dataset(cfg)
     roi_format = build_roi_format(cfg)

@@ -11,7 +11,7 @@ DEBUG = False  # accepted, without effect
 SEED = -1  # random seed of data, weights and augmentation; -1 draws one and logs it
 CUDNN_BENCHMARK = True  # let cuDNN choose its fastest convolutions
 IM_BACKEND = "cv2"  # accepted, without effect: OpenCV reads every image
-VIS_PERIOD = 0  # iterations between pictures in TensorBoard; 0 for none
+VIS_PERIOD = 0  # accepted, without effect: pictures are in the html report
 
 INPUT = dict(
     FORMAT="BGR",  # channel order the network sees: BGR or RGB
@@ -26,7 +26,7 @@ INPUT = dict(
     RANDOM_FLIP="none",
     # colour augmentation
     COLOR_AUG_PROB=0.0,  # share of training ROIs that are augmented
-    COLOR_AUG_TYPE="code",  # code: COLOR_AUG_CODE says the operations (ROI10D, AAE name presets of the ancestor)
+    COLOR_AUG_TYPE="code",  # code: COLOR_AUG_CODE says the operations; AAE: those of Augmented Autoencoders
     COLOR_AUG_CODE="",  # text of imgaug-like calls, parsed, never evaluated
     COLOR_AUG_SYN_ONLY=False,  # augment rendered images only
     # background
@@ -112,7 +112,7 @@ SOLVER = dict(
     WEIGHT_DECAY=0.0,  # accepted, without effect: OPTIMIZER_CFG.weight_decay counts
     MOMENTUM=0.9,  # accepted, without effect
     GAMMA=0.1,  # factor of each step of a step schedule
-    BIAS_LR_FACTOR=1.0,  # accepted, without effect
+    BIAS_LR_FACTOR=1.0,  # of biases' learning rates; no other value is available
     LR_SCHEDULER_NAME="WarmupMultiStepLR",  # or flat_and_anneal
     WARMUP_METHOD="linear",  # linear or constant
     WARMUP_FACTOR=1e-3,  # learning rate at the first iteration, as a share
@@ -125,7 +125,7 @@ SOLVER = dict(
     CHECKPOINT_PERIOD=5,  # epochs (or iterations) between checkpoints
     CHECKPOINT_BY_EPOCH=True,
     MAX_TO_KEEP=5,  # checkpoints kept
-    AMP=dict(ENABLED=False),  # bfloat16 or float16 where the device is faster with it
+    AMP=dict(ENABLED=False),  # bfloat16 on a GPU, but for the pose and the losses
 )
 
 TRAIN = dict(
@@ -162,9 +162,9 @@ TEST = dict(
     TEST_BBOX_TYPE="est",  # est: DET_FILES_TEST; gt: boxes of scene_gt_info
     IMS_PER_BATCH=32,  # ROIs in a test batch
     AMP_TEST=False,  # mixed precision at test
-    USE_PNP=False,  # pose from the maps by PnP instead of from the network
-    PNP_TYPE="ransac_pnp",
+    USE_PNP=False,  # pose from the maps by PnP instead of from the network; True is not available
     # accepted, without effect
+    PNP_TYPE="ransac_pnp",
     VIS=False,
     PRECISE_BN=dict(ENABLED=False, NUM_ITER=200),
 )

@@ -8,7 +8,8 @@ MODEL = dict(
     PIXEL_MEAN=[0, 0, 0],  # in [0, 255], in the order of INPUT.FORMAT
     PIXEL_STD=[255.0, 255.0, 255.0],
     LOAD_DETS_TEST=False,  # accepted, without effect: TEST.TEST_BBOX_TYPE decides
-    EMA=dict(ENABLED=False, INIT_CFG=dict(decay=0.9999, updates=0)),  # moving average of the weights, used at test
+    # moving average of the weights, used at test; updates is accepted, without effect
+    EMA=dict(ENABLED=False, INIT_CFG=dict(decay=0.9999, updates=0)),
     KEYPOINT_ON=False,  # accepted, without effect
     LOAD_PROPOSALS=False,  # accepted, without effect
     POSE_NET=dict(
@@ -25,7 +26,7 @@ MODEL = dict(
             INIT_CFG=dict(type="timm/resnet34", in_chans=3, features_only=True, pretrained=True, out_indices=(4,)),
         ),
         NECK=dict(
-            ENABLED=False,
+            ENABLED=False,  # True is not available, and the keys below wait for it
             FREEZE=False,
             LR_MULT=1.0,
             INIT_CFG=dict(type="FPN", in_channels=[256, 512, 1024, 2048], out_channels=256, num_outs=4),
@@ -51,7 +52,7 @@ MODEL = dict(
             XYZ_CLASS_AWARE=False,
             MASK_CLASS_AWARE=False,
             REGION_CLASS_AWARE=False,
-            MASK_THR_TEST=0.5,
+            MASK_THR_TEST=0.5,  # accepted, without effect: poses don't come from the masks
             NUM_REGIONS=64,  # surface regions; 1 or less for none
         ),
         SELFOCC_HEAD=dict(
@@ -62,11 +63,14 @@ MODEL = dict(
             Q0_CLASS_AWARE=False,
             MASK_CLASS_AWARE=False,
             REGION_CLASS_AWARE=False,  # accepted, without effect: Q has no regions
-            MASK_THR_TEST=0.5,
+            MASK_THR_TEST=0.5,  # accepted, without effect: poses don't come from the masks
             MIN_Q0_REGION=20,  # cells a plane's layer needs in the batch to count
             INIT_CFG=dict(
                 type="ConvSelfoccHead",
                 in_dim=512,
+                up_types=("deconv", "bilinear", "bilinear"),
+                deconv_kernel_size=3,
+                num_conv_per_block=2,
                 feat_dim=256,
                 feat_kernel_size=3,
                 norm="GN",
@@ -83,6 +87,7 @@ MODEL = dict(
             LR_MULT=1.0,
             INIT_CFG=dict(
                 type="ConvPnPNet",
+                featdim=128,
                 norm="GN",
                 act="relu",
                 num_gn_groups=32,

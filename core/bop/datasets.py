@@ -180,7 +180,10 @@ def _split_of_path(name: str, datasets_root: Path) -> SplitSpec:
     folder, _, split = name.rpartition(":")
     root = next((path for path in (Path(folder), datasets_root / folder) if path.is_dir()), None)
     if root is None or not folder or not split:
-        raise UserError(f"'{name}' must be an existing folder and a split, path/to/folder:split; correct it")
+        raise UserError(
+            f"'{name}' must be an existing folder (here or in {datasets_root}) and a split, path/to/folder:split; "
+            "correct it or that root"
+        )
     return _split_of_folder(name, root, split)
 
 

@@ -21,7 +21,7 @@ def numbers(value: Any, count: int, where: str) -> np.ndarray:
     """`value` as (count,) float64; `UserError` where it is not that many finite numbers."""
     try:
         array = np.asarray(value, np.float64).reshape(-1)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         array = np.empty(0)
     if array.size != count:
         came = f"{len(value)} entries" if isinstance(value, list | tuple) else repr(value)[:60]

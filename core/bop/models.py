@@ -98,18 +98,20 @@ def read_models_info(path: Path) -> dict[int, dict[str, Any]]:
     symmetries_continuous as `ObjectModel` has them; the file may lack the symmetries.
     """
     content = read_json(path, INFO_REMEDY)
-    if not isinstance(content, dict) or not all(str(key).isdigit() for key in content):
+    if not isinstance(content, dict) or not content or not all(str(key).isdecimal() for key in content):
         raise UserError(f"{path} must map object ids to their sizes; restore the file")
     return {int(key): _model_info(entry, f"{path}, object {key}") for key, entry in content.items()}
 
 
 def _model_info(entry: dict, where: str) -> dict[str, Any]:
     corner = [require_key(entry, f"min_{axis}", where) for axis in "xyz"]
-    size = [require_key(entry, f"size_{axis}", where) for axis in "xyz"]
+    size = numbers([require_key(entry, f"size_{axis}", where) for axis in "xyz"], 3, f"{where}: size_x, size_y, size_z")
+    if size.min() < 0:
+        raise UserError(f"{where}: size_x, size_y, size_z must not be below zero; repair the file")
     return {
         "diameter": MM_TO_M * positive(require_key(entry, "diameter", where), f"{where}: diameter"),
         "bounds_min": MM_TO_M * numbers(corner, 3, f"{where}: min_x, min_y, min_z"),
-        "extent": MM_TO_M * numbers(size, 3, f"{where}: size_x, size_y, size_z"),
+        "extent": MM_TO_M * size,
         "symmetries_discrete": _symmetries(entry, "symmetries_discrete", _discrete_symmetry, where),
         "symmetries_continuous": _symmetries(entry, "symmetries_continuous", _continuous_symmetry, where),
     }

@@ -90,7 +90,7 @@ def load_split(
 
 def _scene_dirs(spec: SplitSpec, selection: Selection | None) -> list[Path]:
     require_dir(spec.images_dir, f"'{spec.name}' reads it; download the split or choose another")
-    scenes = [path for path in spec.images_dir.iterdir() if path.is_dir() and path.name.isdigit()]
+    scenes = [path for path in spec.images_dir.iterdir() if path.is_dir() and path.name.isdecimal()]
     if spec.scene_is_object:
         scenes = [path for path in scenes if int(path.name) in spec.object_names]
     if selection is not None:
@@ -153,8 +153,8 @@ class _SceneFiles:
 def _read_scene(scene_dir: Path, wanted: set[int], chosen: set[int] | None) -> tuple[list[ImageRecord], int]:
     """Records of a scene's (chosen) images and the number of chosen images it doesn't list."""
     cameras = _by_image(scene_dir / "scene_camera.json")
-    gts = _by_image(scene_dir / "scene_gt.json", optional=True)
     infos = _by_image(scene_dir / "scene_gt_info.json", optional=True)
+    gts = _by_image(scene_dir / "scene_gt.json", optional=not infos)
     for im_id in gts:
         if im_id not in cameras:
             raise UserError(f"{scene_dir / 'scene_camera.json'} needs image {im_id} of scene_gt.json; repair it")

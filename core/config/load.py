@@ -21,8 +21,8 @@ from core.utils.files import require_file, write_text
 
 logger = logging.getLogger(__name__)
 
-# Arguments of a constructor: which ones exist is the constructor's business.
-OPEN_SECTIONS = ("INIT_CFG", "OPTIMIZER_CFG")
+# Which arguments an optimizer has is its own business: it refuses those it doesn't know.
+OPEN_SECTIONS = ("OPTIMIZER_CFG",)
 
 
 def load_config(
@@ -55,7 +55,10 @@ def read_config(path: Path) -> Config:
         return Config.fromfile(str(path), lazy_import=False)
     except Exception as error:  # a configuration may be any Python file, so any error may come out of it
         reason = " ".join(str(error).split())
-        raise UserError(f"{path} cannot be read as a configuration: {type(error).__name__}: {reason}") from error
+        raise UserError(
+            f"{path} cannot be read as a configuration: {type(error).__name__}: {reason}; correct it, a .py file has "
+            "lines KEY = VALUE, a .yaml file KEY: VALUE"
+        ) from error
 
 
 def check_keys(given: dict, schema: dict, where: str, prefix: str = "") -> None:
@@ -100,7 +103,10 @@ def save_config(config: Config, path: Path) -> None:
 
 
 def _replacing_optimizer(given: dict, current: dict) -> dict:
-    """`given`, its optimizer marked to replace the current one where the type is another: momentum is not Adam's."""
+    """`given`, its optimizer marked to replace the current one where the type is another: momentum is not Adam's.
+
+    The learning rate, which every optimizer has, stays where no other is given.
+    """
     optimizer = given.get("SOLVER", {}).get("OPTIMIZER_CFG", {})
     if (
         optimizer
@@ -108,6 +114,7 @@ def _replacing_optimizer(given: dict, current: dict) -> dict:
         != current["SOLVER"]["OPTIMIZER_CFG"]["type"]
     ):
         optimizer["_delete_"] = True
+        optimizer.setdefault("lr", current["SOLVER"]["OPTIMIZER_CFG"]["lr"])
     return given
 
 
@@ -121,8 +128,17 @@ def _same_type(value: Any, default: Any) -> bool:
     if isinstance(default, float):
         return isinstance(value, (int, float))
     if isinstance(default, (list, tuple)):
-        return isinstance(value, (list, tuple))
+        return isinstance(value, (list, tuple)) and all(_same_kind(item, default) for item in value)
     return default is None or isinstance(value, type(default))
+
+
+def _same_kind(item: Any, defaults: list | tuple) -> bool:
+    """Whether an entry is, as the default's first, a number, a text, …; of an empty default nothing is known."""
+    number = (int, float)
+    if not defaults:
+        return True
+    kind = number if isinstance(defaults[0], number) else type(defaults[0])
+    return isinstance(item, kind) and not isinstance(item, bool)
 
 
 def _type_name(default: Any) -> str:
@@ -134,12 +150,13 @@ def _type_name(default: Any) -> str:
 
 
 def _warn_without_effect(config: Config, schema: Config, names: Collection[str]) -> None:
-    changed = [name for name in names if _look_up(config, name) != _look_up(schema, name)]
+    changed = [name for name in names if look_up(config, name) != look_up(schema, name)]
     if changed:
         logger.warning("these configuration keys have no effect any more: %s", ", ".join(changed))
 
 
-def _look_up(config: dict, name: str) -> Any:
+def look_up(config: dict, name: str) -> Any:
+    """The value of the key `name` ("A.B.C"), a list as a tuple."""
     for key in name.split("."):
         config = config[key]
     return tuple(config) if isinstance(config, list) else config

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -73,17 +72,19 @@ class Checkpointer:
                 raise UserError(f"{path} has no '{name}' to resume from; start from its weights with MODEL.WEIGHTS")
             try:
                 part.load_state_dict(state[name])
-            except (KeyError, ValueError, RuntimeError) as error:
+            except Exception as error:  # a state is whatever the file holds
                 reason = " ".join(str(error).split())
                 raise UserError(f"{path}: the state of '{name}' is of another run ({reason})") from error
-        return int(state["iteration"])
+        if not isinstance(state.get("iteration"), int):
+            raise UserError(f"{path} doesn't tell its iteration; start from its weights with MODEL.WEIGHTS")
+        return state["iteration"]
 
 
 def last_checkpoint(folder: Path) -> Path | None:
     """The checkpoint that `last_checkpoint` names, or the newest there is; None in a folder without any."""
     pointer = Path(folder) / LAST
     if pointer.is_file():
-        path = pointer.parent / pointer.read_text(encoding="utf-8").strip()
+        path = pointer.parent / pointer.read_text(encoding="utf-8", errors="replace").strip()
         if path.is_file():
             return path
     present = sorted(Path(folder).glob("model_*.pth"))
@@ -100,32 +101,27 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         if path.suffix == ".safetensors":
             return {"model": safetensors.torch.load_file(path)}
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        zipfile.BadZipFile,
-        safetensors.SafetensorError,
-    ) as error:
-        raise UserError(f"{path} is damaged or no checkpoint ({' '.join(str(error).split())[:200]})") from error
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"{path} is no checkpoint, or holds Python objects, which are not opened for safety; "
-            f"save its weights alone as safetensors"
+            f"{path} is damaged, no checkpoint, or holds Python objects, which are not opened for safety; "
+            f"give another, or save its weights alone as safetensors"
         ) from error
+    except Exception as error:  # whatever the reader stumbles over, the file is at fault
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{path} is damaged or no checkpoint ({reason}); give another checkpoint") from error
     if not isinstance(state, dict):
-        raise UserError(f"{path} holds a {type(state).__name__}, wanted a dictionary of weights")
+        raise UserError(f"{path} holds a {type(state).__name__}, wanted a dictionary of weights; give a checkpoint")
     return state
 
 
 def model_weights(state: dict[str, Any], path: Path) -> dict[str, Tensor]:
     """The weights inside a checkpoint: its moving average if it has one, else its model, else the file itself."""
-    weights = state.get("ema_model") or state.get("model") or state.get("state_dict") or state
+    parts = [state.get(name) for name in ("ema_model", "model", "state_dict")]
+    weights = next((part for part in parts if isinstance(part, Mapping) and part), state)
     weights = {
         name.removeprefix("_module.").removeprefix("module."): value
         for name, value in weights.items()
-        if isinstance(value, Tensor) and name != "n_averaged"
+        if isinstance(name, str) and isinstance(value, Tensor) and name != "n_averaged"
     }
     if not weights:
         raise UserError(f"{path} holds no weights; give a checkpoint of this network")

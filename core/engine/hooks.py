@@ -80,7 +80,7 @@ class JsonLog(Periodic):
         kept = [
             json.dumps(row)
             for row in read_metrics(self.path)
-            if row.get("iteration", 0) <= self.trainer.iteration and self.trainer.iteration > 0
+            if row["iteration"] <= self.trainer.iteration and self.trainer.iteration > 0
         ]
         write_text(self.path, "".join(line + "\n" for line in kept))
 
@@ -91,13 +91,15 @@ class JsonLog(Periodic):
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The rows of a `metrics.json`; none where there is no file. A last line cut off by a crash is left out."""
+    """The rows of a `metrics.json`; none where there is no file. A line cut off by a crash is left out."""
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except json.JSONDecodeError:
             continue
+        if isinstance(row, dict) and isinstance(row.get("iteration"), int):
+            rows.append(row)
     return rows
 
 

@@ -19,6 +19,8 @@ def select_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise UserError(f"MODEL.DEVICE: '{name}' is no device; use cuda, cuda:1 or cpu") from error
+    if device.type not in ("cuda", "cpu"):
+        raise UserError(f"MODEL.DEVICE: '{name}' is not supported; use cuda, cuda:1 or cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         logger.warning("MODEL.DEVICE=%s: no such GPU here (%d found), using the CPU", name, torch.cuda.device_count())
         return torch.device("cpu")
@@ -27,6 +29,8 @@ def select_device(name: str) -> torch.device:
 
 def seed_everything(seed: int) -> int:
     """Seed Python, numpy and torch with `seed`, or with a drawn one where it is negative; the seed used."""
+    if seed >= 2**32:
+        raise UserError(f"SEED must be below 2**32, got {seed}; choose a smaller one")
     if seed < 0:
         seed = int(np.random.SeedSequence().generate_state(1)[0]) % 2**31
     random.seed(seed)

@@ -33,11 +33,18 @@ def rotation_to_ray(cam_t_obj: Tensor) -> Tensor:
     """(B, 3, 3) smallest rotations that take the optical axis (0, 0, 1) to the rays `t / |t|` of (B, 3).
 
     Rodrigues with the axis unnormalised: R = I + [w]x + [w]x² / (1 + c), w = z × ray, c = z · ray.
-    Exact for every ray in front of the camera.
+    Exact for every ray but the one straight backwards, which has no smallest turn; the identity where t is 0.
     """
-    ray = torch.nn.functional.normalize(cam_t_obj, dim=-1)
+    # Brought to a size of 1 first: the squares of what a diverged network says leave float32.
+    size = cam_t_obj.detach().abs().amax(dim=-1, keepdim=True)
+    axis = torch.nn.functional.pad(torch.ones_like(size), (2, 0))
+    ray = torch.where(size > 0, cam_t_obj / size.clamp_min(torch.finfo(size.dtype).tiny), axis)
+    ray = torch.nn.functional.normalize(ray, dim=-1)
     x, y, c = ray.unbind(-1)
-    k = 1.0 / (1.0 + c).clamp_min(torch.finfo(ray.dtype).eps)
+    # 1 / (1 + c) is (1 - c) / (x² + y²), which has all its digits behind the camera, where an untrained network looks.
+    behind = c < 0
+    square = torch.where(behind, x * x + y * y, 1.0).clamp_min(torch.finfo(ray.dtype).tiny)
+    k = torch.where(behind, (1 - c) / square, 1 / (1 + c.clamp_min(0)))
     rows = [
         torch.stack([1 - k * x * x, -k * x * y, x], -1),
         torch.stack([-k * x * y, 1 - k * y * y, y], -1),

@@ -21,13 +21,17 @@ def nearest(word: str, known: list[str]) -> str:
 def run_cli(main: Callable[[list[str] | None], Any]) -> None:
     """Run a script's `main` on the command line's words and leave the process.
 
-    Exit code 0 on success, 1 with one line on stderr after a `UserError`, 130 after an interrupt;
-    argparse leaves with 2 by itself on wrong usage.
+    Exit code 0 on success, 1 with one line on stderr after a `UserError` or where the system refuses a file,
+    130 after an interrupt; argparse leaves with 2 by itself on wrong usage.
     """
     try:
         main(None)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"error: {place}{error.strerror or error}; check path, permissions and disk", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,23 +18,29 @@ from core.utils.errors import UserError
 # A damaged image is told by our one line, not by OpenCV's several.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
+JPEG_START, JPEG_END, PNG_START = b"\xff\xd8\xff", b"\xff\xd9", b"\x89PNG\r\n\x1a\n"
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to; on success it is synced and renamed, on failure removed.
 
-    The suffix is kept, since image writers choose their format by it.
+    The suffix is kept, since image writers choose their format by it. Raises `UserError` where the system refuses.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
-        yield beside
-        with open(beside, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield beside
+            with open(beside, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{path} cannot be written ({reason}); choose another place or make room") from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -52,7 +59,7 @@ def read_json(path: Path, remedy: str = "check the path") -> Any:
     path = require_file(path, remedy)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path} is not valid json ({error}); restore the file or remove it") from error
 
 
@@ -72,6 +79,26 @@ def require_dir(path: Path, remedy: str = "check the path") -> Path:
     return path
 
 
+def require_writable_dir(path: Path, remedy: str = "choose another folder") -> Path:
+    """`path` where it is, or can become, a folder to write to, else a `UserError`. Nothing is made: ask before work."""
+    path = Path(path)
+    existing = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not existing.is_dir():
+        raise UserError(f"{path} cannot be written to, {existing} is a file; {remedy}")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(f"{path} cannot be written to, {existing} gives no permission; {remedy}")
+    return path
+
+
+def require_writable_file(path: Path, remedy: str = "choose another name") -> Path:
+    """`path` where a file of that name can be written, else a `UserError`. Nothing is made: ask before work."""
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder, a file is to be written; {remedy}")
+    require_writable_dir(path.parent, remedy)
+    return path
+
+
 def require_key(entry: dict, key: str, where: str) -> Any:
     """`entry[key]`, or a `UserError` naming the key, the place and the keys that are there."""
     if not isinstance(entry, dict) or key not in entry:
@@ -86,14 +113,45 @@ def read_image(path: Path, flags: int = cv2.IMREAD_COLOR, remedy: str = "check t
     Raises `UserError` where the file is missing or cannot be decoded.
     """
     path = require_file(path, remedy)
-    image = cv2.imdecode(np.frombuffer(path.read_bytes() or b"\0", np.uint8), flags)
+    data = path.read_bytes()
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data and _is_whole(data) else None
+    except cv2.error:  # a header that promises more pixels than OpenCV allows
+        image = None
     if image is None:
         raise UserError(f"{path} cannot be decoded as an image; restore the file ({remedy})")
     return image
 
 
+def _is_whole(data: bytes) -> bool:
+    """Whether a JPEG has its end and a PNG every chunk with its checksum; other formats are their decoders' business.
+
+    OpenCV fills up what a JPEG lacks, and libpng complains of a PNG on stderr by itself.
+    """
+    if data.startswith(JPEG_START):
+        return JPEG_END in data
+    if not data.startswith(PNG_START):
+        return True
+    at, kind = len(PNG_START), b""
+    while kind != b"IEND" and at + 12 <= len(data):
+        kind = data[at + 4 : at + 8]
+        end = at + 8 + int.from_bytes(data[at : at + 4], "big")
+        if zlib.crc32(data[at + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            return False
+        at = end + 4
+    return kind == b"IEND"
+
+
 def write_image(path: Path, image: np.ndarray) -> None:
     """Write an image (BGR or one channel; the suffix names the format), atomically."""
+    require_image_name(path)
     with atomic_path(path) as beside:
         if not cv2.imwrite(str(beside), image):
-            raise UserError(f"{path} cannot be written as an image; use a .png or .jpg name")
+            raise UserError(f"{path} cannot be written as an image; choose another place or make room")
+
+
+def require_image_name(path: Path) -> Path:
+    """`path` where its suffix names a format that can be written, else a `UserError`."""
+    if not cv2.haveImageWriter(str(path)):
+        raise UserError(f"{path} names no image format; use a .png or .jpg name")
+    return Path(path)

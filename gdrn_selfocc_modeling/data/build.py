@@ -11,7 +11,8 @@ import numpy as np
 from mmengine.config import Config
 
 from core.bop.datasets import SplitSpec, resolve_split
-from core.bop.models import ObjectModel, load_models
+from core.bop.fields import positive
+from core.bop.models import INFO_NAME, ObjectModel, load_models
 from core.bop.scene import load_split
 from core.data.augment import parse_augmentation
 from core.data.backgrounds import Backgrounds
@@ -54,26 +55,38 @@ class SplitObjects:
 
 
 class ObjectCache:
-    """Models and casters by folder: splits of one data set share them."""
+    """Models and casters by folder and objects: splits of one data set share them."""
 
-    def __init__(self, cfg: Config) -> None:
+    def __init__(self, cfg: Config, classes: Sequence[str] = ()) -> None:
+        """`classes`: those a network was trained with, in its order; by default the objects of `cfg`."""
         self.cfg = cfg
         self.names = class_names(cfg)
-        self._loaded: dict[Path, SplitObjects] = {}
+        self.classes = list(classes) if classes and is_class_aware(cfg.MODEL.POSE_NET) else self.names
+        _check_classes(self.names, self.classes, cfg.MODEL.POSE_NET)
+        self._loaded: dict[tuple[Path, tuple[int, ...]], SplitObjects] = {}
 
     def get(self, spec: SplitSpec) -> SplitObjects:
-        if spec.models_dir not in self._loaded:
-            self._loaded[spec.models_dir] = self._load(spec)
-        return self._loaded[spec.models_dir]
+        key = spec.models_dir, tuple(spec.object_names)  # LM has splits of one object in one folder of models
+        if key not in self._loaded:
+            self._loaded[key] = self._load(spec)
+        return self._loaded[key]
 
     def _load(self, spec: SplitSpec) -> SplitObjects:
         models = load_models(spec.models_dir, names=spec.object_names)
         casters = {obj_id: RayCaster(model.vertices, model.faces) for obj_id, model in models.items()}
         net = self.cfg.MODEL.POSE_NET
+        place = {name: index for index, name in enumerate(self.classes)}
+        chosen = {obj_id: place[spec.object_names[obj_id]] for obj_id in class_indices(self.names, spec)}
+        missing = [obj_id for obj_id in chosen if obj_id not in models]
+        if missing:
+            raise UserError(
+                f"{spec.models_dir / INFO_NAME} has no entry for the objects {missing}; complete it, or leave them "
+                f"out with DATASETS.OBJS"
+            )
         trained = prepare_objects(
             models,
             casters,
-            class_indices(self.names, spec),
+            chosen,
             num_regions=net.GEO_HEAD.NUM_REGIONS,
             num_points=net.LOSS_CFG.NUM_PM_POINTS,
         )
@@ -104,6 +117,26 @@ def class_names(cfg: Config) -> list[str]:
                 f"(objects: {', '.join(known)})"
             )
     return list(data.OBJS) or list(specs[0].object_names.values())
+
+
+def is_class_aware(net: Config) -> bool:
+    """Whether MODEL.POSE_NET has an output for each class, so that number and order of the classes count."""
+    heads = [net.GEO_HEAD, *([net.SELFOCC_HEAD] if net.SELFOCC_HEAD.ENABLED else [])]
+    return any(head[key] for head in heads for key in head if key.endswith("_CLASS_AWARE"))
+
+
+def _check_classes(names: Sequence[str], classes: Sequence[str], net: Config) -> None:
+    unknown = [name for name in names if name not in classes]
+    if unknown:
+        raise UserError(
+            f"the class-aware network was not trained for {', '.join(unknown)} (its classes: {', '.join(classes)}); "
+            "name some of them in DATASETS.OBJS"
+        )
+    if is_class_aware(net) and len(classes) > net.NUM_CLASSES:
+        raise UserError(
+            f"MODEL.POSE_NET.NUM_CLASSES is {net.NUM_CLASSES} but the class-aware network has {len(classes)} objects "
+            f"({', '.join(classes)}); raise it or name fewer in DATASETS.OBJS"
+        )
 
 
 def class_indices(names: Sequence[str], spec: SplitSpec) -> dict[int, int]:
@@ -248,6 +281,7 @@ def _cad_camera(cad: Config, dataset_root: Path) -> tuple[np.ndarray, ImageSize]
         path = dataset_root / "camera.json"
         camera = read_json(path, "set CAD.K=(fx, fy, cx, cy) and CAD.IMAGE_SIZE=(width, height)")
         fx, fy, cx, cy, width, height = (
-            require_key(camera, key, str(path)) for key in ("fx", "fy", "cx", "cy", "width", "height")
+            positive(require_key(camera, key, str(path)), f"{path}: {key}")
+            for key in ("fx", "fy", "cx", "cy", "width", "height")
         )
     return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], float), (int(width), int(height))

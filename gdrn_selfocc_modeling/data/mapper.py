@@ -17,6 +17,7 @@ from core.data.roi import ImageSize, Roi, crop_image, inside_image, roi_position
 from core.geometry.camera import project
 from core.render.raycast import RayCaster
 from core.render.scene import cast_scene
+from core.utils.errors import UserError
 from gdrn_selfocc_modeling.data.batch import RoiTargets, Sample, SampleInfo
 from gdrn_selfocc_modeling.data.targets import (
     RoiFormat,
@@ -90,10 +91,19 @@ def instance_box(instance: Instance, vertices: np.ndarray, K: np.ndarray) -> np.
 class InstanceMasks:
     """Where an instance is visible: from its mask file, or cast with the other objects of its image."""
 
-    def __init__(self, record: ImageRecord, instance: Instance, roi: Roi, casters: Mapping[int, RayCaster]) -> None:
-        self.record, self.instance, self.roi, self.casters = record, instance, roi, casters
+    def __init__(
+        self, record: ImageRecord, instance: Instance, view: RoiView, casters: Mapping[int, RayCaster]
+    ) -> None:
+        """`casters` holds every model that can occlude. `UserError` where the mask's size is not the image's."""
+        self.record, self.instance, self.roi, self.casters = record, instance, view.roi, casters
         path = instance.mask_visib_path
         self._file = None if path is None else read_mask(path).astype(np.uint8)
+        if self._file is not None and self._file.shape[::-1] != tuple(view.image_size):
+            width, height = view.image_size
+            raise UserError(
+                f"{path} has {self._file.shape[1]} x {self._file.shape[0]} pixels and its image {width} x {height}; "
+                f"make the mask again, or remove the folder to have masks computed"
+            )
 
     def visible(self, resolution: int) -> np.ndarray:
         """(resolution, resolution) bool at the ROI's positions."""
@@ -129,7 +139,7 @@ class TrainMapper:
         size = (image.shape[1], image.shape[0])
         box = instance_box(instance, target.model.vertices, record.K)
         view = RoiView(record.K, size, self.augmentation.draw_roi(box, size, rng), self.format.output_res)
-        masks = InstanceMasks(record, instance, view.roi, self.casters)
+        masks = InstanceMasks(record, instance, view, self.casters)
         crop = crop_image(image, view.roi, self.format.input_res)
         visib = masks.visible(view.out)
         keeps = None
@@ -227,7 +237,7 @@ class TestSource:
         if item.truth is None:
             return None
         view = self._view(item, self._image(item.record))
-        visib = InstanceMasks(item.record, item.truth, view.roi, self.casters).visible(view.out)
+        visib = InstanceMasks(item.record, item.truth, view, self.casters).visible(view.out)
         target, pose = self.objects[item.obj_id], item.truth.pose
         return make_targets(target, pose, view, cast_surface(target, pose, view), visib)
 

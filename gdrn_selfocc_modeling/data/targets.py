@@ -39,6 +39,8 @@ class RoiFormat:
     def __post_init__(self) -> None:
         if self.pixel_format not in ("BGR", "RGB"):
             raise UserError(f"INPUT.FORMAT must be 'BGR' or 'RGB', got '{self.pixel_format}'")
+        if min(self.pixel_std) <= 0:
+            raise UserError(f"MODEL.PIXEL_STD must be above zero, got {self.pixel_std}")
 
     def image_tensor(self, image: np.ndarray) -> torch.Tensor:
         """(3, in, in) float32 normalised tensor of a crop (in, in, 3) uint8 BGR."""
@@ -96,12 +98,17 @@ def prepare_objects(
 
     num_regions: farthest-point samples of the vertices; num_points: vertices drawn once per object, with
     repetition only where the model has fewer. Raises `UserError` where a model has fewer vertices than
-    regions.
+    regions or is flat.
     """
     objects = {}
     for obj_id, index in class_index.items():
         model = models[obj_id]
         vertices = model.vertices
+        if model.extent.min() <= 0:
+            raise UserError(
+                f"object {obj_id} ({model.name}): models_info.json has a size_x, size_y or size_z of zero, by which "
+                f"maps are normalised; correct it, or give the model a thickness"
+            )
         if len(vertices) < num_regions:
             raise UserError(
                 f"model of object {obj_id} ({model.name}) has {len(vertices)} vertices, fewer than the "

@@ -41,10 +41,13 @@ class TestSet:
         return {(item.record.scene_id, item.record.im_id): item.time for item in self.source.items}
 
 
-def build_test_set(cfg: Config, name: str) -> TestSet:
-    """The split `name`, its ROIs in the boxes that TEST.TEST_BBOX_TYPE says. Raises `UserError` without any."""
+def build_test_set(cfg: Config, name: str, classes: Sequence[str] = ()) -> TestSet:
+    """The split `name`, its ROIs in the boxes that TEST.TEST_BBOX_TYPE says. Raises `UserError` without any.
+
+    `classes` are those the network was trained with, in its order; by default the objects of `cfg`.
+    """
     spec = resolve_split(name, Path(cfg.DATASETS.ROOT))
-    objects = ObjectCache(cfg).get(spec)
+    objects = ObjectCache(cfg, classes).get(spec)
     records = load_split(spec, objects.trained)
     targets = evaluation_targets(cfg, spec, records, objects.trained)
     source = TestSource(

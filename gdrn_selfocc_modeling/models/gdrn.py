@@ -68,8 +68,12 @@ class GDRN(nn.Module):
         q, q_mask = None, None
         if self.selfocc_head_net is not None:
             q, q_mask = self.selfocc_head_net(features, batch.class_index)
-        maps = self.pnp_input(xyz, q, region, batch.roi_coord_2d)
-        rot_raw, trans_raw = self.pnp_net(maps, mask_probability(mask, self.mask_type))
+        # The pose is never regressed in half precision: bfloat16 tells apart 2 px of 640 and 4 mm of a metre.
+        with torch.autocast(mask.device.type, enabled=False):
+            dtype = next(self.pnp_net.parameters()).dtype
+            parts = (None if x is None else x.to(dtype) for x in (xyz, q, region, batch.roi_coord_2d))
+            mask_prob = mask_probability(mask.to(dtype), self.mask_type)
+            rot_raw, trans_raw = self.pnp_net(self.pnp_input(*parts), mask_prob)
         cam_R_raw, cam_R_obj, cam_t_obj = self.decoder(rot_raw, trans_raw, batch)
         return Prediction(
             mask=mask,
@@ -91,7 +95,7 @@ class GDRN(nn.Module):
         if q is not None:
             parts.append(q)
         if self.with_coord_2d:
-            parts.append(coord_2d.to(xyz.dtype))
+            parts.append(coord_2d)
         if self.with_region:
             parts.append(region[:, 1:].softmax(dim=1))  # channel 0 is background
         return torch.cat(parts, dim=1)

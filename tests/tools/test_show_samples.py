@@ -35,3 +35,17 @@ def test_a_missing_data_set_leaves_no_picture(arguments, tmp_path):
     with pytest.raises(UserError, match="toy"):
         main([*arguments, "--opts", f"DATASETS.ROOT={tmp_path}"])
     assert not (tmp_path / "samples.png").exists()
+
+
+@pytest.mark.parametrize("wrong", [("--size", "0"), ("--count", "0"), ("--seed", "-1"), ("--nothing",)])
+def test_wrong_usage_leaves_with_2(arguments, wrong):
+    with pytest.raises(SystemExit) as left:
+        main([*arguments, *wrong])
+    assert left.value.code == 2
+
+
+def test_the_picture_s_name_is_checked_before_work(arguments, tmp_path):
+    for output in ("a.txt", "samples.png/a.png"):
+        (tmp_path / "samples.png").write_text("")
+        with pytest.raises(UserError, match=r"choose another|use a"):
+            main([*arguments, "--output", str(tmp_path / output)])

@@ -18,6 +18,7 @@ SOLVER = dict(TOTAL_EPOCHS=10, CHECKPOINT_PERIOD=1, AMP=dict(ENABLED=True))
 MODEL = dict(
     POSE_NET=dict(
         NUM_CLASSES=21,
-        LOSS_CFG=dict(REGION_LW=0.01, PM_LOSS_SYM=True, PM_NORM_BY_EXTENT=True, HANDLE_SYM=True),
+        # loss_q_def knows one true pose, HANDLE_SYM all that look alike: it is left out, as released.
+        LOSS_CFG=dict(REGION_LW=0.01, PM_LOSS_SYM=True, PM_NORM_BY_EXTENT=True, HANDLE_SYM=True, Q0_DEF_LW=0.0),
     ),
 )

@@ -116,3 +116,15 @@ def test_a_saved_configuration_loads_again(schema, tmp_path):
     config = load_config(write(tmp_path, "SEED = 3"), schema)
     save_config(config, tmp_path / "saved.py")
     assert read_config(tmp_path / "saved.py").to_dict() == config.to_dict()
+
+
+@pytest.mark.parametrize("steps", ["[a, b]", "[0.5, null]", "[0.5, true]", "[[1]]"])
+def test_entries_of_a_list_are_of_the_defaults_kind(schema, tmp_path, steps):
+    with pytest.raises(UserError, match=r"SOLVER\.STEPS must be a list like its default"):
+        load_config(write(tmp_path, ""), schema, [f"SOLVER.STEPS={steps}"])
+    assert load_config(write(tmp_path, ""), schema, ["SOLVER.STEPS=[1, 0.5, 2]"]).SOLVER.STEPS == [1, 0.5, 2]
+
+
+def test_another_optimizer_keeps_the_learning_rate_and_nothing_else(schema, tmp_path):
+    config = load_config(write(tmp_path, ""), schema, ["SOLVER.OPTIMIZER_CFG.type=AdamW"])
+    assert config.SOLVER.OPTIMIZER_CFG.to_dict() == {"type": "AdamW", "lr": 1e-4}

@@ -170,3 +170,45 @@ def test_devices_and_seeds():
         select_device("gpu")
     assert seed_everything(3) == 3
     assert seed_everything(-1) >= 0
+
+
+@pytest.mark.parametrize("content", [{"model": torch.zeros(2)}, {"model": [1]}, {1: torch.zeros(2)}, {"model": {}}])
+def test_files_of_another_form_are_refused_in_one_line(tmp_path, content):
+    path = tmp_path / "model_0000001.pth"
+    torch.save(content, path)
+    with pytest.raises(UserError, match=r"no weights|another network"):
+        load_weights(nn.Linear(2, 2), model_weights(read_checkpoint(path), path), path)
+
+
+@pytest.mark.parametrize("text", ["hello world\n", "", "I1\n."])
+def test_a_text_is_no_checkpoint(tmp_path, text):
+    (tmp_path / "a.pth").write_text(text)
+    with pytest.raises(UserError, match=r"a\.pth") as caught:
+        read_checkpoint(tmp_path / "a.pth")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("change", [{"iteration": None}, {"iteration": "a"}, {"optimizer": 5}, {"optimizer": {}}])
+def test_a_state_that_is_none_cannot_be_resumed(tmp_path, change):
+    model = nn.Linear(2, 2)
+    checkpointer = Checkpointer(tmp_path, model, {"optimizer": torch.optim.AdamW(model.parameters())})
+    path = checkpointer.save(3)
+    torch.save(read_checkpoint(path) | change, path)
+    with pytest.raises(UserError, match=path.name):
+        checkpointer.resume()
+
+
+def test_bytes_that_are_no_text_stop_neither_pointer_nor_metrics(tmp_path):
+    checkpointer = Checkpointer(tmp_path, nn.Linear(2, 2), {})
+    path = checkpointer.save(3)
+    (tmp_path / "last_checkpoint").write_bytes(b"\xff\xfe")
+    assert last_checkpoint(tmp_path) == path
+    (tmp_path / "metrics.json").write_bytes(b'\xff\n3\n{"a": 1}\n{"iteration": 1}\n')
+    assert read_metrics(tmp_path / "metrics.json") == [{"iteration": 1}]
+
+
+def test_what_the_machine_cannot_do_is_told():
+    with pytest.raises(UserError, match="mps"):
+        select_device("mps")
+    with pytest.raises(UserError, match="SEED"):
+        seed_everything(2**40)

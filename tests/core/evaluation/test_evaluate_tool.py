@@ -78,3 +78,30 @@ def test_a_wrong_path_is_one_line_and_exit_code_1(repository, toy_root):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1 and "no_toy-test.csv is missing" in done.stderr
+
+
+def test_results_of_one_name_in_two_folders_are_told_apart(tool, toy_root, results, tmp_path, capsys):
+    files = [tmp_path / folder / "m_toy-test.csv" for folder in ("one", "other")]
+    for file, name in zip(files, ("truth", "half"), strict=True):
+        file.parent.mkdir()
+        file.write_bytes((results / f"{name}_toy-test.csv").read_bytes())
+    tool.main(arguments(toy_root, *files, "--json", tmp_path / "out" / "s.json"))
+    assert "[2] other-m_toy-test" in capsys.readouterr().out
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["s_one-m_toy-test.json", "s_other-m_toy-test.json"]
+
+
+@pytest.mark.parametrize("option", ["--report", "--json"])
+def test_results_and_folders_are_not_written_over(tool, toy_root, results, tmp_path, option):
+    csv = results / "truth_toy-test.csv"
+    before = csv.read_bytes()
+    for output, message in ((csv, "overwritten"), (tmp_path, "is a folder"), (csv / "x", "is a file")):
+        with pytest.raises(UserError, match=message):
+            tool.main(arguments(toy_root, csv, option, output))
+    assert csv.read_bytes() == before
+
+
+def test_a_width_below_one_is_wrong_usage(tool, toy_root, results):
+    with pytest.raises(SystemExit) as left:
+        tool.main(arguments(toy_root, results / "truth_toy-test.csv", "--image-width", 0))
+    assert left.value.code == 2

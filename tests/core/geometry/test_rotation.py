@@ -94,6 +94,16 @@ def test_allocentric_conversion_takes_the_axis_to_the_ray_and_back(seed):
     torch.testing.assert_close(ego_to_allo(allo_to_ego(R, t), t), R, rtol=0, atol=1e-12)
 
 
+def test_a_turn_to_the_ray_is_a_rotation_for_any_length_and_side_in_float32():
+    rays = [[0.0, 0.0, 0.0], [1e-30, 0.0, 1e-30], [2.5e22, -2.7e22, 3e11], [2e-4, -1e-4, -1.0], [0.03, 0.02, -1.0]]
+    t = torch.tensor(rays, requires_grad=True)
+    turn = rotation_to_ray(t)
+    torch.testing.assert_close(turn @ turn.mT, torch.eye(3).expand(5, 3, 3), rtol=0, atol=1e-6)
+    torch.testing.assert_close(turn[0], torch.eye(3), rtol=0, atol=0)
+    turn.sum().backward()
+    assert t.grad.isfinite().all()
+
+
 def test_poses_chain_and_invert():
     rng = np.random.default_rng(1)
     cam_T_obj, obj_T_part = (Pose(rotation.random_rotation(rng), rng.standard_normal(3)) for _ in range(2))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,8 @@ from core.utils.files import (
     read_json,
     require_dir,
     require_key,
+    require_writable_dir,
+    require_writable_file,
     write_image,
     write_json,
 )
@@ -65,7 +69,15 @@ def test_registry_lists_what_it_knows():
         registry.register("one")(2)
 
 
-@pytest.mark.parametrize(("error", "code"), [(UserError("what and where"), 1), (KeyboardInterrupt(), 130)])
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UserError("what and where"), 1),
+        (PermissionError(13, "Permission denied", "/a"), 1),
+        (OSError("no reason"), 1),
+        (KeyboardInterrupt(), 130),
+    ],
+)
 def test_a_script_leaves_with_one_line_and_a_code(error, code, capsys):
     def main(argv: list[str] | None) -> None:
         raise error
@@ -74,3 +86,46 @@ def test_a_script_leaves_with_one_line_and_a_code(error, code, capsys):
         run_cli(main)
     assert left.value.code == code
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_no_beginning_of_an_image_is_taken_for_it_and_no_library_talks(tmp_path, suffix, capfd):
+    path = tmp_path / f"cut{suffix}"
+    write_image(path, np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8))
+    whole = path.read_bytes()
+    for size in (3, 20, len(whole) // 2, len(whole) - 3):
+        path.write_bytes(whole[:size])
+        with pytest.raises(UserError, match="cannot be decoded"):
+            read_image(path)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_png_with_a_wrong_byte_or_too_many_pixels_is_told(tmp_path, capfd):
+    path = tmp_path / "a.png"
+    write_image(path, np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    header = b"IHDR" + 2 * b"\x7f\xff\xff\xff" + b"\x08\x02\0\0\0"
+    chunks = [header, b"IDAT", b"IEND"]
+    giant = b"".join((len(c) - 4).to_bytes(4, "big") + c + zlib.crc32(c).to_bytes(4, "big") for c in chunks)
+    for content in (data[:8] + giant, bytes(data)):
+        capfd.readouterr()
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="cannot be decoded"):
+            read_image(path)
+    assert capfd.readouterr().err == ""  # of the wrong byte; a size beyond all limits libpng tells by itself
+
+
+def test_a_place_that_cannot_be_written_to_is_told_and_nothing_is_made(tmp_path):
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(UserError, match="cannot be written"):
+        write_json(tmp_path / "file" / "below" / "a.json", {})
+    with pytest.raises(UserError, match="is a file"):
+        require_writable_dir(tmp_path / "file" / "below")
+    with pytest.raises(UserError, match="is a folder"):
+        require_writable_file(tmp_path)
+    with pytest.raises(UserError, match="no image format"):
+        write_image(tmp_path / "a.txt", np.zeros((2, 2), np.uint8))
+    require_writable_file(require_writable_dir(tmp_path / "a" / "b") / "c")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "kept"

@@ -30,7 +30,8 @@ from gdrn_selfocc_modeling.data.mapper import (
     instance_box,
     select_instances,
 )
-from gdrn_selfocc_modeling.data.targets import RoiFormat, prepare_objects
+from gdrn_selfocc_modeling.data.targets import RoiFormat, RoiView, prepare_objects
+from gdrn_selfocc_modeling.data.test_set import build_test_set
 
 FORMAT = RoiFormat(input_res=64, output_res=32)
 PLAIN = TrainAugmentation(color_prob=0.0, change_bg_prob=0.0)
@@ -107,8 +108,9 @@ def test_cast_visibility_agrees_with_the_mask_files(items, casters):
         same = next(other for other in bare.instances if other.gt_index == instance.gt_index)
         roi = TrainAugmentation(dzi_type="none").draw_roi(instance.bbox_visib, (320, 240), np.random.default_rng(0))
         on_image = inside_image(roi_positions(roi, 48), (320, 240))
-        read = InstanceMasks(record, instance, roi, casters).visible(48)
-        cast = InstanceMasks(bare, same, roi, casters).visible(48) & on_image
+        view = RoiView(record.K, (320, 240), roi, 48)
+        read = InstanceMasks(record, instance, view, casters).visible(48)
+        cast = InstanceMasks(bare, same, view, casters).visible(48) & on_image
         # The file is sampled at the nearest pixel: outlines differ by up to a cell.
         assert (read != cast).mean() < 0.05
 
@@ -161,7 +163,7 @@ def test_the_visible_mask_file_is_read_at_the_positions(items, casters):
     record, instance = items[0]
     box = instance.bbox_visib
     roi = TrainAugmentation(dzi_type="none").draw_roi(box, (320, 240), np.random.default_rng(0))
-    visible = InstanceMasks(record, instance, roi, casters).visible(64)
+    visible = InstanceMasks(record, instance, RoiView(record.K, (320, 240), roi, 64), casters).visible(64)
     area = visible.sum() * (roi.size / 64) ** 2
     assert area == pytest.approx(read_mask(instance.mask_visib_path).sum(), rel=0.05)
 
@@ -270,6 +272,33 @@ def test_classes_are_those_of_the_configuration(make_small_config, toy_root):
     assert class_names(absent) == names
 
 
+def test_splits_of_single_objects_each_have_their_own(make_small_config, toy_root):
+    overrides = ("DATASETS.TRAIN=['toy_bracket_train','toy_mug_train']", "DATASETS.TRAIN2=[]")
+    cfg = make_small_config(f"DATASETS.ROOT={toy_root.parent}", "DATASETS.OBJS=['bracket','mug']", *overrides)
+    trained = [{i.obj_id for _, i in source.items} for source in build_train_dataset(cfg).sources]
+    assert trained == [{1}, {2}]
+
+
+CLASS_AWARE = "MODEL.POSE_NET.GEO_HEAD.XYZ_CLASS_AWARE=True"
+
+
+def test_a_class_aware_network_is_tested_on_the_classes_it_was_trained_with(make_small_config, toy_root):
+    root, boxes = f"DATASETS.ROOT={toy_root.parent}", "TEST.TEST_BBOX_TYPE=gt"
+    cfg = make_small_config(root, boxes, CLASS_AWARE, "DATASETS.TEST=['toy_test']", "DATASETS.OBJS=['mug']")
+    rois, _, _ = build_test_set(cfg, "toy_test", ["bracket", "mug", "cross"]).source.sample(0)
+    assert rois.class_index == 1
+    with pytest.raises(UserError, match="not trained for mug"):
+        build_test_set(cfg, "toy_test", ["bracket", "cross"])
+
+
+def test_more_objects_than_a_class_aware_network_has_classes_are_refused(make_small_config, toy_root):
+    data = (f"DATASETS.ROOT={toy_root.parent}", "DATASETS.TRAIN=['toy_train']", "DATASETS.TRAIN2=[]")
+    few = "MODEL.POSE_NET.NUM_CLASSES=2"
+    assert len(build_train_dataset(make_small_config(*data, few)))
+    with pytest.raises(UserError, match="NUM_CLASSES is 2"):
+        build_train_dataset(make_small_config(*data, few, CLASS_AWARE))
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -296,3 +325,15 @@ def test_a_broken_image_names_its_file(items, objects, casters, tmp_path: Path):
     record, instance = items[0]
     with pytest.raises(UserError, match=r"000007\.png"):
         make_mapper(objects, casters, PLAIN)(replace(record, rgb_path=broken), instance, np.random.default_rng(0))
+
+
+def test_a_mask_of_another_size_is_refused(items, casters):
+    record, instance = items[0]
+    roi = TrainAugmentation(dzi_type="none").draw_roi(instance.bbox_visib, (640, 480), np.random.default_rng(0))
+    with pytest.raises(UserError, match=r"320 x 240 pixels and its image 640 x 480"):
+        InstanceMasks(record, instance, RoiView(record.K, (640, 480), roi, 48), casters)
+
+
+def test_a_pixel_scale_of_zero_is_refused():
+    with pytest.raises(UserError, match="PIXEL_STD"):
+        RoiFormat(pixel_std=(1.0, 0.0, 1.0))

@@ -63,6 +63,18 @@ def test_options_train_together(overrides, make_small_config, make_ellipsoids):
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
 
 
+def test_mixed_precision_spares_the_pose(make_small_config, make_ellipsoids):
+    batch, _ = make_ellipsoids(2)
+    model = build_model(make_small_config(f"{NET}.PNP_NET.MASK_ATTENTION='concat'")).eval()
+    with torch.no_grad():
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = model(batch)
+        maps = model.pnp_input(mixed.xyz.float(), mixed.q.float(), mixed.region.float(), batch.roi_coord_2d)
+        _, trans_raw = model.pnp_net(maps, mask_probability(mixed.mask.float(), "L1"))
+    assert mixed.xyz.dtype == torch.bfloat16
+    torch.testing.assert_close(mixed.trans_raw, trans_raw, rtol=0, atol=0)  # exact, of the same type
+
+
 def test_one_roi_is_predicted_as_in_a_batch(make_small_config, make_ellipsoids):
     batch, _ = make_ellipsoids(3)
     model = build_model(make_small_config()).eval()
