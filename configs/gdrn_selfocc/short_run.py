@@ -27,8 +27,10 @@ SOLVER = dict(
     WARMUP_ITERS=100,
     # Ranger's eps of 1e-5 is above the first gradients of Patch-PnP: in a short run it would hardly start.
     OPTIMIZER_CFG=dict(_delete_=True, type="AdamW", lr=1e-3, weight_decay=0),
+    # Usual norms are 8 to 25; one step with a predicted depth near zero undid a run at this rate.
+    CLIP_GRADIENTS=20.0,
     CHECKPOINT_PERIOD=1,
-    MAX_TO_KEEP=2,
+    MAX_TO_KEEP=5,
 )
 # The cross-layer losses divide by the predicted depth and wait until it has been learned.
 TRAIN = dict(PRINT_FREQ=50, CT_START=0.5, CT_P_START=0.5)
