@@ -75,7 +75,9 @@ def write_report(
         share_columns=[i for i, key in enumerate(TABLE_COLUMNS, start=3) if key not in MEDIANS],
         notes=NOTES,
         figures=_figures(scores, metrics),
-        cases=[(case.title, case.caption, [_panel(*panel) for panel in case.panels]) for case in cases],
+        cases=[
+            (case.title, case.caption, [(name, image_uri(picture)) for name, picture in case.panels]) for case in cases
+        ],
     )
     write_text(path, html)
 
@@ -87,12 +89,6 @@ def image_uri(picture: np.ndarray) -> str:
     if len(data) > LARGE_PNG:
         kind, data = "jpeg", cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
     return _data_uri(kind, data)
-
-
-def _panel(name: str, picture: np.ndarray) -> tuple[str, str, str]:
-    """A panel's name, aspect ratio and data URI."""
-    height, width = picture.shape[:2]
-    return name, f"{width / height:.3f}", image_uri(picture)
 
 
 def _data_uri(kind: str, data: bytes) -> str:
