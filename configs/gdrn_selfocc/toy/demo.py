@@ -5,7 +5,7 @@ _base_ = ["./from_cad.py"]
 OUTPUT_DIR = "output/gdrn_selfocc/toy/demo"
 DATASETS = dict(TRAIN=("toy_train",), TRAIN2=(), TRAIN2_RATIO=0.0)
 SOLVER = dict(
-    TOTAL_EPOCHS=6,
+    TOTAL_EPOCHS=12,
     OPTIMIZER_CFG=dict(lr=3e-4),
     ANNEAL_POINT=0.3,
 )

@@ -9,7 +9,7 @@ OUTPUT_DIR = "output/gdrn_selfocc/toy/from_cad"
 INPUT = dict(COLOR_AUG_PROB=0.5, TRUNCATE_FG=False, CHANGE_BG_PROB=0.3)
 DATASETS = dict(TRAIN=("toy_cad",), TRAIN2=("toy_train",), TRAIN2_RATIO=0.5, TEST=("toy_test",))
 CAD = dict(Z_RANGE=(0.35, 1.0))
-SOLVER = dict(TOTAL_EPOCHS=18)
+SOLVER = dict(TOTAL_EPOCHS=16)
 MODEL = dict(
     POSE_NET=dict(
         NUM_CLASSES=4,
