@@ -20,6 +20,7 @@ The same parameters give the same bytes; a folder that is complete with them is 
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
     default = ToyOptions()
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
