@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from core.config.describe import describe, format_entries, format_groups
 from core.utils.errors import run_cli
 from gdrn_selfocc_modeling.evaluation import evaluate_checkpoint
-from gdrn_selfocc_modeling.settings import load_settings
+from gdrn_selfocc_modeling.settings import SCHEMA, load_settings
 from gdrn_selfocc_modeling.training import train
+
+logger = logging.getLogger(__name__)
 
 EXAMPLES = """examples:
   python gdrn_selfocc_modeling/main_gdrn.py --config-file configs/gdrn_selfocc/toy/demo.py
@@ -17,15 +22,32 @@ EXAMPLES = """examples:
       --opts DATASETS.ROOT=/data/bop INPUT.BG_IMGS_ROOT=/data/photos DATASETS.OBJS=[ape]
   python gdrn_selfocc_modeling/main_gdrn.py --config-file configs/gdrn_selfocc/lmo/cad_only.py --eval-only \\
       --opts MODEL.WEIGHTS=output/gdrn_selfocc/lmo/cad_only/model_0030000.pth
+
+groups of options (--help-config GROUP shows one; docs/configuration.md shows all):
 """
+# How the ancestor's scripts were launched. Their shell lines run; a word that takes a value takes one here.
+LAUNCH_VALUES = ("num-gpus", "num-machines", "machine-rank", "dist-url", "launcher", "local-rank")
+LAUNCH_SWITCHES = ("use-hvd", "use-bps", "use-adasum", "fp16-allreduce")
+
+
+class HelpConfig(argparse.Action):
+    """Print the keys of a group and leave, as --help does."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, group: Any, option: str | None = None
+    ) -> None:
+        print(format_entries(describe(SCHEMA).find(group)))
+        parser.exit()
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        epilog=EXAMPLES + format_groups(describe(SCHEMA)).replace("%", "%%"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config-file", type=Path, required=True, help="a .py or .yaml configuration")
+    parser.add_argument("--config-file", type=Path, required=True, help="a .py, .yaml or .json configuration")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR")
     parser.add_argument("--eval-only", action="store_true", help="score MODEL.WEIGHTS, or the last checkpoint")
     parser.add_argument(
@@ -33,15 +55,32 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         nargs="+",
         default=[],
         metavar="KEY=VALUE",
-        help="override configuration keys; see configs/_base_",
+        help="override configuration keys: SOLVER.TOTAL_EPOCHS=20 DATASETS.OBJS=[ape,can]",
     )
+    parser.add_argument(
+        "--help-config", action=HelpConfig, metavar="GROUP", help="show the keys of a group, such as SOLVER, and exit"
+    )
+    for name in (*LAUNCH_VALUES, *LAUNCH_SWITCHES):
+        spellings = dict.fromkeys((f"--{name}", f"--{name.replace('-', '_')}"))
+        takes = {} if name in LAUNCH_VALUES else {"action": "store_const", "const": ""}
+        parser.add_argument(*spellings, dest=name, default=None, help=argparse.SUPPRESS, **takes)
     return parser.parse_args(argv)
+
+
+def launch_words(args: argparse.Namespace) -> Sequence[str]:
+    """The arguments of the ancestor's launcher that were given."""
+    return [f"--{name}" for name in (*LAUNCH_VALUES, *LAUNCH_SWITCHES) if getattr(args, name) is not None]
 
 
 def main(argv: list[str] | None = None) -> None:
     """Train, then evaluate; or only evaluate."""
     args = parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    if words := launch_words(args):
+        logger.warning(
+            "%s: accepted from older scripts, without effect; a run is one process on the device of MODEL.DEVICE",
+            ", ".join(words),
+        )
     cfg = load_settings(args.config_file, args.opts)
     if args.eval_only:
         evaluate_checkpoint(cfg)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.config import Config
 
+from core.config.check import KeyRules
 from core.config.load import load_config, look_up
 from core.utils.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 SCHEMA = Path(__file__).resolve().parents[1] / "configs" / "_base_" / "gdrn_base.py"
 
@@ -33,7 +37,40 @@ WITHOUT_EFFECT = (
     *("MODEL.POSE_NET.LOSS_CFG.QD_LW", "MODEL.POSE_NET.LOSS_CFG.Q0_LOSS_MASK_GT"),
     *(f"MODEL.POSE_NET.{head}.MASK_THR_TEST" for head in ("GEO_HEAD", "SELFOCC_HEAD")),
     "MODEL.POSE_NET.SELFOCC_HEAD.REGION_CLASS_AWARE",
+    *("MODEL.EMA.INIT_CFG.updates", "MODEL.POSE_NET.BACKBONE.INIT_CFG.features_only"),
+    *(f"MODEL.POSE_NET.SELFOCC_HEAD.INIT_CFG.{key}" for key in ("Q0_num_classes", "mask_num_classes")),
 )
+
+# Keys of the frameworks that the ancestor stood on, which the schema doesn't have. They say nothing about the method.
+DETECTRON2 = (
+    *("VERSION", "GLOBAL", "FLOAT32_PRECISION", "INPUT.CROP", "INPUT.MASK_FORMAT", "MODEL.META_ARCHITECTURE"),
+    *(f"DATALOADER.{key}" for key in ("REPEAT_SQRT", "RANDOM_SUBSET_RATIO")),
+    *(f"MODEL.{key}" for key in ("MASK_ON", "PROPOSAL_GENERATOR", "ANCHOR_GENERATOR", "RPN", "RETINANET", "RESNETS")),
+    *(f"MODEL.ROI_{key}" for key in ("HEADS", "BOX_HEAD", "BOX_CASCADE_HEAD", "MASK_HEAD", "KEYPOINT_HEAD")),
+    *("MODEL.FPN", "MODEL.SEM_SEG_HEAD", "MODEL.PANOPTIC_FPN", "MODEL.BACKBONE.NAME"),
+    *(f"SOLVER.{key}" for key in ("MAX_ITER", "STEPS", "NESTEROV", "WEIGHT_DECAY_NORM", "WEIGHT_DECAY_BIAS")),
+    *(f"SOLVER.{key}" for key in ("BASE_LR_END", "NUM_DECAYS", "RESCALE_INTERVAL", "REFERENCE_WORLD_SIZE")),
+    *(f"TEST.{key}" for key in ("EXPECTED_RESULTS", "KEYPOINT_OKS_SIGMAS", "DETECTIONS_PER_IMAGE", "AUG")),
+)
+MMCV = (
+    *("cudnn_benchmark", "opencv_num_threads", "mp_start_method", "dist_params", "workflow"),
+    *("log_level", "log_config", "checkpoint_config", "find_unused_parameters"),
+)
+# Switches of Horovod and BytePS, whatever they are called and wherever they stand.
+DISTRIBUTED_WORDS = ("HVD", "HOROVOD", "BPS", "BYTEPS", "ADASUM", "FP16_ALLREDUCE")
+RULES = KeyRules(
+    without_effect=WITHOUT_EFFECT,
+    retired=(*DETECTRON2, *MMCV),
+    retired_words=DISTRIBUTED_WORDS,
+    refused={
+        "MODEL.CDPN": (
+            "is the network of GDR-Net's first release, which is laid out otherwise; write it as MODEL.POSE_NET "
+            "(BACKBONE, GEO_HEAD, PNP_NET, LOSS_CFG), starting from a file of configs/gdrn"
+        ),
+    },
+)
+# VAL.TARGETS_FILENAME in the ancestor's defaults: a file for its own evaluation script that no BOP folder has.
+ANCESTOR_TARGETS = "lm_test_targets_bb8.json"
 
 # What a key's type doesn't tell: its least value, how many entries a list has, and that they are names.
 LEAST = {
@@ -57,17 +94,15 @@ def load_settings(path: Path, overrides: Sequence[str] = ()) -> Config:
     EXP_NAME is filled from the file's name. Options that exist but are not built yet are a `UserError` here, so that
     no run goes on without what its file asks for, and so are values that only later code would stumble over.
     """
-    config = load_config(Path(path), SCHEMA, overrides, WITHOUT_EFFECT)
+    config = load_config(Path(path), SCHEMA, overrides, RULES)
     # BOP's result names are METHOD_DATASET-SPLIT.csv, so the method's own name has no underscore.
     config.EXP_NAME = re.sub(r"[^0-9A-Za-z-]+", "-", config.EXP_NAME or Path(path).stem)
+    if config.VAL.TARGETS_FILENAME == ANCESTOR_TARGETS:
+        logger.info("VAL.TARGETS_FILENAME=%s is a default of old, the data set's own targets count", ANCESTOR_TARGETS)
+        config.VAL.TARGETS_FILENAME = ""
     _check_values(config)
-    for key, wanted, reason in (
-        ("TEST.USE_PNP", False, "poses come from the network"),
-        ("SOLVER.REFERENCE_BS", -1, "gradients are not accumulated yet; raise SOLVER.IMS_PER_BATCH"),
-    ):
-        section, name = key.split(".")
-        if config[section][name] != wanted:
-            raise UserError(f"{key}={config[section][name]} is not available: {reason}; set it to {wanted}")
+    if config.TEST.USE_PNP:
+        raise UserError("TEST.USE_PNP=True is not available: poses come from the network; set it to False")
     return config
 
 

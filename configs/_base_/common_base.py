@@ -7,16 +7,16 @@ that such files load; setting one prints a warning.
 OUTPUT_ROOT = "output"  # accepted, without effect: OUTPUT_DIR says it all
 OUTPUT_DIR = "output"  # checkpoints, metrics.json, TensorBoard, csv, tables and reports of a run
 EXP_NAME = ""  # name in the results csv; "" takes the configuration's file name
-DEBUG = False  # accepted, without effect
+DEBUG = False  # accepted, without effect: DATALOADER.NUM_WORKERS=0 keeps all in one process
 SEED = -1  # random seed of data, weights and augmentation; -1 draws one and logs it
 CUDNN_BENCHMARK = True  # let cuDNN choose its fastest convolutions
 IM_BACKEND = "cv2"  # accepted, without effect: OpenCV reads every image
 VIS_PERIOD = 0  # accepted, without effect: pictures are in the html report
 
-INPUT = dict(
+INPUT = dict(  # what the network sees, and how training images are changed
     FORMAT="BGR",  # channel order the network sees: BGR or RGB
     WITH_DEPTH=False,  # accepted, without effect: the method is monocular
-    AUG_DEPTH=False,  # accepted, without effect
+    AUG_DEPTH=False,  # accepted, without effect: the method is monocular
     # accepted, without effect: whole-image resizing of the ancestor's detector framework
     MIN_SIZE_TRAIN=(480,),
     MAX_SIZE_TRAIN=640,
@@ -26,13 +26,14 @@ INPUT = dict(
     RANDOM_FLIP="none",
     # colour augmentation
     COLOR_AUG_PROB=0.0,  # share of training ROIs that are augmented
-    COLOR_AUG_TYPE="code",  # code: COLOR_AUG_CODE says the operations; AAE: those of Augmented Autoencoders
+    # code: COLOR_AUG_CODE says the operations; AAE: those of Augmented Autoencoders; ROI10D: those of ROI-10D
+    COLOR_AUG_TYPE="ROI10D",
     COLOR_AUG_CODE="",  # text of imgaug-like calls, parsed, never evaluated
     COLOR_AUG_SYN_ONLY=False,  # augment rendered images only
     # background
     BG_TYPE="VOC_table",  # accepted, without effect: every image below BG_IMGS_ROOT is used
     BG_IMGS_ROOT="",  # folder of background photographs; "" draws procedural ones
-    NUM_BG_IMGS=10000,  # at most so many of them
+    NUM_BG_IMGS=10000,  # at most so many background photographs
     CHANGE_BG_PROB=0.5,  # share of real training images whose background is replaced
     BG_KEEP_ASPECT_RATIO=True,  # crop backgrounds instead of stretching them
     TRUNCATE_FG=False,  # cut away one side of the object in most background-replaced images
@@ -40,26 +41,27 @@ INPUT = dict(
     DZI_TYPE="uniform",  # uniform, roi10d, truncnorm or none
     DZI_PAD_SCALE=1.0,  # side of the crop in longer sides of the box
     DZI_SCALE_RATIO=0.25,  # the crop's size varies by this share
-    DZI_SHIFT_RATIO=0.25,  # its centre by this share of the box
+    DZI_SHIFT_RATIO=0.25,  # the crop's centre varies by this share of the box
     SMOOTH_XYZ=False,  # accepted, without effect: maps are cast at the crop's own positions
+    XYZ_SOURCE="online",  # P and Q of training: online (cast for each crop) or files (folders xyz_crop and Q0)
 )
 
-DATASETS = dict(
+DATASETS = dict(  # data sets, their objects, and the boxes to test in
     ROOT="datasets/BOP_DATASETS",  # folder of the BOP data sets (lm, lmo, ycbv, your own)
     OBJS=(),  # names of the objects to train and test; empty for all of the data set
     TRAIN=(),  # names (lmo_train, lmo_pbr_train, toy_train, lmo_cad) or "path/to/bop/folder:split"
     TRAIN2=(),  # a second training source
     TRAIN2_RATIO=0.0,  # share of samples drawn from it
-    TEST=(),
+    TEST=(),  # names to evaluate on
     DET_FILES_TEST=(),  # a detection json for each entry of TEST
     DET_TOPK_PER_OBJ=1,  # keep so many detections of an object in an image
-    DET_TOPK_PER_IM=30,  # and so many of an image
+    DET_TOPK_PER_IM=30,  # keep so many detections of an image
     DET_THR=0.0,  # drop detections with a lower score
     SYM_OBJS=("bowl", "cup", "eggbox", "glue"),  # names of the objects scored by ADD-S
-    INIT_POSE_FILES_TEST=(),  # accepted, without effect
-    INIT_POSE_TOPK_PER_OBJ=1,  # accepted, without effect
-    INIT_POSE_TOPK_PER_IM=30,  # accepted, without effect
-    INIT_POSE_THR=0.0,  # accepted, without effect
+    INIT_POSE_FILES_TEST=(),  # accepted, without effect: nothing is refined from a first pose
+    INIT_POSE_TOPK_PER_OBJ=1,  # accepted, without effect: nothing is refined from a first pose
+    INIT_POSE_TOPK_PER_IM=30,  # accepted, without effect: nothing is refined from a first pose
+    INIT_POSE_THR=0.0,  # accepted, without effect: nothing is refined from a first pose
     # accepted, without effect: proposals of the ancestor's detector framework
     PROPOSAL_FILES_TRAIN=(),
     PRECOMPUTED_PROPOSAL_TOPK_TRAIN=2000,
@@ -67,7 +69,7 @@ DATASETS = dict(
     PRECOMPUTED_PROPOSAL_TOPK_TEST=1000,
 )
 
-# Training sources named <folder>_cad or "path:cad": ROIs drawn on the fly from the models.
+# training sources named <folder>_cad or "path:cad": ROIs drawn on the fly from the models
 CAD = dict(
     EPOCH_LENGTH=20000,  # samples called an epoch
     K=(),  # fx, fy, cx, cy of the camera, pixels; empty for the data set's camera.json
@@ -91,11 +93,11 @@ CAD = dict(
     JPEG_PROB=0.3,  # share of images that went through JPEG
 )
 
-DATALOADER = dict(
+DATALOADER = dict(  # how samples are read
     NUM_WORKERS=4,  # processes that prepare samples; 0 for the main process
     FILTER_VISIB_THR=0.0,  # drop training instances with a visible fraction up to this
     FILTER_EMPTY_DETS=True,  # accepted, without effect: an image without a detection gives no ROI
-    # accepted, without effect
+    # accepted, without effect: sampling of the ancestor's detector framework
     MAX_OBJS_TRAIN=120,
     ASPECT_RATIO_GROUPING=False,
     SAMPLER_TRAIN="TrainingSampler",
@@ -103,53 +105,61 @@ DATALOADER = dict(
     FILTER_EMPTY_ANNOTATIONS=True,
 )
 
-SOLVER = dict(
+SOLVER = dict(  # optimizer, learning rate, length, checkpoints
     IMS_PER_BATCH=6,  # ROIs in a batch
-    REFERENCE_BS=-1,  # accumulate gradients up to this batch size; -1: no accumulation
-    TOTAL_EPOCHS=160,
-    OPTIMIZER_CFG=dict(type="RMSprop", lr=1e-4, momentum=0.0, weight_decay=0),
+    REFERENCE_BS=-1,  # accumulate batches up to about so many ROIs a step; -1: one batch a step
+    TOTAL_EPOCHS=160,  # passes over the training samples
+    # The optimizer by name, and its arguments. Another type starts anew, with lr; _delete_=True clears what bases gave.
+    OPTIMIZER_CFG=dict(
+        type="RMSprop",  # Ranger, AdamW, Adam, SGD, RMSprop or any other class of torch.optim
+        lr=1e-4,  # learning rate
+        momentum=0.0,  # RMSprop's and SGD's
+        weight_decay=0,  # strength of the pull to zero
+    ),
     BASE_LR=1e-4,  # accepted, without effect: OPTIMIZER_CFG.lr counts
     WEIGHT_DECAY=0.0,  # accepted, without effect: OPTIMIZER_CFG.weight_decay counts
-    MOMENTUM=0.9,  # accepted, without effect
+    MOMENTUM=0.9,  # accepted, without effect: OPTIMIZER_CFG.momentum counts
     GAMMA=0.1,  # factor of each step of a step schedule
-    BIAS_LR_FACTOR=1.0,  # of biases' learning rates; no other value is available
-    LR_SCHEDULER_NAME="WarmupMultiStepLR",  # or flat_and_anneal
-    WARMUP_METHOD="linear",  # linear or constant
+    BIAS_LR_FACTOR=1.0,  # factor of the biases' learning rates
+    LR_SCHEDULER_NAME="WarmupMultiStepLR",  # WarmupMultiStepLR (REL_STEPS, GAMMA) or flat_and_anneal (ANNEAL_*)
+    WARMUP_METHOD="linear",  # linear, constant, pow or exp
     WARMUP_FACTOR=1e-3,  # learning rate at the first iteration, as a share
-    WARMUP_ITERS=1000,
+    WARMUP_ITERS=1000,  # iterations of the warm-up; at most a tenth of the run
     ANNEAL_METHOD="step",  # after the flat part: cosine, linear, poly, exp, step, none
     ANNEAL_POINT=0.72,  # where the flat part ends, as a share of all iterations
-    POLY_POWER=0.9,
+    POLY_POWER=0.9,  # exponent of ANNEAL_METHOD poly
     REL_STEPS=(0.5, 0.75),  # steps, as shares of all iterations
     CLIP_GRADIENTS=0.0,  # largest norm of all gradients; 0 for no limit
     CHECKPOINT_PERIOD=5,  # epochs (or iterations) between checkpoints
-    CHECKPOINT_BY_EPOCH=True,
+    CHECKPOINT_BY_EPOCH=True,  # whether CHECKPOINT_PERIOD counts epochs, else iterations
     MAX_TO_KEEP=5,  # checkpoints kept
-    AMP=dict(ENABLED=False),  # bfloat16 on a GPU, but for the pose and the losses
+    AMP=dict(  # mixed precision in training
+        ENABLED=False,  # bfloat16 on a GPU, but for the pose and the losses
+    ),
 )
 
-TRAIN = dict(
+TRAIN = dict(  # the training loop: what it prints, and when losses join
     PRINT_FREQ=100,  # iterations between console lines and entries of metrics.json
     CT_START=0.2,  # share of the epochs after which loss_ct joins
-    CT_P_START=0.2,  # and loss_ct_pro
-    # accepted, without effect
+    CT_P_START=0.2,  # share of the epochs after which loss_ct_pro joins
+    # accepted, without effect: tools/show_samples.py draws what is trained on
     VERBOSE=False,
     VIS=False,
     VIS_IMG=False,
 )
 
-VAL = dict(
+VAL = dict(  # what is to be found in the test images, and the report
     TARGETS_FILENAME="",  # targets json in the data set's folder; "" takes test_targets_bop19.json, or makes them
     USE_BOP=False,  # accepted, without effect: BOP's scores are always computed, in-process
     REPORT_CASES=24,  # test ROIs drawn in the html report
     # accepted, without effect: the ancestor's external evaluation scripts
     DATASET_NAME="lm",
-    SCRIPT_PATH="",
+    SCRIPT_PATH="lib/pysixd/scripts/eval_pose_results_more.py",
     RESULTS_PATH="",
     ERROR_TYPES="ad,rete,re,te,proj",
     RENDERER_TYPE="cpp",
     SPLIT="test",
-    SPLIT_TYPE="",
+    SPLIT_TYPE="bb8",
     N_TOP=1,
     EVAL_CACHED=False,
     SCORE_ONLY=False,
@@ -157,16 +167,15 @@ VAL = dict(
     EVAL_PRECISION=False,
 )
 
-TEST = dict(
+TEST = dict(  # evaluation
     EVAL_PERIOD=0,  # epochs between evaluations during training; 0: only at the end
     TEST_BBOX_TYPE="est",  # est: DET_FILES_TEST; gt: boxes of scene_gt_info
     IMS_PER_BATCH=32,  # ROIs in a test batch
     AMP_TEST=False,  # mixed precision at test
     USE_PNP=False,  # pose from the maps by PnP instead of from the network; True is not available
-    # accepted, without effect
-    PNP_TYPE="ransac_pnp",
-    VIS=False,
-    PRECISE_BN=dict(ENABLED=False, NUM_ITER=200),
+    PNP_TYPE="ransac_pnp",  # accepted, without effect: poses come from the network
+    VIS=False,  # accepted, without effect: pictures are in the html report
+    PRECISE_BN=dict(ENABLED=False, NUM_ITER=200),  # accepted, without effect: batch statistics stay as trained
 )
 
-DIST_PARAMS = dict(backend="nccl")  # accepted, without effect
+DIST_PARAMS = dict(backend="nccl")  # accepted, without effect: the ancestor's launcher

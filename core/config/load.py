@@ -1,100 +1,72 @@
-"""Configuration files: read, checked against the keys that exist, overridden from the command line.
+"""Configurations: read, checked against the keys that exist, laid over the defaults, overridden from the command line.
 
-A configuration is Python or YAML with `_base_` (mmengine.config). The schema is itself a configuration: its keys are
-those that exist, its values their defaults and types. A file that names no base, or another project's, is laid over
-the schema all the same.
+The schema is itself a configuration: its keys are those that exist, its values their defaults and types. A file that
+names no base, or another project's, is laid over the schema all the same.
+
+`_delete_=True` in a group forgets what the layers below said of it. Keys that it doesn't give take the schema's
+defaults again; an optimizer's arguments, which are those of its type, are gone.
 """
 
 from __future__ import annotations
 
-import ast
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from mmengine.config import Config
 
-from core.utils.errors import UserError, nearest
-from core.utils.files import require_file, write_text
+from core.config.check import DELETE_KEY, OPEN_SECTIONS, KeyRules, check_keys, drop_retired
+from core.config.overrides import parse_overrides
+from core.config.read import read_config
+from core.utils.files import write_text
 
 logger = logging.getLogger(__name__)
 
-# Which arguments an optimizer has is its own business: it refuses those it doesn't know.
-OPEN_SECTIONS = ("OPTIMIZER_CFG",)
+NO_RULES = KeyRules()
+# What stays of an open section whose `type` changes: the learning rate, which every optimizer has.
+KEPT = ("lr",)
 
 
-def load_config(
-    path: Path, schema_path: Path, overrides: Sequence[str] = (), without_effect: Collection[str] = ()
-) -> Config:
+def load_config(path: Path, schema_path: Path, overrides: Sequence[str] = (), rules: KeyRules = NO_RULES) -> Config:
     """The configuration of `path` over the defaults of `schema_path`, then `overrides` ("KEY.SUB=VALUE").
 
-    Keys in `without_effect` that are set to something else than their default are named in one warning. Raises
-    `UserError` for a file that is missing or cannot be read, an unknown key, or a value of another type.
+    Keys that `rules` call retired, and those without effect that are set to something else than their default, are
+    named in one warning. A base that is missing is looked for beside the schema. Raises `UserError` for a file that
+    is missing or cannot be read, an unknown key, or a value of another type.
     """
-    schema = read_config(schema_path)
-    given = read_config(path)
-    check_keys(given, schema, where=str(path))
-    config = Config(schema.to_dict())
-    config.merge_from_dict(_replacing_optimizer(given.to_dict(), schema))
-    changes = dict(parse_override(text) for text in overrides)
-    if changes:
-        nested = Config()
-        nested.merge_from_dict(changes)
-        check_keys(nested, schema, where="--opts")
-        config.merge_from_dict(_replacing_optimizer(nested.to_dict(), config))
-    _warn_without_effect(config, schema, without_effect)
-    return config
+    schema = read_config(schema_path).to_dict()
+    config, dropped = schema, []
+    for where, given in (
+        (str(path), _with_whole_sections(read_config(path, Path(schema_path).parent).to_dict())),
+        ("--opts", parse_overrides(overrides, schema)),
+    ):
+        kept, names = drop_retired(given, schema, rules)
+        check_keys(kept, schema, where, rules.refused)
+        config = lay_over(config, kept, schema)
+        dropped += names
+    _warn(config, schema, dropped, rules.without_effect)
+    return Config(config)
 
 
-def read_config(path: Path) -> Config:
-    """One configuration file with its bases, unchecked. Raises `UserError` where it cannot be read."""
-    path = require_file(path, "give --config-file the path of a .py or .yaml configuration")
-    try:
-        return Config.fromfile(str(path), lazy_import=False)
-    except Exception as error:  # a configuration may be any Python file, so any error may come out of it
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"{path} cannot be read as a configuration: {type(error).__name__}: {reason}; correct it, a .py file has "
-            "lines KEY = VALUE, a .yaml file KEY: VALUE"
-        ) from error
+def lay_over(below: Mapping[str, Any], above: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """`above` laid over `below`, group by group; a group with `_delete_` over `defaults` instead.
 
-
-def check_keys(given: dict, schema: dict, where: str, prefix: str = "") -> None:
-    """Compare keys and types of `given` with `schema`, level by level; `UserError` at the first difference."""
-    for key, value in given.items():
-        name = f"{prefix}{key}"
-        if key == "_delete_":
+    None, where the default is a text or a list, is an empty one.
+    """
+    result = dict(below)
+    for key, value in above.items():
+        default = defaults.get(key)
+        if key == DELETE_KEY:
             continue
-        if key not in schema:
-            if _is_open(prefix):
-                continue
-            known = [f"{prefix}{other}" for other in schema]
-            raise UserError(f"{where}: unknown configuration key '{name}'{nearest(name, known)}")
-        default = schema[key]
-        if isinstance(default, dict) and isinstance(value, dict):
-            check_keys(value, default, where, f"{name}.")
-        elif not _same_type(value, default):
-            example = "" if isinstance(default, dict) else f" like its default {default!r}"
-            raise UserError(
-                f"{where}: {name} must be {_type_name(default)}{example}, got {type(value).__name__} {value!r}"
-            )
-
-
-def parse_override(text: str) -> tuple[str, Any]:
-    """`"A.B=value"` as key and value: Python literals, `[a,b]`, `true`, or else text. Never evaluated."""
-    key, separator, value = text.partition("=")
-    if not separator or not key:
-        raise UserError(f"--opts takes KEY=VALUE, got '{text}'")
-    try:
-        return key, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        pass
-    try:
-        return key, yaml.safe_load(value) if value else ""
-    except yaml.YAMLError as error:
-        raise UserError(f"--opts {key}: '{value}' is not a value; quote text that holds : or [") from error
+        if isinstance(value, Mapping):
+            default = default if isinstance(default, Mapping) else {}
+            result[key] = lay_over(_ground(key, value, below.get(key, {}), default), value, default)
+        elif value is None and isinstance(default, (str, list, tuple)):
+            result[key] = type(default)()
+        else:
+            result[key] = value
+    return result
 
 
 def save_config(config: Config, path: Path) -> None:
@@ -102,61 +74,45 @@ def save_config(config: Config, path: Path) -> None:
     write_text(path, Config(config.to_dict()).pretty_text + "\n")
 
 
-def _replacing_optimizer(given: dict, current: dict) -> dict:
-    """`given`, its optimizer marked to replace the current one where the type is another: momentum is not Adam's.
-
-    The learning rate, which every optimizer has, stays where no other is given.
-    """
-    optimizer = given.get("SOLVER", {}).get("OPTIMIZER_CFG", {})
-    if (
-        optimizer
-        and optimizer.get("type", current["SOLVER"]["OPTIMIZER_CFG"]["type"])
-        != current["SOLVER"]["OPTIMIZER_CFG"]["type"]
-    ):
-        optimizer["_delete_"] = True
-        optimizer.setdefault("lr", current["SOLVER"]["OPTIMIZER_CFG"]["lr"])
-    return given
-
-
-def _is_open(prefix: str) -> bool:
-    return any(f"{section}." in prefix for section in OPEN_SECTIONS)
-
-
-def _same_type(value: Any, default: Any) -> bool:
-    if isinstance(default, bool) or isinstance(value, bool):
-        return isinstance(value, bool) and isinstance(default, bool)
-    if isinstance(default, float):
-        return isinstance(value, (int, float))
-    if isinstance(default, (list, tuple)):
-        return isinstance(value, (list, tuple)) and all(_same_kind(item, default) for item in value)
-    return default is None or isinstance(value, type(default))
-
-
-def _same_kind(item: Any, defaults: list | tuple) -> bool:
-    """Whether an entry is, as the default's first, a number, a text, …; of an empty default nothing is known."""
-    number = (int, float)
-    if not defaults:
-        return True
-    kind = number if isinstance(defaults[0], number) else type(defaults[0])
-    return isinstance(item, kind) and not isinstance(item, bool)
-
-
-def _type_name(default: Any) -> str:
-    if isinstance(default, (list, tuple)):
-        return "a list"
-    return {bool: "True or False", int: "a whole number", float: "a number", str: "text"}.get(
-        type(default), "a group of keys"
-    )
-
-
-def _warn_without_effect(config: Config, schema: Config, names: Collection[str]) -> None:
-    changed = [name for name in names if look_up(config, name) != look_up(schema, name)]
-    if changed:
-        logger.warning("these configuration keys have no effect any more: %s", ", ".join(changed))
-
-
-def look_up(config: dict, name: str) -> Any:
+def look_up(config: Mapping[str, Any], name: str) -> Any:
     """The value of the key `name` ("A.B.C"), a list as a tuple."""
+    value: Any = config
     for key in name.split("."):
-        config = config[key]
-    return tuple(config) if isinstance(config, list) else config
+        value = value[key]
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _ground(
+    key: str, above: Mapping[str, Any], below: Mapping[str, Any], default: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """What the group `above` is laid over. Another optimizer starts anew: momentum is not Adam's."""
+    deleted = above.get(DELETE_KEY, False)
+    if key not in OPEN_SECTIONS:
+        return default if deleted else below
+    if deleted or above.get("type", below.get("type")) != below.get("type"):
+        return {name: below[name] for name in KEPT if name in below}
+    return below
+
+
+def _with_whole_sections(given: Mapping[str, Any]) -> dict[str, Any]:
+    """`given`, its open sections marked to replace the default where they name a type.
+
+    A file's own bases have been laid under it by then; the schema's optimizer has no more to say.
+    """
+    marked: dict[str, Any] = {}
+    for key, value in given.items():
+        if isinstance(value, Mapping):
+            whole = {DELETE_KEY: True} if key in OPEN_SECTIONS and "type" in value else {}
+            marked[key] = {**_with_whole_sections(value), **whole}
+        else:
+            marked[key] = value
+    return marked
+
+
+def _warn(
+    config: Mapping[str, Any], schema: Mapping[str, Any], dropped: Sequence[str], without_effect: Collection[str]
+) -> None:
+    changed = [name for name in without_effect if look_up(config, name) != look_up(schema, name)]
+    names = list(dict.fromkeys([*changed, *dropped]))
+    if names:
+        logger.warning("these configuration keys have no effect any more: %s", ", ".join(names))

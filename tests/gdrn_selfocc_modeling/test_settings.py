@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from core.config.load import read_config
+from core.bop.detections import read_detections
+from core.config.check import is_retired, leaf_keys
+from core.config.load import look_up
+from core.config.read import read_config
+from core.engine.checkpoint import read_checkpoint
 from core.utils.errors import UserError
+from gdrn_selfocc_modeling.data.build import build_backgrounds
 from gdrn_selfocc_modeling.losses.build import build_criterion
 from gdrn_selfocc_modeling.models.build import build_model
-from gdrn_selfocc_modeling.settings import SCHEMA, WITHOUT_EFFECT, load_settings
+from gdrn_selfocc_modeling.settings import ANCESTOR_TARGETS, RULES, SCHEMA, WITHOUT_EFFECT, load_settings
 
 SHIPPED = sorted(path for path in SCHEMA.parents[1].rglob("*.py") if "_base_" not in path.parts)
 
@@ -41,29 +45,141 @@ def nested(flat: dict[str, object]) -> dict[str, object]:
     return tree
 
 
-@pytest.mark.parametrize("name", ["base", "lmo/gdrn_selfocc_multistep_40E", "ycbv/gdrn_selfocc_multistep_10e"])
-def test_files_of_the_ancestor_load_and_their_values_arrive(name, real_data: Path, tmp_path):
+@pytest.fixture(scope="module")
+def ancestor(real_data: Path) -> dict[str, dict[str, object]]:
+    """The ancestor's keys: its defaults ("base") and what its released files change."""
     path = real_data.parent / "parity" / "config_keys.json"
     if not path.is_file():
         pytest.skip(f"no list of the ancestor's keys at {path}")
-    flat = json.loads(path.read_text())[name]
+    return json.loads(path.read_text())
+
+
+def plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
+
+
+# Where our default is another one.
+OTHER_DEFAULTS = {
+    "INPUT.BG_IMGS_ROOT": "a folder of the ancestor's machine; ours draws backgrounds where there is none",
+    "VAL.TARGETS_FILENAME": "a file for the ancestor's script; ours takes the data set's own targets",
+}
+
+
+def test_defaults_are_the_ancestors(ancestor):
+    ours = dict(leaf_keys(read_config(SCHEMA).to_dict()))
+    differing = [key for key, value in ancestor["base"].items() if plain(ours[key]) != value]
+    assert differing == list(OTHER_DEFAULTS)
+
+
+@pytest.mark.parametrize("name", ["base", "lmo/gdrn_selfocc_multistep_40E", "ycbv/gdrn_selfocc_multistep_10e"])
+def test_files_of_the_ancestor_load_and_their_values_arrive(name, ancestor, tmp_path):
+    flat = ancestor[name]
     (tmp_path / "theirs.json").write_text(json.dumps(nested(flat)))
     cfg = load_settings(tmp_path / "theirs.json")
     for key, value in flat.items():
-        if key == "EXP_NAME":
+        if key == "EXP_NAME" or value == ANCESTOR_TARGETS:
             continue
-        got = cfg
-        for part in key.split("."):
-            got = got[part]
-        assert (list(got) if isinstance(got, tuple) else got) == value, key
+        assert plain(look_up(cfg, key)) == value, key
+
+
+def test_a_released_file_runs_where_its_base_is_not(ancestor, tmp_path, caplog):
+    groups = nested(ancestor["lmo/gdrn_selfocc_multistep_40E"])
+    groups["SOLVER"]["OPTIMIZER_CFG"] = {"_delete_": True, "type": "Ranger", "lr": 1e-4, "weight_decay": 0}
+    lines = [f"{key} = {value!r}" for key, value in groups.items()]
+    (tmp_path / "theirs.py").write_text("\n".join(['_base_ = ["../../_base_/gdrn_base.py"]', *lines]))
+    with caplog.at_level(logging.INFO):
+        cfg = load_settings(tmp_path / "theirs.py")
+    assert cfg.SOLVER.OPTIMIZER_CFG.to_dict() == {"type": "Ranger", "lr": 1e-4, "weight_decay": 0}
+    assert cfg.MODEL.POSE_NET.PNP_NET.INIT_CFG.act == "gelu"
+    assert cfg.MODEL.POSE_NET.PNP_NET.INIT_CFG.norm == "GN"
+    assert "gdrn_base.py takes its place" in caplog.text
+
+
+def test_the_ancestors_default_targets_are_the_data_sets_own(tmp_path, caplog):
+    (tmp_path / "theirs.py").write_text(f"VAL = dict(TARGETS_FILENAME='{ANCESTOR_TARGETS}')")
+    with caplog.at_level(logging.INFO):
+        assert load_settings(tmp_path / "theirs.py").VAL.TARGETS_FILENAME == ""
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+    assert load_settings(tmp_path / "theirs.py", ["VAL.TARGETS_FILENAME=x.json"]).VAL.TARGETS_FILENAME == "x.json"
+
+
+ABSENT = "/absent/of/another/machine"
+PATHS = {
+    "INPUT.BG_IMGS_ROOT": lambda cfg: build_backgrounds(cfg),
+    "MODEL.WEIGHTS": lambda cfg: read_checkpoint(Path(cfg.MODEL.WEIGHTS)),
+    "DATASETS.DET_FILES_TEST": lambda cfg: read_detections(Path(cfg.DATASETS.DET_FILES_TEST[0])),
+    "MODEL.POSE_NET.BACKBONE.PRETRAINED": lambda cfg: build_model(cfg),
+}
+
+
+@pytest.mark.parametrize("key", PATHS)
+def test_paths_of_another_machine_are_told_when_they_are_needed_and_not_before(key, tmp_path, caplog):
+    (tmp_path / "theirs.py").write_text("SEED = 1")
+    with caplog.at_level(logging.INFO):
+        cfg = load_settings(tmp_path / "theirs.py", [f"{key}={ABSENT}"])
+    assert not caplog.records
+    with pytest.raises(UserError, match=ABSENT):
+        PATHS[key](cfg)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "VERSION = 2",
+        "MODEL = dict(META_ARCHITECTURE='GDRN', MASK_ON=False, RPN=dict(NMS=[0.5]), ROI_HEADS=dict(NAME='x'))",
+        "SOLVER = dict(STEPS=(1, 2), MAX_ITER=100, NESTEROV=False, WEIGHT_DECAY_BIAS=None)",
+        "INPUT = dict(CROP=dict(ENABLED=False), MASK_FORMAT='polygon')",
+        "TEST = dict(DETECTIONS_PER_IMAGE=100, AUG=dict(ENABLED=False), EXPECTED_RESULTS=[])",
+        "USE_HVD = True\nTRAIN = dict(use_adasum=1)\nSOLVER = dict(BytePS=dict(FP16_ALLREDUCE=False))",
+        "cudnn_benchmark = True",
+        "IM_BACKEND = 'turbojpeg'",
+    ],
+)
+def test_keys_of_older_frameworks_are_accepted_with_one_warning(text, tmp_path, caplog):
+    (tmp_path / "theirs.py").write_text(text)
+    with caplog.at_level(logging.WARNING):
+        cfg = load_settings(tmp_path / "theirs.py")
+    assert len(caplog.records) == 1
+    assert "no effect any more" in caplog.text
+    assert sorted(key for key, _ in leaf_keys(cfg.to_dict())) == sorted(key for key, _ in leaf_keys(load_defaults()))
+
+
+def load_defaults() -> dict:
+    return read_config(SCHEMA).to_dict()
+
+
+def test_no_key_of_the_schema_is_called_retired():
+    names = {key for key, _ in leaf_keys(load_defaults())}
+    assert not names & set(RULES.retired)
+    assert not [key for key in names if is_retired(key, RULES)]
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("MODEL.POSE_NET.XYZ_LW=1", "MODEL.POSE_NET.LOSS_CFG.XYZ_LW"),
+        ("SOLVER.LR=1", "SOLVER.OPTIMIZER_CFG.lr"),
+        ("MODEL.BACKBONE.FREEZE=True", "MODEL.POSE_NET.BACKBONE.FREEZE"),
+        ("DATASETS.OBJ=[ape]", "DATASETS.OBJS"),
+        ("SOLVER.EPOCHS=3", "SOLVER.TOTAL_EPOCHS"),
+        ("MODEL.POSE_NET.ROT_TYPE=x", "MODEL.POSE_NET.PNP_NET.ROT_TYPE"),
+    ],
+)
+def test_an_unknown_key_is_told_its_nearest(word, meant):
+    with pytest.raises(UserError, match=f"did you mean '{re.escape(meant)}'"):
+        load_settings(SHIPPED[0], [word])
+
+
+def test_the_layout_of_the_first_release_is_refused_with_a_way_out(tmp_path):
+    (tmp_path / "theirs.py").write_text("MODEL = dict(CDPN=dict(BACKBONE=dict(), ROT_HEAD=dict(), PNP_NET=dict()))")
+    with pytest.raises(UserError, match=r"MODEL\.CDPN .* write it as MODEL\.POSE_NET .* configs/gdrn") as caught:
+        load_settings(tmp_path / "theirs.py")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["lmo/gdrn_selfocc_multistep_40E", "ycbv/gdrn_selfocc_multistep_10e"])
-def test_losses_are_weighted_as_released(name, real_data: Path, tmp_path):
-    path = real_data.parent / "parity" / "config_keys.json"
-    if not path.is_file():
-        pytest.skip(f"no list of the ancestor's keys at {path}")
-    (tmp_path / "theirs.json").write_text(json.dumps(nested(json.loads(path.read_text())[name])))
+def test_losses_are_weighted_as_released(name, ancestor, tmp_path):
+    (tmp_path / "theirs.json").write_text(json.dumps(nested(ancestor[name])))
     ours, theirs = (
         load_settings(SCHEMA.parents[1] / "gdrn_selfocc" / f"{name}.py"),
         load_settings(tmp_path / "theirs.json"),
@@ -71,26 +187,17 @@ def test_losses_are_weighted_as_released(name, real_data: Path, tmp_path):
     assert ours.MODEL.POSE_NET.LOSS_CFG == theirs.MODEL.POSE_NET.LOSS_CFG
 
 
-def keys_of(section: dict, prefix: str = "") -> Iterator[str]:
-    for key, value in section.items():
-        if not isinstance(value, dict):
-            yield prefix + key
-        elif key != "INIT_CFG":  # arguments of a constructor
-            yield from keys_of(value, f"{prefix}{key}.")
-
-
 def test_every_key_is_read_or_said_to_be_without_effect(repository):
     folders = (repository / "core", repository / "gdrn_selfocc_modeling")
     sources = " ".join(path.read_text() for folder in folders for path in folder.rglob("*.py"))
     words = set(re.findall(r"\w+", sources))
-    known = [key for key in keys_of(read_config(SCHEMA).to_dict()) if key not in WITHOUT_EFFECT]
+    known = [key for key, _ in leaf_keys(load_defaults()) if key not in WITHOUT_EFFECT]
     assert [key for key in known if key.rpartition(".")[2] not in words] == []
 
 
-@pytest.mark.parametrize("override", ["TEST.USE_PNP=True", "SOLVER.REFERENCE_BS=48"])
-def test_options_that_are_not_built_yet_are_refused_rather_than_ignored(override):
+def test_pnp_at_test_time_is_refused_rather_than_ignored():
     with pytest.raises(UserError, match="not available"):
-        load_settings(SHIPPED[0], [override])
+        load_settings(SHIPPED[0], ["TEST.USE_PNP=True"])
 
 
 def test_an_underscore_never_reaches_the_name_of_a_result(tmp_path):

@@ -25,7 +25,7 @@ DATASETS = dict(
     TRAIN=("lmo_train",),
     TRAIN2=("lmo_pbr_train",),
     TRAIN2_RATIO=0.1,
-    TEST=("lmo_bop_test",),
+    TEST=("lmo_bop_test",),  # BOP's 200 images; the released file says lmo_test, all 1214
     # boxes of GDR-Net's Faster R-CNN, from its authors' page
     DET_FILES_TEST=(
         "datasets/BOP_DATASETS/lmo/test/faster_R50_FPN_AugCosyAAE_HalfAnchor_lmo_pbr_lmo_fuse_real_all_8e_test_480x640.json",
