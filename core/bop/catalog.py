@@ -67,7 +67,7 @@ class BopDataset:
 
     `symmetric_ids` are the objects that the papers score as symmetric (ADD-S); None: those to which
     `models_info.json` gives symmetries. `split_kinds` names the splits whose images are not of the
-    kind their folder's name says.
+    kind their folder's name says. `sensor` is the one that BOP means where a set was taken with several.
     """
 
     folder: str
@@ -75,9 +75,13 @@ class BopDataset:
     symmetric_ids: tuple[int, ...] | None = None
     models_folder: str = "models"
     split_kinds: tuple[tuple[str, Kind], ...] = ()
+    sensor: str = ""
 
 
-LM = BopDataset("lm", _numbered(LM_NAMES), symmetric_ids=(3, 7, 10, 11))
+RENDERED_TRAIN: tuple[tuple[str, Kind], ...] = (("train", "syn"),)  # single objects before black
+
+
+LM = BopDataset("lm", _numbered(LM_NAMES), symmetric_ids=(3, 7, 10, 11), split_kinds=RENDERED_TRAIN)
 LMO = BopDataset("lmo", {k: LM.object_names[k] for k in (1, 5, 6, 8, 9, 10, 11, 12)}, symmetric_ids=(10, 11))
 YCBV = BopDataset("ycbv", _numbered(YCBV_NAMES), symmetric_ids=(13, 16, 19, 20, 21))
 TOY = BopDataset("toy", _numbered(TOY_NAMES), symmetric_ids=(3, 4), split_kinds=(("train", "pbr"), ("test", "pbr")))
@@ -88,15 +92,15 @@ DATASETS = {
         LMO,
         YCBV,
         TOY,
-        BopDataset("tless", _unnamed(30), models_folder="models_cad"),
+        BopDataset("tless", _unnamed(30), models_folder="models_cad", sensor="primesense"),
         BopDataset("tudl", {1: "dragon", 2: "frog", 3: "can"}),
-        BopDataset("icbin", {1: "coffee_cup", 2: "juice_carton"}),
+        BopDataset("icbin", {1: "coffee_cup", 2: "juice_carton"}, split_kinds=RENDERED_TRAIN),
         BopDataset("itodd", _unnamed(28)),
-        BopDataset("hb", _unnamed(33)),
+        BopDataset("hb", _unnamed(33), sensor="primesense"),
         BopDataset("hope", _unnamed(28)),
         BopDataset("hopev2", _unnamed(28)),
-        BopDataset("ruapc", _unnamed(14)),
-        BopDataset("icmi", _unnamed(6)),
+        BopDataset("ruapc", _unnamed(14), split_kinds=RENDERED_TRAIN),
+        BopDataset("icmi", _unnamed(6), split_kinds=RENDERED_TRAIN),
         BopDataset("tyol", _unnamed(21)),
         BopDataset("handal", _unnamed(40)),
     )

@@ -95,6 +95,7 @@ def _ancestor_entries() -> Iterator[tuple[str, _Entry]]:
         for which in ("train", "test", "all"):
             yield f"lm_real_{name}_{which}", _lm_real(one, which)
         yield f"lm_pbr_{name}_train", _Entry(LM, "train_pbr", one, kind="pbr")
+        yield f"lm_blender_{name}_train", _lm_blender(LM, one)
         yield f"lm_imgn_13_{name}_train_1k", _lm_imgn(one)
 
     yield "lmo_train", _lm_real(lmo, "all", LMO)
@@ -104,6 +105,9 @@ def _ancestor_entries() -> Iterator[tuple[str, _Entry]]:
         yield f"lmo_{which}", _Entry(LMO, "test", lmo, lists=lists, lists_required=False, targets=targets)
     yield "lmo_pbr_train", _Entry(LMO, "train_pbr", lmo, kind="pbr")
     yield "lmo_blender_train", _lm_blender(LMO, lmo)
+    for obj_id, name in lmo.items():
+        yield f"lmo_pbr_{name}_train", _Entry(LMO, "train_pbr", {obj_id: name}, kind="pbr")
+        yield f"lmo_blender_{name}_train", _lm_blender(LMO, {obj_id: name})
     yield from _ycbv_entries()
 
 
@@ -151,9 +155,25 @@ def resolve_split(name: str, datasets_root: Path) -> SplitSpec:
     for obj_id, object_name in known_names.items():
         if split.startswith(f"{object_name}_"):
             whole = resolve_split(f"{folder}_{split[len(object_name) + 1 :]}", datasets_root)
-            symmetric = tuple({obj_id} & set(whole.symmetric_ids))
-            return replace(whole, name=name, object_names={obj_id: object_name}, symmetric_ids=symmetric)
+            return _of_one_object(whole, name, obj_id)
     return _split_of_folder(name, datasets_root / folder, split)
+
+
+def _of_one_object(whole: SplitSpec, name: str, obj_id: int) -> SplitSpec:
+    """A split narrowed to one of its objects, and in LM to that object's list."""
+    if obj_id not in whole.object_names:
+        known = ", ".join(whole.object_names.values())
+        raise UserError(f"'{name}': '{whole.name}' doesn't have that object (it has: {known}); choose among them")
+    lists = whole.image_lists
+    if whole.scene_is_object:
+        lists = tuple(item for item in lists if item.scene_id == obj_id)
+    return replace(
+        whole,
+        name=name,
+        object_names={obj_id: whole.object_names[obj_id]},
+        symmetric_ids=tuple({obj_id} & set(whole.symmetric_ids)),
+        image_lists=lists,
+    )
 
 
 def _split_of_entry(name: str, entry: _Entry, datasets_root: Path) -> SplitSpec:
@@ -205,7 +225,7 @@ def _split_of_folder(name: str, root: Path, split: str) -> SplitSpec:
         return replace(spec, kind="cad")
     if split == "bop_test":
         spec = replace(spec, split="test", targets_path=root / TARGETS_NAME)
-    spec = replace(spec, split=_existing_split(spec))
+    spec = replace(spec, split=_existing_split(spec, dataset.sensor if dataset else ""))
     kinds = dict(dataset.split_kinds) if dataset else {}
     return replace(spec, kind=kinds.get(spec.split, _kind_of(spec.split)))
 
@@ -220,12 +240,17 @@ def _symmetric_by_id(models_dir: Path, required: bool) -> dict[int, bool]:
     return {obj_id: any(info[key] for key in keys) for obj_id, info in infos.items()}
 
 
-def _existing_split(spec: SplitSpec) -> str:
-    """The split's folder; a sensor's name may follow `test` (T-LESS has `test_primesense`)."""
+def _existing_split(spec: SplitSpec, sensor: str) -> str:
+    """The split's folder; the name of the data set's `sensor`, or of the only one, may follow `test`, `train`, ….
+
+    T-LESS has `test_primesense` and `train_primesense`.
+    """
     if spec.images_dir.is_dir():
         return spec.split
     folders = sorted(path.parent.parent.name for path in spec.root.glob("*/*/scene_camera.json"))
     folders = list(dict.fromkeys(folders))
+    if sensor and f"{spec.split}_{sensor}" in folders:
+        return f"{spec.split}_{sensor}"
     longer = [folder for folder in folders if folder.startswith("test_")]
     if spec.split == "test" and len(longer) == 1:
         return longer[0]

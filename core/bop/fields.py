@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from core.geometry.pose import Pose
 from core.utils.errors import UserError
-from core.utils.files import require_key
+from core.utils.files import read_json, require_key
 
 MM_TO_M = 1e-3
 M_TO_MM = 1e3
@@ -72,6 +73,14 @@ def read_intrinsics(entry: dict, where: str) -> np.ndarray:
     if K[0, 0] <= 0 or K[1, 1] <= 0:
         raise UserError(f"{where}: cam_K must have focal lengths above zero; repair the file")
     return K
+
+
+def read_camera_K(path: Path, remedy: str = "it comes with the data set's base archive") -> np.ndarray:
+    """K (3, 3) float64, pixels, of a data set's `camera.json`."""
+    camera = read_json(path, remedy)
+    fx, fy = (positive(require_key(camera, key, str(path)), f"{path}: {key}") for key in ("fx", "fy"))
+    cx, cy = (numbers(require_key(camera, key, str(path)), 1, f"{path}: {key}")[0] for key in ("cx", "cy"))
+    return np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
 
 
 def xyxy_from_xywh(value: Any, where: str) -> np.ndarray | None:

@@ -1,11 +1,10 @@
-"""Images of a BOP split with their annotations: the one place that reads scene folders."""
+"""Images of a split with their annotations: the one place that reads BOP's scene folders."""
 
 from __future__ import annotations
 
 import logging
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,48 +13,16 @@ import numpy as np
 
 from core.bop.datasets import ImageList, SplitSpec
 from core.bop.fields import MM_TO_M, integer, numbers, positive, read_intrinsics, read_pose, xyxy_from_xywh
+from core.bop.records import Found, ImageRecord, Instance, annotations_by_image, images_by_stem, list_lines, parted
+from core.bop.renders import read_blender, read_imgn
 from core.bop.targets import load_targets
-from core.geometry.pose import Pose
 from core.utils.errors import UserError
-from core.utils.files import read_image, read_json, require_dir, require_file, require_key
+from core.utils.files import read_image, read_json, require_dir, require_key
 
 logger = logging.getLogger(__name__)
 
 IMAGE_FOLDERS = ("rgb", "gray")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 Selection = dict[int, set[int]]  # image ids by scene id
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Instance:
-    """One annotated object of an image. Boxes are (4,) float64 x1, y1, x2 = x1 + w, y2 = y1 + h, pixels.
-
-    What a data set doesn't have, or has as BOP's -1, is None.
-    """
-
-    obj_id: int
-    gt_index: int  # position in the image's list in scene_gt.json, names its mask files
-    pose: Pose
-    bbox_obj: np.ndarray | None = None  # of the whole object, may leave the image
-    bbox_visib: np.ndarray | None = None  # of its visible part
-    visib_fract: float | None = None
-    px_count_visib: int | None = None
-    mask_path: Path | None = None  # of the whole object
-    mask_visib_path: Path | None = None
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class ImageRecord:
-    """One image of a split. `instances` are of the wanted objects, `others` the rest (they may occlude)."""
-
-    scene_id: int
-    im_id: int
-    rgb_path: Path
-    depth_path: Path | None
-    depth_scale: float  # value in the depth file * depth_scale = metres
-    K: np.ndarray  # (3, 3) float64, pixels
-    instances: tuple[Instance, ...]
-    others: tuple[Instance, ...] = ()
 
 
 def load_split(
@@ -67,25 +34,32 @@ def load_split(
     one warning; with `require_images=False` it stays (for scoring, which needs annotations only).
     Raises `UserError` for missing folders, lists or keys, wrong lengths, and a split without images.
     """
-    if spec.kind == "cad" or spec.layout != "bop":
-        reason = "rendered from the models, not read" if spec.kind == "cad" else "of a layout not supported yet"
-        raise UserError(f"the images of '{spec.name}' are {reason}; choose a BOP split of {spec.root}")
-    wanted = set(spec.object_names if object_ids is None else object_ids)
+    if spec.kind == "cad":
+        raise UserError(
+            f"the images of '{spec.name}' are rendered from the models, not read; choose a BOP split of {spec.root}"
+        )
+    read = {"bop": _read_scenes, "blender": read_blender, "imgn": read_imgn}[spec.layout]
+    found, absent = read(spec, set(spec.object_names if object_ids is None else object_ids))
+    records = [record for record in found if not require_images or record.rgb_path.is_file()]
+    absent += sum(not record.rgb_path.is_file() for record in found)
+    if absent and records and require_images:
+        logger.warning("%s: %d images are listed but have no file; %d are used", spec.name, absent, len(records))
+    if not records:
+        raise UserError(f"'{spec.name}' has no image in {spec.images_dir} ({absent} listed); download its images")
+    return sorted(records, key=lambda record: (record.scene_id, record.im_id))
+
+
+def _read_scenes(spec: SplitSpec, wanted: set[int]) -> Found:
+    """Records of the scene folders of a BOP split."""
     selection = _selection(spec)
     records, absent = [], 0
     for scene_dir in _scene_dirs(spec, selection):
         scene_id = int(scene_dir.name)
         scene_wanted = wanted & {scene_id} if spec.scene_is_object else wanted
-        chosen = None if selection is None else selection[scene_id]
-        found, missing = _read_scene(scene_dir, scene_wanted, chosen)
+        found, missing = _read_scene(scene_dir, scene_wanted, None if selection is None else selection[scene_id])
+        records += found
         absent += missing
-        records += [record for record in found if not require_images or record.rgb_path.is_file()]
-        absent += sum(not record.rgb_path.is_file() for record in found)
-    if absent and records and require_images:
-        logger.warning("%s: %d images are listed but have no file; %d are used", spec.name, absent, len(records))
-    if not records:
-        raise UserError(f"'{spec.name}' has no image in {spec.images_dir} ({absent} listed); download its images")
-    return records
+    return records, absent
 
 
 def _scene_dirs(spec: SplitSpec, selection: Selection | None) -> list[Path]:
@@ -114,14 +88,10 @@ def _selection(spec: SplitSpec) -> Selection | None:
 
 
 def _read_list(item: ImageList, selection: Selection) -> None:
-    require_file(item.path, "the split is defined by this list of image ids (GDR-Net's image_set); copy it there")
-    for number, line in enumerate(item.path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
-        if not line.strip():
-            continue
-        where = f"{item.path}, line {number}"
-        scene, _, image = line.strip().rpartition("/")
+    for where, line in list_lines(item):
+        scene, _, image = line.rpartition("/")
         if not scene and item.scene_id is None:
-            raise UserError(f"{where} must be scene/image and is '{line.strip()}'; repair the list")
+            raise UserError(f"{where} must be scene/image and is '{line}'; repair the list")
         scene_id = integer(scene.rpartition("/")[2], where) if scene else item.scene_id
         selection[scene_id].add(integer(image, where))
 
@@ -131,11 +101,7 @@ class _SceneFiles:
 
     def __init__(self, scene_dir: Path) -> None:
         self._folders = {
-            name: {
-                path.stem: path
-                for path in (scene_dir / name).iterdir()
-                if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-            }
+            name: images_by_stem(scene_dir / name)
             for name in (*IMAGE_FOLDERS, "depth", "mask", "mask_visib")
             if (scene_dir / name).is_dir()
         }
@@ -150,11 +116,11 @@ class _SceneFiles:
         return next(filter(None, found), self.scene_dir / "rgb" / f"{im_id:06d}.png")
 
 
-def _read_scene(scene_dir: Path, wanted: set[int], chosen: set[int] | None) -> tuple[list[ImageRecord], int]:
+def _read_scene(scene_dir: Path, wanted: set[int], chosen: set[int] | None) -> Found:
     """Records of a scene's (chosen) images and the number of chosen images it doesn't list."""
-    cameras = _by_image(scene_dir / "scene_camera.json")
-    infos = _by_image(scene_dir / "scene_gt_info.json", optional=True)
-    gts = _by_image(scene_dir / "scene_gt.json", optional=not infos)
+    cameras = annotations_by_image(scene_dir / "scene_camera.json")
+    infos = annotations_by_image(scene_dir / "scene_gt_info.json", optional=True)
+    gts = annotations_by_image(scene_dir / "scene_gt.json", optional=not infos)
     for im_id in gts:
         if im_id not in cameras:
             raise UserError(f"{scene_dir / 'scene_camera.json'} needs image {im_id} of scene_gt.json; repair it")
@@ -167,15 +133,6 @@ def _read_scene(scene_dir: Path, wanted: set[int], chosen: set[int] | None) -> t
     return records, 0 if chosen is None else len(chosen) - len(images)
 
 
-def _by_image(path: Path, optional: bool = False) -> dict[int, Any]:
-    if optional and not path.is_file():
-        return {}
-    content = read_json(path, "every BOP scene folder has one; download the split again")
-    if not isinstance(content, dict):
-        raise UserError(f"{path} must be an object with image ids as keys; restore the file")
-    return {integer(key, f"{path}: the key '{key}'"): value for key, value in content.items()}
-
-
 def _record(files: _SceneFiles, im_id: int, camera: Any, instances: list[Instance], wanted: set[int]) -> ImageRecord:
     where = f"{files.scene_dir / 'scene_camera.json'}, image {im_id}"
     K = read_intrinsics(camera, where)
@@ -186,8 +143,7 @@ def _record(files: _SceneFiles, im_id: int, camera: Any, instances: list[Instanc
         depth_path=files.get("depth", f"{im_id:06d}"),
         depth_scale=MM_TO_M * positive(camera.get("depth_scale", 1.0), f"{where}: depth_scale"),
         K=K,
-        instances=tuple(item for item in instances if item.obj_id in wanted),
-        others=tuple(item for item in instances if item.obj_id not in wanted),
+        **parted(instances, wanted),
     )
 
 
@@ -257,5 +213,6 @@ def read_camera_size(root: Path) -> tuple[int, int]:
     """Width and height of a data set's images, pixels, from `camera.json` in its folder."""
     path = Path(root) / "camera.json"
     camera = read_json(path, "it comes with the data set's base archive")
-    width, height = (integer(require_key(camera, key, str(path)), f"{path}: {key}") for key in ("width", "height"))
+    values = {key: require_key(camera, key, str(path)) for key in ("width", "height")}
+    width, height = (integer(positive(value, f"{path}: {key}"), f"{path}: {key}") for key, value in values.items())
     return width, height

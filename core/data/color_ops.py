@@ -21,6 +21,11 @@ Draw = Callable[[np.random.Generator], float]
 Parameter = float | tuple[float, float] | list[float] | Draw
 
 _LEVELS = np.arange(256, dtype=np.float32)
+_GREY = np.array([0.114, 0.587, 0.299])  # what blue, green and red add to grey (ITU-R BT.601)
+# Principal components of ImageNet's colours of 0-1 (Krizhevsky et al., 2012): deviations and, a column each, directions
+# in red, green, blue.
+_PCA_DEVIATIONS = np.array([0.2175, 0.0188, 0.0045])
+_PCA_DIRECTIONS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
 
 
 class Augmenter(ABC):
@@ -232,6 +237,39 @@ class LinearContrast(Augmenter):
         return _apply_curves(image, 128 + alpha * (_LEVELS[:, None] - 128))
 
 
+@AUGMENTERS.register("MeanContrast")
+@dataclass
+class MeanContrast(Augmenter):
+    """Distance to the image's mean grey times `alpha`. Channels are taken as blue, green, red."""
+
+    alpha: Parameter = (0.95, 1.05)
+
+    def __post_init__(self) -> None:
+        _check_parameters(self, alpha=self.alpha)
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        mean = image.mean(axis=(0, 1)) @ _GREY
+        return _apply_curves(image, mean + draw(self.alpha, rng) * (_LEVELS[:, None] - mean))
+
+
+@AUGMENTERS.register("PCALighting")
+@dataclass
+class PCALighting(Augmenter):
+    """A colour added to every pixel along ImageNet's principal components: normal, `scale` deviations wide.
+
+    Channels are taken as blue, green, red.
+    """
+
+    scale: Parameter = 0.3
+
+    def __post_init__(self) -> None:
+        _check_parameters(self, scale=self.scale)
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        weights = draw(self.scale, rng) * rng.standard_normal(3) * _PCA_DEVIATIONS
+        return _apply_curves(image, _LEVELS[:, None] + 255 * (_PCA_DIRECTIONS @ weights)[::-1])
+
+
 @AUGMENTERS.register("GammaContrast")
 @dataclass
 class GammaContrast(Augmenter):
@@ -269,7 +307,7 @@ class AdditiveGaussianNoise(Augmenter):
 @AUGMENTERS.register("Grayscale")
 @dataclass
 class Grayscale(Augmenter):
-    """Blend with the grey image; `alpha` 1 leaves grey alone. Channels are taken as blue, green, red."""
+    """Blend with the grey image; `alpha` 1 leaves grey alone, below 0 colours grow. Channels: blue, green, red."""
 
     alpha: Parameter = 1.0
 

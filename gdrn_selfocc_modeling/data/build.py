@@ -11,9 +11,9 @@ import numpy as np
 from mmengine.config import Config
 
 from core.bop.datasets import SplitSpec, resolve_split
-from core.bop.fields import positive
+from core.bop.fields import read_camera_K
 from core.bop.models import INFO_NAME, ObjectModel, load_models
-from core.bop.scene import load_split
+from core.bop.scene import load_split, read_camera_size
 from core.data.augment import parse_augmentation
 from core.data.backgrounds import Backgrounds
 from core.data.color_ops import Augmenter
@@ -23,8 +23,8 @@ from core.data.scene_sampling import OccluderRange, PoseRange
 from core.data.sensor import Sensor
 from core.render.raycast import RayCaster
 from core.utils.errors import UserError, nearest
-from core.utils.files import read_json, require_key
 from gdrn_selfocc_modeling.data.cad_source import CadOptions, CadSource
+from gdrn_selfocc_modeling.data.map_files import MapFiles
 from gdrn_selfocc_modeling.data.mapper import (
     InstanceSource,
     TrainAugmentation,
@@ -36,6 +36,7 @@ from gdrn_selfocc_modeling.data.targets import RoiFormat, TrainedObject, prepare
 logger = logging.getLogger(__name__)
 
 REPLACED_TRUNCATE_PROB = 0.8  # GDR-Net's share of truncated objects where TRUNCATE_FG is on
+XYZ_SOURCES = ("online", "files")  # where P and Q of annotated images come from; those of CAD models are cast
 # Augmented Autoencoders (Sundermeyer et al., ECCV 2018); the LM-O and YCB-V configurations write it out.
 AAE_CODE = (
     "Sequential([Sometimes(0.5, CoarseDropout(p=0.2, size_percent=0.05)), "
@@ -43,6 +44,13 @@ AAE_CODE = (
     "Sometimes(0.3, Invert(0.2, per_channel=True)), Sometimes(0.5, Multiply((0.6, 1.4), per_channel=0.5)), "
     "Sometimes(0.5, Multiply((0.6, 1.4))), Sometimes(0.5, LinearContrast((0.5, 2.2), per_channel=0.3))])"
 )
+
+# ROI-10D (Manhardt et al., CVPR 2019), in any order: brightness, contrast, saturation and lighting.
+ROI10D_CODE = (
+    "Sequential([Add((-32, 32)), MeanContrast((0.95, 1.05)), Grayscale((-0.05, 0.05)), PCALighting(0.3)], "
+    "random_order=True)"
+)
+COLOR_AUG_CODES = {"aae": AAE_CODE, "roi10d": ROI10D_CODE}
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,6 +164,7 @@ def build_train_dataset(cfg: Config) -> SampleSource:
     data = cfg.DATASETS
     if not data.TRAIN:
         raise UserError("DATASETS.TRAIN is empty; name at least one split, such as lmo_cad or toy_train")
+    _check_xyz_source(cfg.INPUT.XYZ_SOURCE)
     cache = ObjectCache(cfg)
     backgrounds = build_backgrounds(cfg)
 
@@ -184,8 +193,24 @@ def _train_source(cfg: Config, name: str, cache: ObjectCache, backgrounds: Backg
     if not items:
         raise UserError(f"'{name}' has no instance to train on; lower DATALOADER.FILTER_VISIB_THR or change OBJS")
     logger.info("%s: %d instances in %d images", name, len(items), len(records))
-    mapper = TrainMapper(objects.trained, objects.casters, roi_format, augmentation, backgrounds)
+    map_files = _map_files(cfg, spec)
+    mapper = TrainMapper(objects.trained, objects.casters, roi_format, augmentation, backgrounds, map_files)
     return InstanceSource(items, mapper)
+
+
+def _check_xyz_source(source: str) -> None:
+    if source not in XYZ_SOURCES:
+        raise UserError(
+            f"unknown INPUT.XYZ_SOURCE '{source}'{nearest(str(source), list(XYZ_SOURCES))} "
+            f"(known: {', '.join(XYZ_SOURCES)})"
+        )
+
+
+def _map_files(cfg: Config, spec: SplitSpec) -> MapFiles | None:
+    """The map files of a split where INPUT.XYZ_SOURCE says so; else its maps are cast."""
+    if cfg.INPUT.XYZ_SOURCE == "online":
+        return None
+    return MapFiles(spec.images_dir, two_layers=cfg.MODEL.POSE_NET.SELFOCC_HEAD.ENABLED)
 
 
 def build_roi_format(cfg: Config) -> RoiFormat:
@@ -225,15 +250,15 @@ def build_augmentation(cfg: Config, kind: str) -> TrainAugmentation:
 
 
 def _color_augmenter(aug_type: str, code: str) -> Augmenter | None:
-    match aug_type.lower():
-        case "code":
-            return parse_augmentation(code) if code.strip() else None
-        case "aae":
-            return parse_augmentation(AAE_CODE)
-    raise UserError(
-        f"INPUT.COLOR_AUG_TYPE '{aug_type}' is not known{nearest(aug_type, ['code', 'AAE'])} "
-        "(known: code, AAE); write the operations as INPUT.COLOR_AUG_CODE with type 'code'"
-    )
+    if aug_type.lower() != "code":
+        known = ["code", "AAE", "ROI10D"]
+        if aug_type.lower() not in COLOR_AUG_CODES:
+            raise UserError(
+                f"INPUT.COLOR_AUG_TYPE '{aug_type}' is not known{nearest(aug_type, known)} "
+                f"(known: {', '.join(known)}); write the operations as INPUT.COLOR_AUG_CODE with type 'code'"
+            )
+        code = COLOR_AUG_CODES[aug_type.lower()]
+    return parse_augmentation(code) if code.strip() else None
 
 
 def build_cad_options(cfg: Config, dataset_root: Path) -> CadOptions:
@@ -278,10 +303,6 @@ def _cad_camera(cad: Config, dataset_root: Path) -> tuple[np.ndarray, ImageSize]
             raise UserError(f"CAD.K must be (fx, fy, cx, cy) and CAD.IMAGE_SIZE (width, height): {cad.K}")
         (fx, fy, cx, cy), (width, height) = cad.K, cad.IMAGE_SIZE
     else:
-        path = dataset_root / "camera.json"
-        camera = read_json(path, "set CAD.K=(fx, fy, cx, cy) and CAD.IMAGE_SIZE=(width, height)")
-        fx, fy, cx, cy, width, height = (
-            positive(require_key(camera, key, str(path)), f"{path}: {key}")
-            for key in ("fx", "fy", "cx", "cy", "width", "height")
-        )
+        K = read_camera_K(dataset_root / "camera.json", "set CAD.K=(fx, fy, cx, cy) and CAD.IMAGE_SIZE=(width, height)")
+        return K, read_camera_size(dataset_root)
     return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], float), (int(width), int(height))

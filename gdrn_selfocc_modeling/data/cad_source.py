@@ -28,7 +28,7 @@ from gdrn_selfocc_modeling.data.targets import (
     RoiFormat,
     RoiView,
     TrainedObject,
-    cast_surface,
+    cast_layers,
     make_roi_batch,
     make_targets,
 )
@@ -107,15 +107,15 @@ class CadSource:
         scene = self.draw_scene(target, rng)
         roi = self.augmentation.draw_roi(scene.box, self.options.image_size, rng)
         view = RoiView(self.options.K, self.options.image_size, roi, self.format.output_res)
-        P_obj, mask = cast_surface(target, scene.pose, view)
-        visib = mask.copy()
-        visib[mask] = scene.sees(P_obj[mask])
+        layers = cast_layers(target, scene.pose, view)
+        visib = layers.mask.copy()
+        visib[visib] = scene.sees(layers.P_obj[visib])
         cut = None
         if rng.random() < self.augmentation.truncate_prob:
             cut = draw_cut(visib, view.positions, rng)
         crop = self.augmentation.draw_color(self.render(scene, view, cut, rng), rng)
         keeps = None if cut is None else cut.keeps(view.positions)
-        targets = make_targets(target, scene.pose, view, (P_obj, mask), visib, keeps)
+        targets = make_targets(target, scene.pose, view, layers, visib, keeps)
         info = SampleInfo(scene_id=0, im_id=index, obj_id=target.model.obj_id)
         return make_roi_batch(crop, view, target, self.format), targets, info
 

@@ -19,11 +19,12 @@ from core.render.raycast import RayCaster
 from core.render.scene import cast_scene
 from core.utils.errors import UserError
 from gdrn_selfocc_modeling.data.batch import RoiTargets, Sample, SampleInfo
+from gdrn_selfocc_modeling.data.map_files import MapFiles
 from gdrn_selfocc_modeling.data.targets import (
     RoiFormat,
     RoiView,
     TrainedObject,
-    cast_surface,
+    cast_layers,
     make_roi_batch,
     make_targets,
 )
@@ -118,7 +119,7 @@ class InstanceMasks:
 
 
 class TrainMapper:
-    """Makes a training sample of an instance: zoom-in, background, truncation, colours, and cast maps."""
+    """Makes a training sample of an instance: zoom-in, background, truncation, colours, and maps."""
 
     def __init__(
         self,
@@ -127,10 +128,15 @@ class TrainMapper:
         roi_format: RoiFormat,
         augmentation: TrainAugmentation,
         backgrounds: Backgrounds,
+        map_files: MapFiles | None = None,
     ) -> None:
-        """`casters` holds every model that can occlude, by object id; `objects` those trained for."""
+        """`casters` holds every model that can occlude, by object id; `objects` those trained for.
+
+        P and Q are cast, or read where there are `map_files`.
+        """
         self.objects, self.casters = objects, casters
         self.format, self.augmentation, self.backgrounds = roi_format, augmentation, backgrounds
+        self.map_files = map_files
 
     def __call__(self, record: ImageRecord, instance: Instance, rng: np.random.Generator) -> Sample:
         """The sample of one instance of an image; `rng` is the only source of randomness."""
@@ -146,8 +152,11 @@ class TrainMapper:
         if rng.random() < self.augmentation.change_bg_prob:
             crop, keeps = self._change_background(crop, masks, visib, view, rng)
         crop = self.augmentation.draw_color(crop, rng)
-        surface = cast_surface(target, instance.pose, view)
-        targets = make_targets(target, instance.pose, view, surface, visib, keeps)
+        if self.map_files is None:
+            layers = cast_layers(target, instance.pose, view)
+        else:
+            layers = self.map_files.layers(record, instance, view)
+        targets = make_targets(target, instance.pose, view, layers, visib, keeps)
         info = SampleInfo(record.scene_id, record.im_id, instance.obj_id, instance.gt_index)
         return make_roi_batch(crop, view, target, self.format), targets, info
 
@@ -239,7 +248,7 @@ class TestSource:
         view = self._view(item, self._image(item.record))
         visib = InstanceMasks(item.record, item.truth, view, self.casters).visible(view.out)
         target, pose = self.objects[item.obj_id], item.truth.pose
-        return make_targets(target, pose, view, cast_surface(target, pose, view), visib)
+        return make_targets(target, pose, view, cast_layers(target, pose, view), visib)
 
     def crop(self, index: int) -> np.ndarray:
         """(in, in, 3) uint8 BGR crop of a sample, for pictures."""

@@ -87,6 +87,16 @@ class RoiView:
         return inside_image(self.positions, self.image_size)
 
 
+@dataclass(frozen=True, eq=False)
+class Layers:
+    """The two layers of an instance at the cells of an ROI; metres, the object's frame, 0 where there is none."""
+
+    P_obj: np.ndarray  # (out, out, 3) float
+    mask: np.ndarray  # (out, out) bool, cells on the object, seen or not
+    Q_obj: np.ndarray  # (out, out, 6) float, channels as `pack_Q` orders them
+    valid: np.ndarray  # (out, out, plane) bool, where Q is known
+
+
 def prepare_objects(
     models: Mapping[int, ObjectModel],
     casters: Mapping[int, RayCaster],
@@ -149,38 +159,38 @@ def make_roi_batch(image: np.ndarray, view: RoiView, target: TrainedObject, roi_
     )
 
 
-def cast_surface(target: TrainedObject, pose: Pose, view: RoiView) -> tuple[np.ndarray, np.ndarray]:
-    """P (out, out, 3), metres, object frame, 0 off the object, and the object's mask (out, out) bool.
+def cast_layers(target: TrainedObject, pose: Pose, view: RoiView) -> Layers:
+    """Both layers by casting the rays of the ROI's cells.
 
     Nothing is on the object where the window leaves the image.
     """
     P_obj, hit = cast_P(target.caster, pose, view.K, view.positions)
     mask = hit & view.inside
     P_obj[~mask] = 0.0
-    return P_obj, mask
+    model = target.model
+    Q, valid = plane_hits(pose, view.K, view.positions, mask, model.bounds_min, model.extent)
+    return Layers(P_obj, mask, pack_Q(Q), valid)
 
 
 def make_targets(
     target: TrainedObject,
     pose: Pose,
     view: RoiView,
-    surface: tuple[np.ndarray, np.ndarray],
+    layers: Layers,
     visib: np.ndarray,
     keeps: np.ndarray | None = None,
 ) -> RoiTargets:
-    """The truth of one ROI; no batch dimension.
+    """The truth of one ROI, wherever its layers come from; no batch dimension.
 
-    surface: P and mask of `cast_surface`; visib: (out, out) bool, cells that see the object; keeps: (out,
-    out) bool, cells that a truncation left.
+    visib: (out, out) bool, cells that see the object; keeps: (out, out) bool, cells that a truncation left.
     """
-    P_obj, mask = surface
+    P_obj, mask, valid = layers.P_obj, layers.mask, layers.valid
     erode = cv2.erode(mask.astype(np.uint8), CROSS, borderType=cv2.BORDER_CONSTANT, borderValue=1) > 0
     extent = target.model.extent
-    Q, valid = plane_hits(pose, view.K, view.positions, mask, target.model.bounds_min, extent)
     visib = visib & mask
     return RoiTargets(
         P=_channels_first(normalise_P(P_obj, extent)),
-        Q=_channels_first(normalise_Q(pack_Q(Q), extent, valid)),
+        Q=_channels_first(normalise_Q(layers.Q_obj, extent, valid)),
         mask_obj=_float(mask),
         mask_visib=_float(visib),
         mask_trunc=_float(visib if keeps is None else visib & keeps),

@@ -8,7 +8,6 @@ import pytest
 
 from core.bop.catalog import DATASETS, LM, LMO, YCBV
 from core.bop.datasets import ANCESTOR_SPLITS, resolve_split
-from core.bop.scene import load_split
 from core.utils.errors import UserError
 
 TABLE = {  # name: (folder of images, kind, number of objects, list of the first object or of all)
@@ -126,9 +125,3 @@ def test_a_wrong_name_is_told(name, words, tiny_bop):
     with pytest.raises(UserError) as caught:
         resolve_split(name, tiny_bop.parent)
     assert all(word in str(caught.value) for word in words), caught.value
-
-
-@pytest.mark.parametrize("name", ["lm_blender_13_train", "lm_imgn_13_train_1k_per_obj"])
-def test_another_layout_is_refused_clearly(name, empty_folders):
-    with pytest.raises(UserError, match="not supported yet"):
-        load_split(resolve_split(name, empty_folders))

@@ -58,6 +58,44 @@ def test_per_channel_draws_one_value_for_each_channel():
     assert len(set(apply("Add((-50, 50))", gray)[0, 0])) == 1
 
 
+GREY = np.array([0.114, 0.587, 0.299])  # ITU-R BT.601, blue, green, red
+
+
+def test_contrast_about_the_mean_keeps_it():
+    image = np.random.default_rng(1).integers(60, 190, (40, 48, 3), dtype=np.uint8)
+    mean = (image @ GREY).mean()
+    result = apply("MeanContrast(1.3)", image).astype(float)
+    np.testing.assert_allclose(result - mean, 1.3 * (image - mean), rtol=0, atol=0.501)  # half a level
+    assert (result @ GREY).mean() == pytest.approx(mean, abs=0.1)
+    np.testing.assert_array_equal(apply("MeanContrast(1.0)", image), image)
+    flat = apply("MeanContrast(0.0)", image)
+    assert (flat == round(mean)).all()
+
+
+def test_saturation_leaves_grey_alone_and_moves_colours_from_it():
+    grey = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)
+    for code in ("Grayscale(-0.5)", "Grayscale(0.05)"):
+        np.testing.assert_array_equal(apply(code, grey), grey)
+    image = np.random.default_rng(1).integers(80, 176, (40, 48, 3), dtype=np.uint8)
+    distance = image - (image @ GREY)[..., None]
+    more = apply("Grayscale(-0.5)", image)
+    np.testing.assert_allclose(more - (image @ GREY)[..., None], 1.5 * distance, rtol=0, atol=1.0)  # levels
+
+
+def test_pca_lighting_has_the_spread_of_natural_colours():
+    grey = np.full((1, 1, 3), 128, np.uint8)
+    augment = parse_augmentation("PCALighting(0.3)")
+    shifts = np.array([augment(grey, np.random.default_rng(seed))[0, 0] for seed in range(3000)]) - 128.0
+    assert np.abs(shifts.mean(axis=0)).max() < 1
+    rgb = shifts[:, ::-1]
+    directions = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
+    spread = (rgb @ directions).std(axis=0)
+    rounding = np.sqrt(1 / 12)
+    expected = np.hypot(255 * 0.3 * np.array([0.2175, 0.0188, 0.0045]), rounding)
+    np.testing.assert_allclose(spread, expected, rtol=0.06)
+    np.testing.assert_array_equal(apply("PCALighting(0)", grey), grey)
+
+
 def test_coarse_dropout_blackens_about_p_of_whole_cells():
     white = np.full((200, 200, 3), 255, np.uint8)
     result = apply("CoarseDropout(p=0.2, size_percent=0.1)", white)

@@ -135,6 +135,21 @@ def test_synthetic_images_lose_their_background_and_pbr_images_keep_it(make_smal
     assert probabilities == [0.3, 1.0, 0.0]
 
 
+def test_each_type_of_colour_augmentation_is_its_own(make_small_config):
+    image = np.random.default_rng(1).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    results = []
+    for aug_type in ("ROI10D", "roi10d", "AAE", "code"):
+        cfg = make_small_config("INPUT.COLOR_AUG_PROB=1.0", f"INPUT.COLOR_AUG_TYPE='{aug_type}'")
+        cfg.INPUT.COLOR_AUG_CODE = "Invert(1.0)"
+        augment = build_augmentation(cfg, "real").color
+        results.append(np.stack([augment(image, np.random.default_rng(seed)) for seed in range(20)]))
+    roi10d, same, aae, code = results
+    np.testing.assert_array_equal(roi10d, same)
+    np.testing.assert_array_equal(code[0], 255 - image)
+    change, aae_change = (np.abs(result.astype(int) - image).mean(axis=(1, 2, 3)) for result in (roi10d, aae))
+    assert (change > 0).all() and change.max() < 60 < aae_change.max()  # gentle: brightness by up to 32 levels
+
+
 def test_instances_are_filtered_by_visibility_pixels_and_object(records):
     instance = records[0].instances[0]
 
@@ -306,7 +321,7 @@ def test_more_objects_than_a_class_aware_network_has_classes_are_refused(make_sm
         ("DATASETS.OBJS=['bracket','mugg']", "did you mean 'mug'"),
         ("DATASETS.TRAIN=[]", "is empty"),
         ("INPUT.DZI_TYPE='unifrm'", "did you mean 'uniform'"),
-        ("INPUT.COLOR_AUG_TYPE='ROI10D'", "COLOR_AUG_CODE"),
+        ("INPUT.COLOR_AUG_TYPE='ROI1D'", "did you mean 'ROI10D'.*COLOR_AUG_CODE"),
         ("INPUT.BG_IMGS_ROOT='/absent'", "BG_IMGS_ROOT"),
         ("DATALOADER.FILTER_VISIB_THR=1.0", "FILTER_VISIB_THR"),
     ],

@@ -1,0 +1,89 @@
+"""What an annotated image is, and what every reader of images shares, whatever the layout of its folders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.bop.datasets import ImageList
+from core.bop.fields import integer
+from core.geometry.pose import Pose
+from core.utils.errors import UserError
+from core.utils.files import read_json, require_file
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Instance:
+    """One annotated object of an image. Boxes are (4,) float64 x1, y1, x2 = x1 + w, y2 = y1 + h, pixels.
+
+    What a data set doesn't have, or has as BOP's -1, is None.
+    """
+
+    obj_id: int
+    gt_index: int  # position in the image's list in scene_gt.json, names its mask files
+    pose: Pose
+    bbox_obj: np.ndarray | None = None  # of the whole object, may leave the image
+    bbox_visib: np.ndarray | None = None  # of its visible part
+    visib_fract: float | None = None
+    px_count_visib: int | None = None
+    mask_path: Path | None = None  # of the whole object
+    mask_visib_path: Path | None = None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ImageRecord:
+    """One image of a split. `instances` are of the wanted objects, `others` the rest (they may occlude)."""
+
+    scene_id: int
+    im_id: int
+    rgb_path: Path
+    depth_path: Path | None
+    depth_scale: float  # value in the depth file * depth_scale = metres
+    K: np.ndarray  # (3, 3) float64, pixels
+    instances: tuple[Instance, ...]
+    others: tuple[Instance, ...] = ()
+
+
+Found = tuple[list[ImageRecord], int]  # records, and how many listed images there is no annotation for
+
+
+def parted(instances: Iterable[Instance], wanted: set[int]) -> dict[str, tuple[Instance, ...]]:
+    """An image's instances as the two fields of its record: of the wanted objects, and the others."""
+    instances = list(instances)
+    return {
+        "instances": tuple(item for item in instances if item.obj_id in wanted),
+        "others": tuple(item for item in instances if item.obj_id not in wanted),
+    }
+
+
+def images_by_stem(folder: Path) -> dict[str, Path]:
+    """The image files of a folder by their names without suffix."""
+    return {
+        path.stem: path
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    }
+
+
+def annotations_by_image(path: Path, optional: bool = False) -> dict[int, Any]:
+    """A json file with image ids as keys; empty where it is missing and `optional`."""
+    if optional and not path.is_file():
+        return {}
+    content = read_json(path, "every scene folder has one; download the split again")
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must be an object with image ids as keys; restore the file")
+    return {integer(key, f"{path}: the key '{key}'"): value for key, value in content.items()}
+
+
+def list_lines(item: ImageList) -> Iterator[tuple[str, str]]:
+    """The entries of an image list, each with the words that say where it stands."""
+    require_file(item.path, "the split is defined by this list of image ids (GDR-Net's image_set); copy it there")
+    for number, line in enumerate(item.path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        if line.strip():
+            yield f"{item.path}, line {number}", line.strip()
