@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from core.bop.results import Estimate, result_name, write_results
 from core.data.loader import make_test_loader
-from core.engine.checkpoint import last_checkpoint, load_weights, model_weights, read_checkpoint
+from core.engine.checkpoint import FACTS, last_checkpoint, load_weights, model_weights, read_checkpoint
 from core.engine.hooks import read_metrics
 from core.engine.launch import select_device
 from core.evaluation.bop import group_targets
@@ -46,12 +46,20 @@ def evaluate_checkpoint(cfg: Any) -> None:
     device = select_device(cfg.MODEL.DEVICE)
     state = read_checkpoint(path)
     weights = model_weights(state, path)
-    test_sets = build_test_sets(cfg, state.get("facts", {}).get("objects", ()))
+    test_sets = build_test_sets(cfg, _trained_objects(state))
     model = build_model(cfg, pretrained=False)
     load_weights(model, weights, path)
     model.to(device, memory_format=torch.channels_last)
     for test_set in test_sets:
         evaluate_model(model, test_set, cfg, device, str(path))
+
+
+def _trained_objects(state: dict[str, Any]) -> Sequence[str]:
+    """Names of the objects a checkpoint was trained on, in the order of its classes; none where it doesn't tell."""
+    facts = state.get(FACTS)
+    objects = facts.get("objects") if isinstance(facts, dict) else None
+    told = isinstance(objects, list | tuple) and all(isinstance(name, str) for name in objects)
+    return objects if told else ()
 
 
 def build_test_sets(cfg: Any, classes: Sequence[str] = ()) -> list[TestSet]:

@@ -12,8 +12,9 @@ from core.geometry.pose import Pose
 from core.vis.maps import coordinates_to_rgb, pair_to_rgb
 from core.vis.overlays import pose_close_up
 from gdrn_selfocc_modeling.data.batch import Prediction, RoiTargets, collate_samples
+from gdrn_selfocc_modeling.data.bins import likeliest_coordinate
 from gdrn_selfocc_modeling.data.test_set import TestSet
-from gdrn_selfocc_modeling.models.gdrn import mask_probability
+from gdrn_selfocc_modeling.models.gdrn import PnPInput, mask_probability
 
 PLANES = {"x": slice(0, 2), "y": slice(2, 4), "z": slice(4, 6)}
 
@@ -36,7 +37,7 @@ def _case(model: nn.Module, test_set: TestSet, index: int, device: torch.device)
     pose = Pose(prediction.cam_R_obj.double().numpy(), prediction.cam_t_obj.double().numpy())
     truth = None if item.truth is None else item.truth.pose
     overlay = pose_close_up(read_rgb(item.record), item.record.K, target.caster, pose, truth)
-    panels = [("estimate and truth", overlay[..., ::-1]), *map_panels(prediction, targets, model.mask_type)]
+    panels = [("estimate and truth", overlay[..., ::-1]), *map_panels(prediction, targets, model.pnp_input)]
     visib = "" if item.truth is None or item.truth.visib_fract is None else f", visible {item.truth.visib_fract:.0%}"
     return ReportCase(
         f"{target.model.name}, image {item.record.scene_id}/{item.record.im_id}{visib}",
@@ -45,17 +46,18 @@ def _case(model: nn.Module, test_set: TestSet, index: int, device: torch.device)
     )
 
 
-def map_panels(prediction: Prediction, targets: RoiTargets | None, mask_type: str) -> list[tuple[str, np.ndarray]]:
+def map_panels(prediction: Prediction, targets: RoiTargets | None, pnp_input: PnPInput) -> list[tuple[str, np.ndarray]]:
     """P and the three parts of Q as RGB pictures, each prediction followed by its truth; unbatched arguments."""
-    mask = mask_probability(prediction.mask[None], mask_type)[0, 0].numpy() > 0.5
-    panels = []
-    if prediction.xyz.shape[0] == 3:
-        panels.append(("P", coordinates_to_rgb(prediction.xyz.numpy(), mask)))
-        if targets is not None:
-            panels.append(("P truth", coordinates_to_rgb(targets.P.numpy(), targets.mask_obj.numpy() > 0)))
+    mask = mask_probability(prediction.mask[None], pnp_input.mask_type)[0, 0].numpy() > 0.5
+    xyz, q = prediction.xyz, prediction.q
+    if pnp_input.bins:
+        xyz, q = (None if x is None else likeliest_coordinate(x[None], pnp_input.bins)[0] for x in (xyz, q))
+    panels = [("P", coordinates_to_rgb(xyz.numpy(), mask))]
+    if targets is not None:
+        panels.append(("P truth", coordinates_to_rgb(targets.P.numpy(), targets.mask_obj.numpy() > 0)))
     for k, (axis, channels) in enumerate(PLANES.items()):
-        if prediction.q is not None:
-            panels.append((f"Q_{axis}", pair_to_rgb(prediction.q[channels].numpy(), mask)))
+        if q is not None:
+            panels.append((f"Q_{axis}", pair_to_rgb(q[channels].numpy(), mask)))
             if targets is not None:
                 panels.append(
                     (

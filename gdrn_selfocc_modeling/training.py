@@ -24,7 +24,7 @@ from core.engine.checkpoint import (
 from core.engine.hooks import ConsoleLog, Evaluate, JsonLog, SaveCheckpoint, TensorBoardLog, UpdateAverage
 from core.engine.launch import seed_everything, select_device
 from core.engine.trainer import StepOptions, Trainer
-from core.solver.optimizers import build_optimizer
+from core.solver.optimizers import accumulation, build_optimizer
 from core.solver.schedules import build_schedule
 from core.utils.errors import UserError
 from core.utils.files import require_writable_dir
@@ -81,7 +81,7 @@ def train(cfg: Any, resume: bool = False) -> None:
     source = build_train_dataset(cfg)
     test_sets = build_test_sets(cfg)
     model = _initial_model(cfg, resume, device)
-    length = RunLength(max(len(source) // cfg.SOLVER.IMS_PER_BATCH, 1), cfg.SOLVER.TOTAL_EPOCHS)
+    length = RunLength(max(len(source) // rois_per_step(cfg.SOLVER), 1), cfg.SOLVER.TOTAL_EPOCHS)
     run = _assemble(cfg, model, source, length, seed, test_sets, device)
     if resume:
         run.trainer.iteration = run.checkpointer.resume()
@@ -95,6 +95,11 @@ def train(cfg: Any, resume: bool = False) -> None:
     run.evaluate()
 
 
+def rois_per_step(solver: Any) -> int:
+    """ROIs whose gradients make one step: IMS_PER_BATCH, times the batches that REFERENCE_BS lets accumulate."""
+    return solver.IMS_PER_BATCH * accumulation(solver.IMS_PER_BATCH, solver.REFERENCE_BS)[0]
+
+
 def _seed(cfg: Any, resume: bool) -> int:
     """SEED; where it is to be drawn, a resumed run goes on with the one it drew first."""
     last = last_checkpoint(Path(cfg.OUTPUT_DIR)) if resume and cfg.SEED < 0 else None
@@ -104,12 +109,16 @@ def _seed(cfg: Any, resume: bool) -> int:
 
 
 def _initial_model(cfg: Any, resume: bool, device: torch.device) -> nn.Module:
-    """The network with the weights a run starts from; a run that is resumed reads its own later."""
+    """The network with the weights a run starts from; a run that is resumed reads its own later.
+
+    What fits of MODEL.WEIGHTS is taken; where these have no backbone, it starts as BACKBONE.PRETRAINED says.
+    """
     resumed = resume and last_checkpoint(Path(cfg.OUTPUT_DIR)) is not None
-    model = build_model(cfg, pretrained=not (resumed or cfg.MODEL.WEIGHTS))
-    if cfg.MODEL.WEIGHTS and not resumed:
-        path = Path(cfg.MODEL.WEIGHTS)
-        load_weights(model, model_weights(read_checkpoint(path), path), path)
+    path = Path(cfg.MODEL.WEIGHTS)
+    weights = model_weights(read_checkpoint(path), path) if cfg.MODEL.WEIGHTS and not resumed else {}
+    model = build_model(cfg, pretrained=not resumed and not any("backbone." in name for name in weights))
+    if weights:
+        load_weights(model, weights, path, partial=True)
     # Convolutions are faster in this layout, on the CPU by 1.7.
     return model.to(device, memory_format=torch.channels_last)
 
@@ -130,7 +139,11 @@ def _assemble(
     learned_weights = list(criterion.parameters())
     if learned_weights:
         groups.append({"params": learned_weights, "lr": solver.OPTIMIZER_CFG.lr, "name": "loss_weights"})
-    optimizer = build_optimizer(groups, **solver.OPTIMIZER_CFG)
+    batches, decay_factor = accumulation(solver.IMS_PER_BATCH, solver.REFERENCE_BS)
+    options = {**solver.OPTIMIZER_CFG}
+    if "weight_decay" in options:
+        options["weight_decay"] *= decay_factor
+    optimizer = build_optimizer(groups, **options)
     schedule = _schedule(optimizer, solver, length.total)
     average = _moving_average(model, cfg.MODEL.EMA)
     parts = {"optimizer": optimizer, "schedule": schedule}
@@ -165,7 +178,7 @@ def _assemble(
             SaveCheckpoint(checkpoint_period, checkpointer),
             Evaluate(cfg.TEST.EVAL_PERIOD * length.per_epoch, evaluate_all),
         ],
-        options=StepOptions(amp_dtype, solver.CLIP_GRADIENTS),
+        options=StepOptions(amp_dtype, solver.CLIP_GRADIENTS, batches),
         describe=_describe,
     )
     return Run(trainer, checkpointer, evaluate_all)
@@ -179,7 +192,7 @@ def _set_loader(trainer: Trainer, cfg: Any, source: SampleSource, seed: int, dev
         cfg.SOLVER.IMS_PER_BATCH,
         seed,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
-        start=trainer.iteration * cfg.SOLVER.IMS_PER_BATCH,
+        start=trainer.iteration * rois_per_step(cfg.SOLVER),
         pin_memory=device.type == "cuda",
     )
 

@@ -1,11 +1,21 @@
-"""Take the weights out of a checkpoint and write them alone, as safetensors: smaller, and safe to open for others."""
+"""Take a run's weights and write them alone, as safetensors: smaller, safe to open, and known to fit the configuration.
+
+For a checkpoint without its configuration there is tools/convert_checkpoint.py.
+"""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from core.engine.checkpoint import last_checkpoint, load_weights, model_weights, read_checkpoint, save_weights
+from core.engine.checkpoint import (
+    last_checkpoint,
+    load_weights,
+    model_weights,
+    plain_facts,
+    read_checkpoint,
+    save_weights,
+)
 from core.utils.errors import UserError, run_cli
 from core.utils.files import require_writable_file
 from gdrn_selfocc_modeling.models.build import build_model
@@ -41,8 +51,10 @@ def main(argv: list[str] | None = None) -> None:
     if path is None:
         raise UserError(f"{cfg.OUTPUT_DIR} has no checkpoint; train first, or name one by --checkpoint")
     model = build_model(cfg, pretrained=False)
-    load_weights(model, model_weights(read_checkpoint(path), path), path)
-    save_weights(model, args.output, {"experiment": cfg.EXP_NAME, "checkpoint": path.name})
+    state = read_checkpoint(path)
+    load_weights(model, model_weights(state, path), path)
+    origin = {"experiment": cfg.EXP_NAME, "checkpoint": path.name}
+    save_weights(model.state_dict(), args.output, plain_facts(state) | origin)
     print(f"{args.output}: {args.output.stat().st_size / 2**20:.1f} MiB, weights of {path}")
 
 

@@ -1,10 +1,12 @@
-"""Checkpoints: written whole, opened without unpickling anything but tensors."""
+"""Checkpoints: written whole, opened without unpickling anything but tensors and plain values."""
 
 from __future__ import annotations
 
+import json
 import logging
 import pickle
-from collections.abc import Mapping
+import re
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,11 +14,20 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from core.engine.load_report import LoadReport
+from core.engine.plain_numpy import PLAIN_NUMPY
 from core.utils.errors import UserError
 from core.utils.files import atomic_path, require_file, write_text
 
 logger = logging.getLogger(__name__)
 LAST = "last_checkpoint"
+WEIGHT_KEYS = ("ema_model", "model", "state_dict")  # where checkpoints keep weights; the first one present is taken
+WRAPPERS = ("_module.", "module.")  # what wrappers of a network put before its names
+MAX_EXPANDED = 2**20  # bytes of a tensor that a file may hold as repetitions of fewer
+COUNTER = "num_batches_tracked"  # of a norm; old files lack it, and nothing reads it
+FACTS, ITERATION = "facts", "iteration"
+# One module under two names: the second is what published weights call it by its kind.
+NORM_NAMES = {"gn": "norm", "bn": "norm"}
 
 
 class Stateful(Protocol):
@@ -91,71 +102,215 @@ def last_checkpoint(folder: Path) -> Path | None:
     return present[-1] if present else None
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, remedy: str = "give another .pth or .safetensors checkpoint") -> dict[str, Any]:
     """The content of a .pth (tensors and plain values only) or .safetensors file, on the CPU.
 
-    Raises `UserError` where the file is missing, damaged, or holds pickled objects.
+    numpy's scalars come as plain numbers, its arrays without content. A .safetensors file gives "model" and "facts".
+    Raises `UserError`, which ends in `remedy`, where the file is missing, damaged, or holds pickled objects.
     """
-    path = require_file(path, "give the path of a .pth or .safetensors checkpoint")
+    path = require_file(path, remedy)
     try:
         if path.suffix == ".safetensors":
-            return {"model": safetensors.torch.load_file(path)}
-        state = torch.load(path, map_location="cpu", weights_only=True)
+            return _read_safetensors(path)
+        with torch.serialization.safe_globals(PLAIN_NUMPY):
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        if refused is None:
+            raise UserError(f"{path} is not a file of weights, or damaged; {remedy}") from error
         raise UserError(
-            f"{path} is damaged, no checkpoint, or holds Python objects, which are not opened for safety; "
-            f"give another, or save its weights alone as safetensors"
+            f"{path} holds the Python object {refused[1]}, which is not opened for safety; where it was made, save "
+            f"its weights alone: torch.save(model.state_dict(), FILE)"
         ) from error
     except Exception as error:  # whatever the reader stumbles over, the file is at fault
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{path} is damaged or no checkpoint ({reason}); give another checkpoint") from error
+        raise UserError(f"{path} is not a file of weights, or damaged ({reason}); {remedy}") from error
     if not isinstance(state, dict):
-        raise UserError(f"{path} holds a {type(state).__name__}, wanted a dictionary of weights; give a checkpoint")
+        raise UserError(f"{path} holds a {type(state).__name__}, wanted a dictionary of weights; {remedy}")
     return state
 
 
-def model_weights(state: dict[str, Any], path: Path) -> dict[str, Tensor]:
-    """The weights inside a checkpoint: its moving average if it has one, else its model, else the file itself."""
-    parts = [state.get(name) for name in ("ema_model", "model", "state_dict")]
-    weights = next((part for part in parts if isinstance(part, Mapping) and part), state)
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    with safetensors.safe_open(path, framework="pt") as file:
+        weights = {name: file.get_tensor(name) for name in sorted(file.keys())}
+        metadata = file.metadata() or {}
+    weights |= {name: weights[kept] for name, kept in metadata.items() if kept in weights and name not in weights}
+    try:
+        facts = json.loads(metadata.get(FACTS, "{}"))
+    except (ValueError, RecursionError):  # another writer's text of that name
+        facts = {}
+    return {"model": weights, FACTS: facts if isinstance(facts, dict) else {}}
+
+
+def weights_key(state: Mapping[str, Any]) -> str | None:
+    """Where a checkpoint keeps its weights: its moving average, else its model; None where it is the weights itself."""
+    return next((key for key in WEIGHT_KEYS if isinstance(state.get(key), Mapping) and state[key]), None)
+
+
+def model_weights(state: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+    """The weights inside a checkpoint (see `weights_key`), without the prefixes of data-parallel wrappers.
+
+    Whatever is no dense tensor is left aside. Raises `UserError` where nothing remains.
+    """
+    key = weights_key(state)
     weights = {
-        name.removeprefix("_module.").removeprefix("module."): value
-        for name, value in weights.items()
-        if isinstance(name, str) and isinstance(value, Tensor) and name != "n_averaged"
+        _unwrapped(name): value.detach()
+        for name, value in (state if key is None else state[key]).items()
+        if isinstance(name, str) and _is_dense(value) and name != "n_averaged"
     }
     if not weights:
         raise UserError(f"{path} holds no weights; give a checkpoint of this network")
     return weights
 
 
-def load_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
-    """Copy `weights` into `model`; `UserError` where names or shapes are those of another network.
+def _unwrapped(name: str) -> str:
+    while name.startswith(WRAPPERS):
+        name = name.partition(".")[2]
+    return name
 
-    A tensor the model knows under two names may be given under one of them, as safetensors stores it.
+
+def _is_dense(value: Any) -> bool:
+    return (
+        isinstance(value, Tensor)
+        and value.layout is torch.strided
+        and value.device.type == "cpu"
+        and not (value.is_quantized or value.is_nested)
+    )
+
+
+def plain_facts(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint says beside its tensors: its facts (or "meta") and single values such as its iteration.
+
+    Only what json can hold; the state of optimizers and schedules is not among it.
+    """
+    single = {key: value for key, value in state.items() if isinstance(value, bool | int | float | str)}
+    groups = [group for group in (state.get("meta"), state.get(FACTS)) if isinstance(group, Mapping)]
+    facts: dict[str, Any] = {}
+    for key, value in (item for group in (*groups, single) for item in group.items()):
+        try:
+            if isinstance(key, str):
+                facts[key] = json.loads(json.dumps(value))
+        except (TypeError, ValueError, RecursionError):
+            continue
+    return facts
+
+
+def load_weights(
+    model: nn.Module,
+    weights: Mapping[str, Tensor],
+    path: Path,
+    partial: bool = False,
+    prefixes: Sequence[str] = ("model.",),
+    remedy: str = "use the configuration it was trained with, or another checkpoint",
+) -> LoadReport:
+    """Copy `weights` into `model` and log what matched; floats are converted to the model's own type.
+
+    A tensor the model knows under two names may be given under one of them, as safetensors stores it; of two given
+    the later in the model's order counts.
+
+    Args:
+        model: any network.
+        weights: by name; tensors the model doesn't have are left over.
+        path: where they are from, for messages.
+        partial: keep what fits; else every tensor of the model has to be given.
+        prefixes: taken off names that the model knows only without them.
+        remedy: what to do about weights that don't fit.
+
+    Raises:
+        UserError: a tensor is missing or of another shape (not `partial`), or none matched.
     """
     own = model.state_dict()
-    given = {own[name].data_ptr() for name in own if name in weights}
-    missing = [name for name in own if name not in weights and own[name].data_ptr() not in given]
-    unknown = [name for name in weights if name not in own]
-    shapes = [
-        f"{name} {tuple(weights[name].shape)} instead of {tuple(own[name].shape)}"
-        for name in own
-        if name in weights and weights[name].shape != own[name].shape
-    ]
-    if missing or unknown or shapes:
-        parts = [
-            f"{len(names)} {kind} ({names[0]}{', …' if len(names) > 1 else ''})"
-            for kind, names in (("missing", missing), ("unknown", unknown), ("of another shape", shapes))
-            if names
-        ]
+    names = {name: _name_in(own, name, weights, prefixes) for name in weights}
+    given = {own_name: weights[name] for name, own_name in names.items() if own_name in own}
+    sources = _sources(own, given)
+    taken = {name: given[source] for name, source in sources.items() if given[source].shape == own[name].shape}
+    report = LoadReport(
+        matched=tuple(taken),
+        missing=tuple(name for name in own if name not in sources and not name.endswith(COUNTER)),
+        left_over=tuple(name for name, own_name in names.items() if own_name not in own),
+        reshaped={
+            name: (tuple(given[source].shape), tuple(own[name].shape))
+            for name, source in sources.items()
+            if name not in taken
+        },
+    )
+    if not taken and not report.reshaped:
+        held, wanted = (", ".join([*tensors][:3]) for tensors in (weights, own))
         raise UserError(
-            f"{path} is a checkpoint of another network: tensors {'; '.join(parts)}; use the configuration it was "
-            f"trained with"
+            f"{path} does not fit, being of another network: its first tensors are {held}, wanted were {wanted}; "
+            f"{remedy}"
         )
-    model.load_state_dict(dict(weights), strict=False)
+    if not taken or not (partial or report.complete):
+        differences = "; ".join(report.differences())
+        raise UserError(f"{path} does not fit, being of another network: {differences}; {remedy}")
+    model.load_state_dict(taken, strict=False)
+    logger.log(logging.INFO if report.complete else logging.WARNING, "%s: %s", path, report.summary())
+    return report
 
 
-def save_weights(model: nn.Module, path: Path, facts: Mapping[str, str] | None = None) -> None:
-    """Weights alone as safetensors, each tensor once; `facts` go into the file's header."""
+def _name_in(own: Mapping[str, Tensor], name: str, weights: Mapping[str, Tensor], prefixes: Sequence[str]) -> str:
+    """The model's name for the file's `name`: itself, or without the first prefix after which it fits."""
+    shorter = (name.removeprefix(prefix) for prefix in prefixes if name.startswith(prefix))
+    fitting = (candidate for candidate in shorter if candidate in own and candidate not in weights)
+    return name if name in own else next(fitting, name)
+
+
+def _sources(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, str]:
+    """For the model's names, the given name to load from: the last of the same tensor, of the right shape if any is."""
+    last: dict[Hashable, str] = {}
+    for name, value in own.items():
+        if name in given and (given[name].shape == value.shape or _memory(name, value) not in last):
+            last[_memory(name, value)] = name
+    places = {name: _memory(name, value) for name, value in own.items()}
+    return {name: last[place] for name, place in places.items() if place in last}
+
+
+def _memory(name: str, value: Tensor) -> Hashable:
+    """The same for two names of one tensor; empty tensors lie nowhere and are told by name."""
+    return (value.data_ptr(), value.dtype, value.shape, value.stride()) if value.numel() else name
+
+
+def unique_tensors(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Each tensor once, under the last of its names; and its other names -> that name.
+
+    One tensor are names that share memory, and the `norm` and `gn` (or `bn`) of a module with the same bits.
+    """
+    aliases: dict[str, str] = {}
+    places: dict[Hashable, str] = {}
+    norms: dict[str, str] = {}
+    for name in reversed(weights):
+        twin = places.setdefault(_memory(name, weights[name]), name)
+        if twin == name:
+            other = norms.setdefault(".".join(NORM_NAMES.get(part, part) for part in name.split(".")), name)
+            twin = other if _same_bits(weights[other], weights[name]) else name
+        if twin != name:
+            aliases[name] = aliases.get(twin, twin)
+    return {name: value for name, value in weights.items() if name not in aliases}, aliases
+
+
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    return torch.equal(*(value.contiguous().flatten().view(torch.uint8) for value in (one, other)))
+
+
+def save_weights(weights: Mapping[str, Tensor], path: Path, facts: Mapping[str, Any] | None = None) -> None:
+    """Weights and `facts` (plain values) alone: as .safetensors, each tensor once, or as .pth under all its names.
+
+    In safetensors, facts are json under "facts" of the file's metadata, beside second names -> stored names.
+    Raises `UserError` where the file cannot be written or a tensor is a few numbers blown up.
+    """
+    facts = dict(facts or {})
+    for name, value in weights.items():
+        if value.numel() * value.element_size() > max(value.untyped_storage().nbytes(), MAX_EXPANDED):
+            raise UserError(f"{name} repeats few numbers to the shape {tuple(value.shape)}; give weights of a network")
     with atomic_path(path) as beside:
-        safetensors.torch.save_model(model, str(beside), metadata=dict(facts or {}))
+        if Path(path).suffix == ".safetensors":
+            unique, aliases = unique_tensors(weights)
+            # Parts of one storage count as shared there, which a copy is not.
+            copies = {name: value.clone(memory_format=torch.contiguous_format) for name, value in unique.items()}
+            # Written by safetensors itself, the file could be read by its owner alone.
+            beside.write_bytes(safetensors.torch.save(copies, metadata=aliases | {FACTS: json.dumps(facts)}))
+        else:
+            iteration = {ITERATION: facts[ITERATION]} if ITERATION in facts else {}
+            torch.save(iteration | {FACTS: facts, "model": dict(weights)}, beside)

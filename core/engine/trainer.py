@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,7 @@ class StepOptions:
 
     amp_dtype: torch.dtype | None = None  # of mixed-precision autocasting; None for float32 throughout
     clip_norm: float = 0.0  # largest norm of all gradients; 0 for no limit
+    batches: int = 1  # how many make one step: their gradients are averaged
 
 
 class Trainer:
@@ -93,27 +94,36 @@ class Trainer:
             for hook in self.hooks:
                 hook.after_train()
 
-    def run_step(self, batches: Iterable[Any]) -> None:
-        """Take one batch and make one optimisation step."""
+    def run_step(self, batches: Iterator[Any]) -> None:
+        """Take as many batches as a step has and make one optimisation step; what is logged are their means."""
         started = time.perf_counter()
-        batch = next(batches)
-        loaded = time.perf_counter()
+        self.optimizer.zero_grad(set_to_none=True)
+        waited, sums = 0.0, {}
+        for _ in range(self.options.batches):
+            asked = time.perf_counter()
+            batch = next(batches)
+            waited += time.perf_counter() - asked
+            for name, loss in self._accumulate(batch).items():
+                sums[name] = sums.get(name, 0) + loss
+        if self.options.clip_norm > 0:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip_norm)
+        learning_rate = self.optimizer.param_groups[0]["lr"]
+        self.optimizer.step()
+        self.schedule.step()
+        self.events.put({"total_loss": sum(sums.values()), **sums})
+        self.events.put({"lr": learning_rate, "data_time": waited})
+        self.events.put({"time": time.perf_counter() - started})
+
+    def _accumulate(self, batch: Any) -> dict[str, Tensor]:
+        """Add the gradients of a batch to those there are; its share of the step's losses by name."""
         device = next(self.model.parameters()).device
         amp_dtype = self.options.amp_dtype
         with torch.autocast(device.type, dtype=amp_dtype, enabled=amp_dtype is not None):
             losses = self.compute_losses(batch, self.iteration)
         total = torch.stack(list(losses.values())).sum()
         self._require_finite(total, losses, batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        if self.options.clip_norm > 0:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip_norm)
-        learning_rate = self.optimizer.param_groups[0]["lr"]
-        self.optimizer.step()
-        self.schedule.step()
-        self.events.put({"total_loss": total.detach(), **{k: v.detach() for k, v in losses.items()}})
-        self.events.put({"lr": learning_rate, "data_time": loaded - started})
-        self.events.put({"time": time.perf_counter() - started})
+        (total / self.options.batches).backward()
+        return {name: loss.detach() / self.options.batches for name, loss in losses.items()}
 
     def _require_finite(self, total: Tensor, losses: dict[str, Tensor], batch: Any) -> None:
         """Stop before the weights are touched; `UserError` names the losses and the batch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from inspect import signature
 from typing import Any
@@ -12,13 +13,14 @@ from core.solver.ranger import Ranger
 from core.utils.errors import UserError, nearest
 from core.utils.registry import Registry
 
+# Steps that need a closure which computes the loss again, or gradients that are sparse.
+OTHER_STEPS = ("LBFGS", "SparseAdam")
+
 OPTIMIZERS: Registry[Callable[..., torch.optim.Optimizer]] = Registry("optimizer (SOLVER.OPTIMIZER_CFG.type)")
 OPTIMIZERS.register("Ranger")(Ranger)
-OPTIMIZERS.register("AdamW")(torch.optim.AdamW)
-OPTIMIZERS.register("Adam")(torch.optim.Adam)
-OPTIMIZERS.register("RAdam")(torch.optim.RAdam)
-OPTIMIZERS.register("SGD")(torch.optim.SGD)
-OPTIMIZERS.register("RMSprop")(torch.optim.RMSprop)
+for _name, _class in inspect.getmembers(torch.optim, inspect.isclass):
+    if issubclass(_class, torch.optim.Optimizer) and _name not in ("Optimizer", *OTHER_STEPS):
+        OPTIMIZERS.register(_name)(_class)
 
 
 def build_optimizer(params: Iterable[Any], type: str, lr: float, **options: Any) -> torch.optim.Optimizer:
@@ -26,7 +28,7 @@ def build_optimizer(params: Iterable[Any], type: str, lr: float, **options: Any)
 
     Args:
         params: parameters, or groups with rates of their own.
-        type: a name in `OPTIMIZERS`.
+        type: a name in `OPTIMIZERS`: "Ranger", or a class of torch.optim that steps on gradients alone.
         lr: learning rate of groups without one.
         **options: arguments of that optimizer (`weight_decay`, `betas`, ...).
 
@@ -35,8 +37,9 @@ def build_optimizer(params: Iterable[Any], type: str, lr: float, **options: Any)
     """
     make = OPTIMIZERS[type]
     known = [name for name in signature(make).parameters if name not in ("self", "params")]
-    if "momentum" not in known and not options.get("momentum", 0):
-        options.pop("momentum", None)  # inherited from the base configuration's RMSprop, where it is 0
+    for name in ("momentum", "weight_decay"):
+        if name not in known and not options.get(name, 0):
+            options.pop(name, None)  # inherited from the base configuration's RMSprop, where it is 0
     for name in options:
         if name not in known:
             raise UserError(
@@ -45,4 +48,16 @@ def build_optimizer(params: Iterable[Any], type: str, lr: float, **options: Any)
     try:
         return make(params, lr=lr, **options)
     except (TypeError, ValueError) as error:
-        raise UserError(f"SOLVER.OPTIMIZER_CFG does not fit {type}: {error}") from error
+        raise UserError(f"SOLVER.OPTIMIZER_CFG does not fit {type}: {' '.join(str(error).split())}") from error
+
+
+def accumulation(batch_size: int, reference: int) -> tuple[int, float]:
+    """Batches that make one step of about `reference` samples, and the factor of the weight decay that goes with it.
+
+    A step of n times as many samples is taken n times more rarely, so that decay per sample stays what it is at
+    `reference` samples a step. Without a reference (below 1): (1, 1.0).
+    """
+    if reference < 1:
+        return 1, 1.0
+    batches = max(round(reference / batch_size), 1)
+    return batches, batches * batch_size / reference

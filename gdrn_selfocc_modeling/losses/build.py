@@ -11,10 +11,11 @@ from gdrn_selfocc_modeling.losses.criterion import Criterion, Focal, Term, mask_
 from gdrn_selfocc_modeling.losses.dense import (
     MASK_LOSSES,
     XYZ_LOSSES,
+    bin_cross_entropy,
     mask_loss,
     region_loss,
+    self_occlusion_cross_entropy,
     self_occlusion_l1,
-    xyz_cross_entropy,
     xyz_l1,
 )
 from gdrn_selfocc_modeling.losses.point_matching import PointMatching, angular_loss, bind_loss, make_distance
@@ -29,7 +30,7 @@ LM_FOCAL = {"CT_P_LW": 572.3, "Q0_DEF_LW": 572.5}
 
 
 def build_criterion(cfg: Any) -> Criterion:
-    """All losses of MODEL.POSE_NET.LOSS_CFG whose weight (`*_LW`) is above 0.
+    """All losses of MODEL.POSE_NET.LOSS_CFG whose weight (`*_LW`) is above 0; none of its own for a frozen head.
 
     Raises:
         UserError: an unknown choice, or a loss without the part of the network it speaks of.
@@ -43,7 +44,7 @@ def build_criterion(cfg: Any) -> Criterion:
 
 
 def _dense_terms(net: Any) -> list[Term]:
-    """Mask, coordinates of the visible surface, regions."""
+    """Mask, coordinates of the visible surface, regions; empty where the head that predicts them is frozen."""
     losses = net.LOSS_CFG
     mask_kind = _choice(losses, "MASK_LOSS_TYPE", MASK_LOSSES)
     mask_name = _choice(losses, "MASK_LOSS_GT", MASKS)
@@ -65,7 +66,7 @@ def _dense_terms(net: Any) -> list[Term]:
                 losses.REGION_LW,
             )
         )
-    return found
+    return [] if net.GEO_HEAD.get("FREEZE", False) else found
 
 
 def _xyz_loss(losses: Any) -> terms.Loss:
@@ -74,7 +75,9 @@ def _xyz_loss(losses: Any) -> terms.Loss:
     if kind == "CE_coor":
         if losses.get("HANDLE_SYM", False):
             raise UserError(f"{SECTION}.HANDLE_SYM compares coordinates, XYZ_LOSS_TYPE 'CE_coor' has bins; use L1")
-        return lambda pred, batch, gt: xyz_cross_entropy(pred.xyz, gt.P, gt.mask_obj, mask_named(gt, name))
+        return lambda pred, batch, gt: bin_cross_entropy(
+            pred.xyz, gt.P, gt.mask_obj[:, None], mask_named(gt, name)[:, None]
+        )
     if losses.get("HANDLE_SYM", False):
         return lambda pred, batch, gt: oriented_xyz(pred, batch, gt, mask_named(gt, name))
     return lambda pred, batch, gt: xyz_l1(pred.xyz, gt.P, mask_named(gt, name))
@@ -88,38 +91,45 @@ def _second_layer_terms(cfg: Any) -> list[Term]:
     head = net.SELFOCC_HEAD
     if losses.get("OCC_LW", 0) > 0 and not head.get("OCCMASK_AWARE", False):
         raise UserError(f"{SECTION}.OCC_LW is above 0 but SELFOCC_HEAD.OCCMASK_AWARE is False; change one")
-    if losses.XYZ_LOSS_TYPE == "CE_coor" and max(losses.get("CT_LW", 0), losses.get("CT_P_LW", 0)) > 0:
-        raise UserError(f"{SECTION}.CT_LW and CT_P_LW need coordinates: set them to 0 or XYZ_LOSS_TYPE to L1")
-    _choice(losses, "Q0_LOSS_TYPE", ("L1",))
-    min_region = head.get("MIN_Q0_REGION", 20)
-    epochs, train = cfg.SOLVER.TOTAL_EPOCHS, cfg.get("TRAIN", {})
-    return [
-        _q_term(losses, min_region),
-        Term(
-            ("loss_q_def",),
-            partial(terms.plane_reprojection, focal=_focal(losses, "Q0_DEF_LW")),
-            losses.get("Q0_DEF_LW", 0),
-        ),
-        Term(("loss_ct",), terms.cross_task, losses.get("CT_LW", 0), epochs * train.get("CT_START", 0.2)),
-        Term(
-            ("loss_ct_pro",),
-            partial(terms.cross_projection, focal=_focal(losses, "CT_P_LW")),
-            losses.get("CT_P_LW", 0),
-            epochs * train.get("CT_P_START", 0.2),
-        ),
-        Term(
-            ("loss_occ",),
-            lambda pred, batch, gt: [(pred.q_mask - gt.q_mask).abs().mean()],
-            losses.get("OCC_LW", 0),
-        ),
-    ]
+    own = [] if head.get("FREEZE", False) else [_q_term(losses, head.get("MIN_Q0_REGION", 20)), _occ_term(losses)]
+    return own + _cross_layer_terms(cfg)
 
 
 def _q_term(losses: Any, min_region: int) -> Term:
+    """Q itself: coordinates, or bins where P has bins."""
+    binned = losses.XYZ_LOSS_TYPE == "CE_coor"
+    if _choice(losses, "Q0_LOSS_TYPE", XYZ_LOSSES) == "CE_coor" and not binned:
+        raise UserError(f"{SECTION}.Q0_LOSS_TYPE 'CE_coor' goes with XYZ_LOSS_TYPE 'CE_coor', which bins both layers")
     weight = losses.get("Q0_LW", 0)
     if losses.get("HANDLE_SYM", False):
         return Term(("loss_Q0",), partial(oriented_Q, min_region=min_region), weight)
-    return Term(Q_NAMES, lambda pred, batch, gt: self_occlusion_l1(pred.q, gt.Q, gt.q_mask, min_region), weight)
+    compare = self_occlusion_cross_entropy if binned else self_occlusion_l1
+    return Term(Q_NAMES, lambda pred, batch, gt: compare(pred.q, gt.Q, gt.q_mask, min_region), weight)
+
+
+def _occ_term(losses: Any) -> Term:
+    """Where Q is valid."""
+    return Term(
+        ("loss_occ",), lambda pred, batch, gt: [(pred.q_mask - gt.q_mask).abs().mean()], losses.get("OCC_LW", 0)
+    )
+
+
+def _cross_layer_terms(cfg: Any) -> list[Term]:
+    """What ties Q to its pixels and to P, the latter once P, Q and the pose have been learned a little."""
+    losses, epochs, train = cfg.MODEL.POSE_NET.LOSS_CFG, cfg.SOLVER.TOTAL_EPOCHS, cfg.get("TRAIN", {})
+    bins = cfg.MODEL.POSE_NET.GEO_HEAD.XYZ_BIN if losses.XYZ_LOSS_TYPE == "CE_coor" else 0
+
+    def term(name: str, loss: terms.Loss, weight_key: str, start_key: str | None = None) -> Term:
+        start = 0.0 if start_key is None else epochs * train.get(start_key, 0.2)
+        return Term((name,), terms.on_coordinates(loss, bins), losses.get(weight_key, 0), start)
+
+    reprojection = partial(terms.plane_reprojection, focal=_focal(losses, "Q0_DEF_LW"))
+    projection = partial(terms.cross_projection, focal=_focal(losses, "CT_P_LW"))
+    return [
+        term("loss_q_def", reprojection, "Q0_DEF_LW"),
+        term("loss_ct", terms.cross_task, "CT_LW", "CT_START"),
+        term("loss_ct_pro", projection, "CT_P_LW", "CT_P_START"),
+    ]
 
 
 def _focal(losses: Any, key: str) -> Focal:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.distributed as dist
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from gdrn_selfocc_modeling.data.batch import Prediction, RoiBatch, RoiTargets
+from gdrn_selfocc_modeling.data.bins import expected_coordinate
 from gdrn_selfocc_modeling.losses.cross_layer import (
     cross_projection_loss,
     cross_task_loss,
@@ -79,6 +80,16 @@ def _mean_over_ranks(grad: Tensor) -> Tensor:
 
 
 # Adapters: one per kind of loss, from typed data to the pure function.
+
+
+def on_coordinates(loss: Loss, bins: int) -> Loss:
+    """A loss on coordinates for a network that tells them as `bins` (0: it doesn't): it sees their expectation."""
+
+    def of_expectation(prediction: Prediction, batch: RoiBatch, targets: RoiTargets) -> Sequence[Tensor] | Tensor:
+        P, Q = (expected_coordinate(maps, bins) for maps in (prediction.xyz, prediction.q))
+        return loss(replace(prediction, xyz=P, q=Q), batch, targets)
+
+    return of_expectation if bins else loss
 
 
 def mean_focal(batch: RoiBatch) -> Tensor:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gdrn_selfocc_modeling.data.bins import bin_labels
+
 MASK_LOSSES = ("L1", "BCE", "CE")
 XYZ_LOSSES = ("L1", "CE_coor")
 
@@ -28,18 +30,19 @@ def xyz_l1(xyz: Tensor, P: Tensor, mask: Tensor) -> Tensor:
     return masked_mean((xyz - P).abs(), mask[:, None].expand_as(P), dim=(0, 2, 3))
 
 
-def xyz_cross_entropy(logits: Tensor, P: Tensor, mask_obj: Tensor, mask: Tensor) -> Tensor:
-    """(3,) cross-entropy of each axis' bins over the mask.
+def bin_cross_entropy(logits: Tensor, coordinates: Tensor, present: Tensor, mask: Tensor) -> Tensor:
+    """(C,) cross-entropy of each coordinate's bins over its mask.
 
-    logits (B, 3 (bins + 1), H, W), P (B, 3, H, W) normalised; the last bin is background, outside `mask_obj`.
-    As for the regions, logits and labels are zeroed outside the mask rather than left out.
+    logits (B, C (bins + 1), H, W), coordinates (B, C, H, W) normalised, present and mask (B, C or 1, H, W); the last
+    bin is background, where a coordinate is not `present`. As for the regions, logits and labels are zeroed outside
+    the mask rather than left out.
     """
-    logits = logits.unflatten(1, (3, -1))  # (B, 3, bins + 1, H, W)
+    logits = logits.unflatten(1, (coordinates.shape[1], -1))  # (B, C, bins + 1, H, W)
+    mask = mask.expand_as(coordinates)
     bins = logits.shape[2] - 1
-    label = (P * bins).long().clamp(0, bins - 1)
-    label = torch.where(mask_obj[:, None] > 0, label, bins) * mask[:, None].long()
-    entropy = F.cross_entropy((logits * mask[:, None, None]).transpose(1, 2), label, reduction="none")
-    return entropy.sum(dim=(0, 2, 3)) / mask.sum().clamp(min=1)
+    label = bin_labels(coordinates, present.expand_as(coordinates), bins) * mask.long()
+    entropy = F.cross_entropy((logits * mask[:, :, None]).transpose(1, 2), label, reduction="none")
+    return entropy.sum(dim=(0, 2, 3)) / mask.sum(dim=(0, 2, 3)).clamp(min=1)
 
 
 def mask_loss(mask: Tensor, target: Tensor, kind: str) -> Tensor:
@@ -67,5 +70,15 @@ def self_occlusion_l1(q: Tensor, Q: Tensor, q_mask: Tensor, min_region: int) -> 
     q, Q are (B, 6, H, W) normalised, q_mask (B, 3, H, W). 0 for a plane with fewer than `min_region` cells.
     """
     residual = (q - Q).abs().unflatten(1, (3, 2)).sum(dim=2)
-    enough = q_mask.sum(dim=(0, 2, 3)) >= min_region
-    return masked_mean(residual, q_mask, dim=(0, 2, 3)) * enough
+    return masked_mean(residual, q_mask, dim=(0, 2, 3)) * _has_cells(q_mask, min_region)
+
+
+def self_occlusion_cross_entropy(q: Tensor, Q: Tensor, q_mask: Tensor, min_region: int) -> Tensor:
+    """(3,) the same for (B, 6 (bins + 1), H, W) logits: `bin_cross_entropy` summed over the two numbers of Q_k."""
+    mask = q_mask.repeat_interleave(2, dim=1)
+    entropy = bin_cross_entropy(q, Q, mask, mask).unflatten(0, (3, 2)).sum(dim=1)
+    return entropy * _has_cells(q_mask, min_region)
+
+
+def _has_cells(q_mask: Tensor, min_region: int) -> Tensor:
+    return q_mask.sum(dim=(0, 2, 3)) >= min_region

@@ -15,11 +15,12 @@ def closest_rotation(cam_R_pred: Tensor, cam_R_obj: Tensor, symmetry_rotations: 
 
     cam_R_pred, cam_R_obj are (B, 3, 3), symmetry_rotations (B, S, 3, 3). The choice carries no gradient.
     """
-    candidates = cam_R_obj[:, None] @ symmetry_rotations  # (B, S, 3, 3)
-    # trace(R^T R') = 1 + 2 cos(angle) falls with the angle
-    cosine = torch.einsum("bij,bsij->bs", cam_R_pred.detach(), candidates)
-    best = cosine.argmax(dim=1)
-    return candidates[torch.arange(len(best), device=best.device), best]
+    # trace(R^T R* S) = 1 + 2 cos(angle) falls with the angle: the entries of S weighted by those of R*^T R
+    relative = cam_R_obj.mT @ cam_R_pred.detach()
+    # (a row times a matrix takes a third of a matrix times a column on a CPU)
+    nearest = (relative.flatten(1)[:, None] @ symmetry_rotations.flatten(2).mT)[:, 0].argmax(dim=1)
+    chosen = symmetry_rotations[torch.arange(len(nearest), device=nearest.device), nearest]
+    return cam_R_obj @ chosen
 
 
 def is_symmetric(symmetry_rotations: Tensor) -> Tensor:

@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from gdrn_selfocc_modeling.data.batch import Prediction, RoiBatch
+from gdrn_selfocc_modeling.data.bins import bin_probability
 from gdrn_selfocc_modeling.models.pose_decoder import PoseDecoder
+
+
+@dataclass(frozen=True)
+class PnPInput:
+    """Which maps the pose is regressed from, besides P and Q, and in what form."""
+
+    mask_type: str = "L1"  # the mask's loss (L1, BCE, CE), which says how to read it as a probability
+    coord_2d: bool = True  # the source pixel coordinates
+    region: bool = True  # the probabilities of the surface regions
+    bins: int = 0  # > 0 where coordinates are classified into so many bins and a background
+    metric_P: bool = False  # P in metres instead of normalised
 
 
 class GDRN(nn.Module):
     """Backbone, geometry head, self-occlusion head and Patch-PnP, from finished parts.
 
     Args:
-        backbone: images -> list of feature maps; the last one is used.
+        backbone: images -> list of feature maps.
+        neck: those -> as many other maps; None to go without.
+        level: which of the maps the heads see.
         geo_head_net: features, class index -> mask, xyz, region.
         selfocc_head_net: features, class index -> Q, its mask; None for the single-layer baseline (GDR-Net).
         pnp_net: maps, mask probability -> rotation, translation as regressed.
         decoder: those numbers -> pose.
-        mask_type: the mask's loss ("L1", "BCE", "CE"), which says how to read it as a probability.
-        with_coord_2d: give the source pixel coordinates to `pnp_net`.
-        with_region: give the probabilities of the surface regions to `pnp_net`.
-        xyz_bins: > 0 where coordinates are classified into so many bins and a background.
+        pnp_input: what `pnp_net` sees.
         frozen: names of submodules that do not learn; they also keep their normalisation statistics.
     """
 
@@ -34,22 +46,20 @@ class GDRN(nn.Module):
         selfocc_head_net: nn.Module | None,
         pnp_net: nn.Module,
         decoder: PoseDecoder,
-        mask_type: str = "L1",
-        with_coord_2d: bool = True,
-        with_region: bool = True,
-        xyz_bins: int = 0,
+        pnp_input: PnPInput,
+        neck: nn.Module | None = None,
+        level: int = -1,
         frozen: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.backbone = backbone
+        self.neck = neck
+        self.level = level
         self.geo_head_net = geo_head_net
         self.selfocc_head_net = selfocc_head_net
         self.pnp_net = pnp_net
         self.decoder = decoder
-        self.mask_type = mask_type
-        self.with_coord_2d = with_coord_2d
-        self.with_region = with_region
-        self.xyz_bins = xyz_bins
+        self.pnp_input = pnp_input
         self.frozen = tuple(frozen)
         for name in self.frozen:
             self.get_submodule(name).requires_grad_(False)
@@ -63,7 +73,10 @@ class GDRN(nn.Module):
 
     def forward(self, batch: RoiBatch) -> Prediction:
         """Maps and poses of a batch of ROIs."""
-        features = self.backbone(batch.image)[-1]
+        features = self.backbone(batch.image)
+        if self.neck is not None:
+            features = self.neck(features)
+        features = features[self.level]
         mask, xyz, region = self.geo_head_net(features, batch.class_index)
         q, q_mask = None, None
         if self.selfocc_head_net is not None:
@@ -71,9 +84,9 @@ class GDRN(nn.Module):
         # The pose is never regressed in half precision: bfloat16 tells apart 2 px of 640 and 4 mm of a metre.
         with torch.autocast(mask.device.type, enabled=False):
             dtype = next(self.pnp_net.parameters()).dtype
-            parts = (None if x is None else x.to(dtype) for x in (xyz, q, region, batch.roi_coord_2d))
-            mask_prob = mask_probability(mask.to(dtype), self.mask_type)
-            rot_raw, trans_raw = self.pnp_net(self.pnp_input(*parts), mask_prob)
+            maps = self.pnp_maps(*(None if x is None else x.to(dtype) for x in (xyz, q, region)), batch)
+            mask_prob = mask_probability(mask.to(dtype), self.pnp_input.mask_type)
+            rot_raw, trans_raw = self.pnp_net(maps, mask_prob)
         cam_R_raw, cam_R_obj, cam_t_obj = self.decoder(rot_raw, trans_raw, batch)
         return Prediction(
             mask=mask,
@@ -87,18 +100,18 @@ class GDRN(nn.Module):
             trans_raw=trans_raw,
         )
 
-    def pnp_input(self, xyz: Tensor, q: Tensor | None, region: Tensor | None, coord_2d: Tensor) -> Tensor:
+    def pnp_maps(self, xyz: Tensor, q: Tensor | None, region: Tensor | None, batch: RoiBatch) -> Tensor:
         """Channels in the order of published weights: xyz, Q, 2D coordinates, region probabilities."""
-        if self.xyz_bins:
-            xyz = xyz_bin_probability(xyz, self.xyz_bins)
-        parts = [xyz]
-        if q is not None:
-            parts.append(q)
-        if self.with_coord_2d:
-            parts.append(coord_2d)
-        if self.with_region:
-            parts.append(region[:, 1:].softmax(dim=1))  # channel 0 is background
-        return torch.cat(parts, dim=1)
+        layers = [xyz] if q is None else [xyz, q]
+        if self.pnp_input.bins:
+            layers = [bin_probability(layer, self.pnp_input.bins).flatten(1, 2) for layer in layers]
+        elif self.pnp_input.metric_P:
+            layers[0] = (xyz - 0.5) * batch.extent.to(xyz.dtype)[:, :, None, None]
+        if self.pnp_input.coord_2d:
+            layers.append(batch.roi_coord_2d.to(xyz.dtype))
+        if self.pnp_input.region:
+            layers.append(region[:, 1:].softmax(dim=1))  # channel 0 is background
+        return torch.cat(layers, dim=1)
 
 
 def mask_probability(mask: Tensor, mask_type: str) -> Tensor:
@@ -109,8 +122,3 @@ def mask_probability(mask: Tensor, mask_type: str) -> Tensor:
         return mask.sigmoid()
     low, high = mask.amin(dim=(1, 2, 3), keepdim=True), mask.amax(dim=(1, 2, 3), keepdim=True)
     return (mask - low) / (high - low).clamp(min=1e-6)
-
-
-def xyz_bin_probability(xyz: Tensor, bins: int) -> Tensor:
-    """(B, 3 (bins + 1), H, W) logits -> (B, 3 bins, H, W) probabilities of each axis, without background."""
-    return xyz.unflatten(1, (3, bins + 1))[:, :, :bins].softmax(dim=2).flatten(1, 2)

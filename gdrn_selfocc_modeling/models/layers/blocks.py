@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from core.utils.errors import UserError
 from core.utils.registry import Registry
@@ -18,6 +19,13 @@ ACTIVATIONS.register("gelu")(nn.GELU)
 ACTIVATIONS.register("silu", "swish")(nn.SiLU)
 ACTIVATIONS.register("mish")(nn.Mish)
 
+# channels, groups -> norm; its second name in published weights
+NORMS: Registry[tuple[Callable[[int, int], nn.Module], str]] = Registry("norm")
+NORMS.register("BN")((lambda channels, groups: nn.BatchNorm2d(channels), "bn"))
+NORMS.register("SyncBN")((lambda channels, groups: nn.SyncBatchNorm(channels), "bn"))
+NORMS.register("FrozenBN")((lambda channels, groups: FrozenBatchNorm2d(channels), "bn"))
+
+
 # kernel size -> (padding, output padding) for which a stride-2 deconvolution doubles the size exactly
 DECONV_PADDING = {2: (0, 0), 3: (1, 1), 4: (1, 0)}
 
@@ -28,16 +36,21 @@ def make_activation(name: str) -> nn.Module:
 
 
 def make_norm(name: str, channels: int, num_gn_groups: int = 32) -> nn.Module:
-    """Normalisation over `channels`: "GN" or "BN". Raises UserError for other names or unequal groups."""
-    if name == "BN":
-        return nn.BatchNorm2d(channels)
-    if name != "GN":
-        raise UserError(f"norm is '{name}'; known: GN, BN")
-    if channels % num_gn_groups:
-        raise UserError(
-            f"{channels} channels do not divide into {num_gn_groups} groups; set num_gn_groups to a divisor"
-        )
-    return nn.GroupNorm(num_gn_groups, channels)
+    """Normalisation over `channels`: "GN", "BN", "SyncBN" (over all ranks) or "FrozenBN" (statistics and scale fixed).
+
+    Raises UserError for other names, and for a GN whose groups don't divide the channels.
+    """
+    make, _ = NORMS[name]
+    return make(channels, num_gn_groups)
+
+
+def _group_norm(channels: int, num_groups: int) -> nn.Module:
+    if channels % num_groups:
+        raise UserError(f"{channels} channels do not divide into {num_groups} groups; set num_gn_groups to a divisor")
+    return nn.GroupNorm(num_groups, channels)
+
+
+NORMS.register("GN")((_group_norm, "gn"))
 
 
 class ConvBlock(nn.Module):
@@ -51,7 +64,7 @@ class ConvBlock(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(in_dim, out_dim, kernel_size, padding=kernel_size // 2, bias=False)
         self.norm = make_norm(norm, out_dim, num_gn_groups)
-        self.add_module(norm.lower(), self.norm)
+        self.add_module(NORMS[norm][1], self.norm)
         self.act = make_activation(act)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -138,7 +151,7 @@ class MapSpec:
 
     channels: int  # of one class
     num_classes: int = 1  # > 1: one map per class, the ROI's own is taken
-    groups: int = 1  # 3 for x, y, z; 6 for the numbers of Q; 1 where classes come first
+    groups: int = 1  # 3 for x, y, z or Q's planes; 6 for the numbers of Q; 1 where classes come first
 
     @property
     def total(self) -> int:
@@ -156,13 +169,9 @@ class MapSpec:
 
 
 def init_normal(module: nn.Module, std: float) -> None:
-    """Fill convolution and linear weights from N(0, std), biases with 0, norm weights with 1."""
+    """Fill convolution and linear weights from N(0, std) and their biases with 0; norms keep weight 1 and bias 0."""
     for part in module.modules():
         if isinstance(part, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.normal_(part.weight, std=std)
-        elif isinstance(part, nn.BatchNorm2d | nn.GroupNorm):
-            nn.init.ones_(part.weight)
-        else:
-            continue
-        if part.bias is not None:
-            nn.init.zeros_(part.bias)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)

@@ -22,7 +22,7 @@ from core.engine.checkpoint import (
 )
 from core.engine.hooks import ConsoleLog, Evaluate, JsonLog, SaveCheckpoint, TensorBoardLog, UpdateAverage, read_metrics
 from core.engine.launch import seed_everything, select_device
-from core.engine.trainer import Trainer
+from core.engine.trainer import StepOptions, Trainer
 from core.utils.errors import UserError
 
 
@@ -152,7 +152,7 @@ def test_weights_survive_safetensors_with_shared_tensors(tmp_path):
             self.gn = self.norm
 
     one, other = Twice(), Twice()
-    save_weights(one, tmp_path / "w.safetensors", {"made by": "a test"})
+    save_weights(one.state_dict(), tmp_path / "w.safetensors", {"made by": "a test"})
     load_weights(other, read_checkpoint(tmp_path / "w.safetensors")["model"], tmp_path / "w.safetensors")
     torch.testing.assert_close(other.gn.weight, one.norm.weight)
 
@@ -212,3 +212,30 @@ def test_what_the_machine_cannot_do_is_told():
         select_device("mps")
     with pytest.raises(UserError, match="SEED"):
         seed_everything(2**40)
+
+
+class Fixed:
+    """A run without hooks on given batches: three SGD steps of a line."""
+
+    def __init__(self, batches: list[torch.Tensor], per_step: int, clip_norm: float = 0.0) -> None:
+        torch.manual_seed(0)
+        self.model = nn.Linear(1, 1)
+        optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: 1 / (1 + i))
+        options = StepOptions(clip_norm=clip_norm, batches=per_step)
+        self.trainer = Trainer(self.model, self.losses, batches, optimizer, schedule, max_iter=3, options=options)
+        self.trainer.train()
+
+    def losses(self, batch: torch.Tensor, iteration: int) -> dict[str, torch.Tensor]:
+        return {"loss_fit": (self.model(batch) - 2 * batch - 1).square().mean(), "loss_one": torch.ones(())}
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, 0.5])
+def test_accumulated_batches_are_one_batch(clip_norm):
+    samples = torch.randn(24, 1, generator=torch.Generator().manual_seed(5))
+    whole, parts = Fixed([*samples.split(8)], 1, clip_norm), Fixed([*samples.split(2)], 4, clip_norm)
+    for one, other in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+    for name in ("loss_fit", "loss_one", "total_loss", "lr"):
+        assert parts.trainer.events.latest()[name] == pytest.approx(whole.trainer.events.latest()[name], rel=1e-5), name
+    assert parts.trainer.iteration == 3

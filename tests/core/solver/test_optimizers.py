@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from core.solver.optimizers import build_optimizer
+from core.solver.optimizers import OPTIMIZERS, accumulation, build_optimizer
 from core.solver.ranger import Ranger, step_size
 from core.utils.errors import UserError
 
@@ -109,7 +109,7 @@ def test_parameters_without_gradients_stay():
 def test_optimizers_by_name():
     parameters = make_parameters()
     inherited = {"momentum": 0.0, "weight_decay": 0}  # as a base configuration for RMSprop leaves them
-    for name in ("Ranger", "AdamW", "Adam", "RAdam", "SGD", "RMSprop"):
+    for name in ("Ranger", "AdamW", "Adam", "RAdam", "NAdam", "SGD", "RMSprop", "Adagrad", "Adamax", "ASGD", "Rprop"):
         assert build_optimizer(parameters, name, lr=0.1, **inherited).param_groups[0]["lr"] == 0.1
     groups = [{"params": parameters[:1], "lr": 0.5}, {"params": parameters[1:]}]
     assert [g["lr"] for g in build_optimizer(groups, "Ranger", lr=0.1).param_groups] == [0.5, 0.1]
@@ -122,9 +122,44 @@ def test_optimizers_by_name():
         ("Ranger", {"weight_deca": 1}, "weight_deca is no option of Ranger; did you mean 'weight_decay'"),
         ("AdamW", {"momentum": 0.9}, "momentum is no option of AdamW"),
         ("SGD", {"momentum": -1.0}, "does not fit SGD"),
+        ("LBFGS", {}, "unknown optimizer.*'LBFGS'"),  # steps on a closure, which the loop doesn't have
         ("Ranger", {"k": 0}, "does not fit Ranger"),
     ],
 )
 def test_misfits_are_told(name, options, words):
     with pytest.raises(UserError, match=words):
         build_optimizer(make_parameters(), name, lr=0.1, **options)
+
+
+@pytest.mark.parametrize("name", sorted({*OPTIMIZERS} - {"Muon"}))  # Muon takes matrices only
+def test_every_optimizer_steps_down_a_bowl(name):
+    weight = torch.tensor([[2.0, -2], [2, -2], [2, -2]], requires_grad=True)  # centralised gradients need a spread
+    optimizer = build_optimizer([weight], name, lr=0.1)
+    for _ in range(30):
+        optimizer.zero_grad()
+        weight.square().sum().backward()
+        optimizer.step()
+    assert float(weight.detach().square().sum()) < 24  # where it started
+
+
+def test_a_step_of_many_batches_decays_as_its_reference():
+    assert accumulation(24, -1) == (1, 1.0)
+    assert accumulation(6, 24) == (4, 1.0)
+    assert accumulation(48, 24) == (1, 2.0)  # half as many steps an epoch, each with twice the decay
+    batches, factor = accumulation(5, 24)
+    assert batches == 5 and factor == pytest.approx(25 / 24)
+
+
+def test_decay_per_sample_is_that_of_the_reference():
+    samples, lr, decay = 960, 0.1, 0.01
+    left = []
+    for batch_size in (24, 12, 48):
+        batches, factor = accumulation(batch_size, 24)
+        weight = torch.ones(1, requires_grad=True)
+        optimizer = build_optimizer([weight], "AdamW", lr=lr, weight_decay=decay * factor)
+        for _ in range(samples // (batch_size * batches)):
+            weight.grad = torch.zeros(1)
+            optimizer.step()
+        left.append(weight.item())
+    assert left[1] == pytest.approx(left[0], rel=1e-6)
+    assert left[2] == pytest.approx(left[0], rel=1e-3)  # (1 - 2 x)^n against (1 - x)^2n

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from core.utils.errors import UserError
+from gdrn_selfocc_modeling.data.bins import bin_labels
 from gdrn_selfocc_modeling.losses.build import build_criterion
 
 ZERO_AT_TRUTH = [
@@ -205,15 +207,37 @@ def test_symmetric_rois_are_compared_as_the_camera_sees_them(make_config, make_e
         assert abs(float(losses[name])) < 1e-6, name
 
 
-def test_classified_coordinates_cost_least_at_the_true_bin(make_config, make_ellipsoids, tell_truth):
+def certain_logits(labels: torch.Tensor, bins: int = 64) -> torch.Tensor:
+    """(B, C, H, W) labels as (B, C (bins + 1), H, W) logits of a network that has no doubt."""
+    return 40 * torch.nn.functional.one_hot(labels, bins + 1).movedim(-1, 2).flatten(1, 2).float()
+
+
+def test_classified_layers_cost_least_at_the_true_bins(make_config, make_ellipsoids, tell_truth):
     batch, targets = make_ellipsoids(2)
-    targets.P = targets.P.clamp(0, 0.999)
-    label = torch.where(targets.mask_obj[:, None] > 0, (targets.P * 64).long(), 64)
-    logits = 40 * torch.nn.functional.one_hot(label, 65).movedim(-1, 2).float()  # (B, 3, 65, H, W)
     prediction = tell_truth(targets)
-    prediction.xyz = logits.flatten(1, 2)
-    off = [f"{LOSSES}.{key}=0.0" for key in ("CT_LW", "CT_P_LW")]
-    criterion = build_criterion(make_config(f"{LOSSES}.XYZ_LOSS_TYPE='CE_coor'", *off))
-    loss = criterion(prediction, batch, targets, epoch=1)["loss_coor_y"]
-    outside = (1 - targets.mask_erode).sum() / targets.mask_erode.sum()
-    assert float(loss) == pytest.approx(float(outside * torch.tensor(65.0).log()), rel=1e-4)
+    prediction.xyz = certain_logits(bin_labels(targets.P, targets.mask_obj[:, None].expand_as(targets.P), 64))
+    prediction.q = certain_logits(bin_labels(targets.Q, torch.ones_like(targets.Q), 64))
+    criterion = build_criterion(make_config(f"{LOSSES}.XYZ_LOSS_TYPE='CE_coor'"))
+    losses = criterion(prediction, batch, targets, epoch=40)
+    # every cell outside a mask adds ln 65
+    for name, mask, count in (
+        ("loss_coor_y", targets.mask_erode, 1),
+        ("loss_Q0_z", targets.q_mask[:, 2], 2),
+    ):
+        outside = count * (1 - mask).sum() / mask.sum()
+        assert float(losses[name]) == pytest.approx(float(outside) * math.log(65), rel=1e-4), name
+    # What ties the layers together sees the middles of the bins: half a bin of 16 cm is 1.25 mm off at most.
+    assert float(losses["loss_ct"]) / 10 < 2e-3
+    assert float(losses["loss_q_def"]) / 10 < 2e-2
+
+
+def test_a_wrong_bin_of_either_layer_costs_more(make_config, make_ellipsoids, tell_truth):
+    batch, targets = make_ellipsoids(2)
+    right = tell_truth(targets)
+    right.xyz = certain_logits(bin_labels(targets.P, torch.ones_like(targets.P), 64))
+    right.q = certain_logits(bin_labels(targets.Q, torch.ones_like(targets.Q), 64))
+    wrong = replace(right, xyz=right.xyz.roll(1, 1), q=right.q.roll(1, 1))
+    criterion = build_criterion(make_config(f"{LOSSES}.XYZ_LOSS_TYPE='CE_coor'", f"{LOSSES}.Q0_LOSS_TYPE='CE_coor'"))
+    at_truth, off = (criterion(prediction, batch, targets, epoch=1) for prediction in (right, wrong))
+    for name in ("loss_coor_x", "loss_coor_y", "loss_coor_z", "loss_Q0_x", "loss_Q0_y", "loss_Q0_z"):
+        assert float(off[name]) > float(at_truth[name]) + 10, name

@@ -20,11 +20,11 @@ from gdrn_selfocc_modeling.losses.cross_layer import (
     to_camera,
 )
 from gdrn_selfocc_modeling.losses.dense import (
+    bin_cross_entropy,
     mask_loss,
     masked_mean,
     region_loss,
     self_occlusion_l1,
-    xyz_cross_entropy,
     xyz_l1,
 )
 from gdrn_selfocc_modeling.losses.point_matching import PointMatching, angular_loss, bind_loss, make_distance
@@ -171,7 +171,7 @@ def test_gradients_of_dense_losses(maps):
     check(lambda x: mask_loss(x[:, :1], m["mask"], "BCE"), m["logits"])
     check(lambda x: mask_loss(x[:, :2], m["mask"], "CE"), m["logits"])
     bins = torch.cat([m["logits"]] * 3, dim=1)
-    check(lambda x: xyz_cross_entropy(x, m["P"], m["mask"], m["mask"]), bins)
+    check(lambda x: bin_cross_entropy(x, m["P"], m["mask"][:, None], m["mask"][:, None]), bins)
 
 
 def test_gradients_of_cross_layer_losses(maps):

@@ -9,10 +9,11 @@ from core.geometry.pose import ego_to_allo
 from core.solver.optimizers import build_optimizer
 from core.utils.errors import UserError
 from gdrn_selfocc_modeling.data.batch import RoiBatch
+from gdrn_selfocc_modeling.data.bins import bin_probability, likeliest_coordinate
 from gdrn_selfocc_modeling.losses.build import build_criterion
 from gdrn_selfocc_modeling.models.backbone import LITE0_PACKAGE, make_backbone
 from gdrn_selfocc_modeling.models.build import build_model, build_parameter_groups
-from gdrn_selfocc_modeling.models.gdrn import mask_probability, xyz_bin_probability
+from gdrn_selfocc_modeling.models.gdrn import mask_probability
 from gdrn_selfocc_modeling.models.layers.blocks import MapSpec
 from gdrn_selfocc_modeling.models.pose_decoder import ROT_TYPES, ROTATIONS, PoseDecoder
 
@@ -43,11 +44,7 @@ def test_maps_and_pose_of_a_small_network(make_small_config, make_ellipsoids):
         [f"{NET}.GEO_HEAD.NUM_REGIONS=0", f"{NET}.PNP_NET.REGION_ATTENTION=False"],
         [f"{NET}.PNP_NET.WITH_2D_COORD=False", f"{NET}.PNP_NET.ROT_TYPE='ego_quat'"],
         [f"{NET}.PNP_NET.Z_TYPE='ABS'", f"{NET}.PNP_NET.ROT_TYPE='allo_lie_vec'"],
-        [
-            f"{NET}.LOSS_CFG.XYZ_LOSS_TYPE='CE_coor'",
-            f"{NET}.LOSS_CFG.CT_LW=0.0",
-            f"{NET}.LOSS_CFG.CT_P_LW=0.0",
-        ],
+        [f"{NET}.LOSS_CFG.XYZ_LOSS_TYPE='CE_coor'"],
         [f"{NET}.LOSS_CFG.HANDLE_SYM=True", f"{NET}.LOSS_CFG.PM_LOSS_SYM=True"],
         [f"{NET}.BACKBONE.INIT_CFG.type='timm/tf_efficientnet_lite0'"]
         + [f"{NET}.{head}.INIT_CFG.in_dim=112" for head in ("GEO_HEAD", "SELFOCC_HEAD")],
@@ -69,7 +66,7 @@ def test_mixed_precision_spares_the_pose(make_small_config, make_ellipsoids):
     with torch.no_grad():
         with torch.autocast("cpu", torch.bfloat16):
             mixed = model(batch)
-        maps = model.pnp_input(mixed.xyz.float(), mixed.q.float(), mixed.region.float(), batch.roi_coord_2d)
+        maps = model.pnp_maps(mixed.xyz.float(), mixed.q.float(), mixed.region.float(), batch)
         _, trans_raw = model.pnp_net(maps, mask_probability(mixed.mask.float(), "L1"))
     assert mixed.xyz.dtype == torch.bfloat16
     torch.testing.assert_close(mixed.trans_raw, trans_raw, rtol=0, atol=0)  # exact, of the same type
@@ -101,9 +98,16 @@ def test_masks_are_read_as_probabilities():
 
 
 def test_bins_are_probabilities_of_each_axis():
-    probability = xyz_bin_probability(torch.randn(2, 3 * 9, 4, 4), bins=8)
-    assert probability.shape == (2, 24, 4, 4)
-    torch.testing.assert_close(probability.unflatten(1, (3, 8)).sum(2), torch.ones(2, 3, 4, 4))
+    probability = bin_probability(torch.randn(2, 3 * 9, 4, 4), bins=8)
+    assert probability.shape == (2, 3, 8, 4, 4)
+    torch.testing.assert_close(probability.sum(2), torch.ones(2, 3, 4, 4))
+
+
+def test_the_likeliest_coordinate_is_within_half_a_bin():
+    coordinates = torch.rand(2, 6, 4, 4)
+    bins = torch.nn.functional.one_hot((coordinates * 64).long(), 65).movedim(-1, 2)
+    found = likeliest_coordinate(10.0 * bins.flatten(1, 2), 64)
+    assert float((found - coordinates).abs().max()) <= 0.5 / 64 + 1e-6
 
 
 @pytest.mark.parametrize("z_type", ["REL", "ABS"])
@@ -145,13 +149,13 @@ def test_every_rotation_type_gives_rotations(rot_type, make_ellipsoids):
         ([f"{NET}.GEO_HEAD.INIT_CFG.in_dim=512"], "GEO_HEAD.INIT_CFG.in_dim is 512.*256 channels"),
         ([f"{NET}.OUTPUT_RES=64"], "INPUT_RES 64.*OUTPUT_RES 64"),
         ([f"{NET}.BACKBONE.INIT_CFG.type='timm/resnet43'"], "timm/resnet43.*did you mean"),
-        ([f"{NET}.BACKBONE.INIT_CFG.type='resnet34'"], "'resnet34'.*timm/<model>"),
+        ([f"{NET}.BACKBONE.INIT_CFG.type='resnet34'"], "'resnet34'.*timm/<model>.*did you mean 'timm/resnet34'"),
         ([f"{NET}.BACKBONE.PRETRAINED='absent.pth'"], "absent.pth is missing.*PRETRAINED"),
         ([f"{NET}.BACKBONE.PRETRAINED='{LITE0_PACKAGE}'"], "fits timm/tf_efficientnet_lite0"),
         ([f"{NET}.PNP_NET.ROT_TYPE='euler'"], "ROT_TYPE is 'euler'.*allo_rot6d"),
         ([f"{NET}.PNP_NET.MASK_ATTENTION='add'"], "MASK_ATTENTION is 'add'.*concat"),
-        ([f"{NET}.PNP_NET.INIT_CFG.type='SimplePointPnPNet'"], "SimplePointPnPNet.*ConvPnPNet"),
-        ([f"{NET}.NECK.ENABLED=True"], "NECK.ENABLED"),
+        ([f"{NET}.PNP_NET.INIT_CFG.type='PointNet'"], "unknown network.*'PointNet'.*ConvPnPNet"),
+        ([f"{NET}.NECK.ENABLED=True"], r"NECK.INIT_CFG has in_channels=.*1 maps of \[256\]"),
         ([f"{NET}.GEO_HEAD.NUM_REGIONS=0"], "REGION_ATTENTION.*NUM_REGIONS"),
         ([f"{NET}.GEO_HEAD.INIT_CFG.num_gn_groups=7"], "32 channels.*7 groups"),
         ([f"{NET}.GEO_HEAD.INIT_CFG.act='sine'"], "unknown activation 'sine'"),

@@ -1,118 +1,160 @@
-"""The network and the losses reproduce the numbers of the authors' code, from weights made of their names."""
+"""Networks and losses reproduce the numbers of the authors' code, and what compares them would tell if not."""
 
 from __future__ import annotations
 
 import json
-import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from mmengine.config import Config
 
-from gdrn_selfocc_modeling.data.batch import RoiBatch, RoiTargets
+from core.utils.errors import UserError
 from gdrn_selfocc_modeling.losses.build import build_criterion
 from gdrn_selfocc_modeling.models.build import build_model
+from gdrn_selfocc_modeling.parity import (
+    REFERENCE_OPTIONS,
+    ParityPair,
+    compare,
+    read_pair,
+    reference_model,
+    roi_batch,
+    roi_targets,
+)
+from tools.check_parity import main
 
 NET = "MODEL.POSE_NET"
+RESNET34 = [
+    *REFERENCE_OPTIONS,
+    f"{NET}.BACKBONE.INIT_CFG.type='timm/resnet34'",
+    *(f"{NET}.{head}.INIT_CFG.in_dim=512" for head in ("GEO_HEAD", "SELFOCC_HEAD")),
+]
 
 
-def fill(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The reference weights of a state-dict entry."""
-    a = np.random.Generator(np.random.Philox(zlib.crc32(name.encode()))).standard_normal(shape)
-    if name.endswith("num_batches_tracked"):
-        return np.asarray(1)
-    if name.endswith("running_var"):
-        a = np.abs(a) * 0.1 + 1.0
-    elif name.endswith("running_mean"):
-        a = a * 0.1
-    elif len(shape) >= 2:
-        a = a / np.sqrt(max(np.prod(shape[1:]), 1))
-    elif name.endswith("weight"):
-        a = 1 + 0.1 * a
-    else:
-        a = 0.05 * a
-    return a.astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def reference(real_data: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Parameters and losses; inputs and outputs."""
-    folder = real_data.parent / "parity"
-    if not (folder / "lmo_resnet34.npz").is_file():
-        pytest.skip(f"no reference numbers in {folder}")
-    arrays = np.load(folder / "lmo_resnet34.npz")
-    facts = json.loads((folder / "lmo_resnet34.json").read_text())
-    return facts, {name: torch.from_numpy(arrays[name]) for name in arrays}
+def test_the_lmo_network_has_the_published_numbers(real_data: Path, make_config):
+    path = real_data.parent / "parity" / "lmo_resnet34.npz"
+    if not path.is_file():
+        pytest.skip(f"no reference numbers at {path}")
+    cfg = make_config(*RESNET34)
+    pair = read_pair(path)
+    assert list(pair.parameters) == list(build_model(cfg).state_dict())  # in this order
+    comparisons = {item.name: item for item in compare(pair, cfg)}
+    assert [item for item in comparisons.values() if not item.holds] == []
+    assert comparisons["out trans"].deviation < 1e-5  # 10 micrometres
+    assert len(comparisons) == len(pair.outputs) + sum(map(len, pair.losses.values()))
 
 
 @pytest.fixture(scope="module")
-def config(make_config):
-    heads = [f"{NET}.{head}.INIT_CFG.in_dim=512" for head in ("GEO_HEAD", "SELFOCC_HEAD")]
-    backbone = [f"{NET}.BACKBONE.INIT_CFG.type='timm/resnet34'", f"{NET}.BACKBONE.PRETRAINED=''"]
-    return make_config(*heads, *backbone, f"{NET}.LOSS_CFG.FOCAL_NORM='lm'")
+def write_pair(make_small_config, make_ellipsoids) -> Callable[..., Config]:
+    """`write_pair(folder, "KEY=VALUE", ...)`: a pair of what our own network says, for the reader to find again."""
+
+    def write(folder: Path, *overrides: str) -> Config:
+        cfg = make_small_config(*REFERENCE_OPTIONS, *overrides)
+        rois, truth = make_ellipsoids(2)
+        turns = torch.diag_embed(torch.tensor([[1.0, 1, 1], [-1, -1, 1]])).expand(2, 2, 3, 3)
+        inputs = {
+            "roi_img": rois.image.half(),
+            "roi_coord_2d": rois.roi_coord_2d,
+            "roi_cams": rois.K,
+            "roi_centers": rois.box_center,
+            "roi_whs": rois.box_wh,
+            "resize_ratios": rois.resize_ratio,
+            "roi_extents": rois.extent,
+            "mask": truth.mask_obj,
+            "mask_erode": truth.mask_erode,
+            "gt_xyz": truth.P,
+            "gt_q0": truth.Q,
+            "gt_occmask": truth.q_mask,
+            "gt_region": truth.region,
+            "gt_ego_rot": truth.cam_R_obj,
+            "gt_trans": truth.cam_t_obj,
+            "gt_trans_ratio": truth.trans_ratio,
+            "gt_points": truth.model_points,
+            "im_W": torch.full((2,), 640.0),
+            "im_H": torch.full((2,), 480.0),
+            "sym_rot": turns,
+        }
+        shapes = {name: tuple(value.shape) for name, value in build_model(cfg).state_dict().items()}
+        model = reference_model(ParityPair(shapes, {}, inputs, {}), cfg)
+        with torch.no_grad():
+            batch = roi_batch(inputs)
+            prediction = model(batch)
+            losses = build_criterion(cfg)(prediction, batch, roi_targets(inputs), epoch=20)
+        outputs = {"mask": prediction.mask[:, :, ::4, ::4], "rot": prediction.cam_R_obj, "trans": prediction.cam_t_obj}
+        arrays = {f"in_{name}": value.numpy() for name, value in inputs.items()}
+        arrays |= {f"out_{name}": value.numpy() for name, value in outputs.items()}
+        np.savez(folder / "pair.npz", **arrays)
+        facts = {"parameters": shapes, "losses": {"epoch_20": {name: float(x) for name, x in losses.items()}}}
+        (folder / "pair.json").write_text(json.dumps(facts))
+        return cfg
+
+    return write
 
 
-@pytest.fixture(scope="module")
-def predicted(reference, config):
-    facts, arrays = reference
-    model = build_model(config)
-    shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
-    assert list(shapes.items()) == list(facts["parameters"].items())
-    weights = {name: torch.from_numpy(fill(name, tuple(shape))) for name, shape in shapes.items()}
-    model.load_state_dict(weights)
-    model.pnp_net.fc_t.bias.data[2] += 1
-    batch = RoiBatch(
-        image=arrays["in_roi_img"].float(),
-        roi_coord_2d=arrays["in_roi_coord_2d"],
-        K=arrays["in_roi_cams"],
-        box_center=arrays["in_roi_centers"],
-        box_wh=arrays["in_roi_whs"],
-        resize_ratio=arrays["in_resize_ratios"],
-        extent=arrays["in_roi_extents"],
-        class_index=torch.zeros(2, dtype=torch.long),
-    )
-    with torch.no_grad():
-        return batch, model.eval()(batch)
+CONFIGURATIONS = {
+    "ego quaternions": [
+        f"{NET}.PNP_NET.ROT_TYPE='ego_quat'",
+        f"{NET}.PNP_NET.MASK_ATTENTION='concat'",
+        f"{NET}.LOSS_CFG.MASK_LOSS_TYPE='BCE'",
+        f"{NET}.LOSS_CFG.PM_R_ONLY=False",
+        f"{NET}.LOSS_CFG.PM_DISENTANGLE_Z=True",
+    ],
+    "symmetries": [f"{NET}.LOSS_CFG.{key}=True" for key in ("HANDLE_SYM", "PM_LOSS_SYM", "PM_NORM_BY_EXTENT")],
+    "one layer": [f"{NET}.SELFOCC_HEAD.ENABLED=False"],
+}
 
 
-def test_outputs(reference, predicted):
-    _, arrays = reference
-    _, prediction = predicted
-    for name in ("mask", "xyz", "region", "q"):
-        sampled = getattr(prediction, name)[:, :, ::4, ::4]
-        torch.testing.assert_close(sampled, arrays[f"out_{name}"], rtol=0, atol=1e-4, msg=name)
-    torch.testing.assert_close(prediction.cam_R_obj, arrays["out_rot"], rtol=0, atol=1e-4)
-    torch.testing.assert_close(prediction.cam_t_obj, arrays["out_trans"], rtol=0, atol=1e-5)  # 10 micrometres
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_a_pair_of_any_configuration_is_read(name, write_pair, tmp_path):
+    cfg = write_pair(tmp_path, *CONFIGURATIONS[name])
+    comparisons = [*compare(read_pair(tmp_path / "pair"), cfg)]
+    assert all(item.holds for item in comparisons)
+    assert {"out rot", "epoch 20 loss_mask"} <= {item.name for item in comparisons}
 
 
-@pytest.mark.parametrize("epoch", [3, 20])
-def test_losses(epoch, reference, predicted, config):
-    facts, arrays = reference
-    batch, prediction = predicted
-    last_pixel = torch.stack([arrays["in_im_W"], arrays["in_im_H"]], dim=1) - 1
-    targets = RoiTargets(
-        P=arrays["in_gt_xyz"],
-        Q=arrays["in_gt_q0"],
-        mask_obj=arrays["in_mask"],
-        mask_visib=arrays["in_mask"],
-        mask_trunc=arrays["in_mask"],
-        mask_erode=arrays["in_mask_erode"],
-        q_mask=arrays["in_gt_occmask"],
-        region=arrays["in_gt_region"],
-        cam_R_obj=arrays["in_gt_ego_rot"],
-        cam_t_obj=arrays["in_gt_trans"],
-        trans_ratio=arrays["in_gt_trans_ratio"],
-        pixel=arrays["in_roi_coord_2d"] * last_pixel[:, :, None, None],
-        model_points=arrays["in_gt_points"],
-        symmetry_rotations=torch.eye(3).expand(2, 1, 3, 3),
-    )
-    losses = build_criterion(config)(prediction, batch, targets, epoch)
-    expected = facts["losses"][f"epoch_{epoch}"]
-    assert set(losses) == set(expected)
-    for name, value in expected.items():
-        # a few predicted points lie almost in the camera's plane, where projections magnify rounding
-        tolerance = 1e-2 if name == "loss_ct_pro" else 1e-3
-        assert float(losses[name]) == pytest.approx(value, rel=tolerance), name
+@pytest.mark.parametrize(
+    ("override", "found"),
+    [
+        (f"{NET}.LOSS_CFG.REGION_LW=1.01", {"epoch 20 loss_region"}),
+        (f"{NET}.LOSS_CFG.CT_LW=0", {"epoch 20 loss_ct"}),
+        (f"{NET}.LOSS_CFG.FOCAL_NORM='mean'", {"epoch 20 loss_ct_pro", "epoch 20 loss_q_def"}),
+        (f"{NET}.LOSS_CFG.ROT_LW=1.0", {"epoch 20 loss_rot"}),
+        (f"{NET}.PNP_NET.ROT_TYPE='ego_rot6d'", {"out rot"}),
+    ],
+)
+def test_a_difference_is_found(override, found, write_pair, make_small_config, tmp_path):
+    write_pair(tmp_path)
+    cfg = make_small_config(*REFERENCE_OPTIONS, override)
+    assert found <= {item.name for item in compare(read_pair(tmp_path / "pair"), cfg) if not item.holds}
+
+
+def test_another_network_is_told(write_pair, make_small_config, tmp_path):
+    write_pair(tmp_path)
+    cfg = make_small_config(*REFERENCE_OPTIONS, f"{NET}.PNP_NET.WITH_2D_COORD=False")
+    with pytest.raises(UserError, match=r"1 parameters differ, such as pnp_net.features.0.weight \(ours \(128, 73"):
+        [*compare(read_pair(tmp_path / "pair"), cfg)]
+
+
+def test_a_damaged_pair_is_told(write_pair, tmp_path):
+    write_pair(tmp_path)
+    (tmp_path / "pair.json").write_text('{"parameters": [], "losses": {}}')
+    with pytest.raises(UserError, match="no pair of reference numbers"):
+        read_pair(tmp_path / "pair")
+    (tmp_path / "pair.npz").unlink()
+    with pytest.raises(UserError, match=r"pair\.npz is missing"):
+        read_pair(tmp_path / "pair")
+
+
+def test_the_script_prints_every_number_and_tells_what_fails(repository, write_pair, tmp_path, capsys):
+    cfg = write_pair(tmp_path)
+    (tmp_path / "small.py").write_text(cfg.pretty_text)
+    main([str(tmp_path / "pair.json"), "--config-file", str(tmp_path / "small.py")])
+    printed = capsys.readouterr().out
+    assert "out rot" in printed and "TOO FAR" not in printed
+    with pytest.raises(UserError, match=r"1 of \d+ numbers deviate too far: epoch 20 loss_z"):
+        main(
+            [str(tmp_path / "pair"), "--config-file", str(tmp_path / "small.py"), "--opts", f"{NET}.LOSS_CFG.Z_LW=2.0"]
+        )
+    assert "TOO FAR" in capsys.readouterr().out
