@@ -144,7 +144,7 @@ def _assemble(
     if "weight_decay" in options:
         options["weight_decay"] *= decay_factor
     optimizer = build_optimizer(groups, **options)
-    schedule = _schedule(optimizer, solver, length.total)
+    schedule = make_schedule(optimizer, solver, length.total)
     average = _moving_average(model, cfg.MODEL.EMA)
     parts = {"optimizer": optimizer, "schedule": schedule}
     parts |= {"criterion": criterion} if learned_weights else {}
@@ -197,7 +197,10 @@ def _set_loader(trainer: Trainer, cfg: Any, source: SampleSource, seed: int, dev
     )
 
 
-def _schedule(optimizer: torch.optim.Optimizer, solver: Any, total_iters: int) -> torch.optim.lr_scheduler.LRScheduler:
+def make_schedule(
+    optimizer: torch.optim.Optimizer, solver: Any, total_iters: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """The learning rate of a run of `total_iters` steps, as SOLVER says."""
     return build_schedule(
         optimizer,
         name=solver.LR_SCHEDULER_NAME,

@@ -78,6 +78,13 @@ def poses(csv: Path) -> np.ndarray:
     return np.stack([[*e.pose.cam_R_obj.ravel(), *e.pose.cam_t_obj] for e in read_results(csv)])
 
 
+def test_accumulated_batches_make_as_many_steps_as_their_reference(run, tmp_path):
+    opts = ["SOLVER.IMS_PER_BATCH=2", "SOLVER.REFERENCE_BS=6", "DATASETS.TEST=", f"OUTPUT_DIR={tmp_path}"]
+    main(["--config-file", str(run["config"]), "--opts", *opts])
+    steps = read_checkpoint(last_checkpoint(tmp_path))["iteration"]
+    assert steps == read_checkpoint(last_checkpoint(run["output"]))["iteration"]
+
+
 def test_evaluation_alone_gives_the_same_poses(run, tmp_path):
     weights = last_checkpoint(run["output"])
     opts = [f"OUTPUT_DIR={tmp_path}", f"MODEL.WEIGHTS={weights}"]
