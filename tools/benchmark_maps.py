@@ -26,7 +26,7 @@ from core.render.raycast import RayCaster, camera_rays
 from core.utils.errors import UserError, run_cli
 from core.utils.files import require_writable_file, write_json
 from gdrn_selfocc_modeling.data.correspondence import cast_P
-from gdrn_selfocc_modeling.data.self_occlusion import pack_Q, plane_hits
+from gdrn_selfocc_modeling.data.self_occlusion import cast_Q
 
 PAD_SCALE = 1.5  # an ROI's side in sides of its box, as in training and testing
 NO_LIMIT = (1 << 20, 1 << 20)  # an ROI is cut to the image's longer side; here it needs no image
@@ -51,8 +51,7 @@ class Job:
     def maps(self) -> None:
         """P and Q, as the data loader computes them."""
         _, mask = cast_P(self.caster, self.pose, self.K, self.positions)
-        Q, _ = plane_hits(self.pose, self.K, self.positions, mask, self.model.bounds_min, self.model.extent)
-        pack_Q(Q)
+        cast_Q(self.pose, self.K, self.positions, mask, self.model.bounds_min, self.model.extent)
 
     def bare(self) -> None:
         """The same rays, Embree alone."""

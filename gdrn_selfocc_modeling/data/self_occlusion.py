@@ -16,11 +16,10 @@ from core.render.raycast import camera_rays
 MIN_SLOPE = 1e-6
 # The two coordinates that remain of each plane's point; channel order Q_x: (y, z), Q_y: (x, z), Q_z: (x, y).
 PLANE_AXES = np.array([[1, 2], [0, 2], [0, 1]])
-_PLANES = np.arange(3)
-_KEPT = (3 * _PLANES[:, None] + PLANE_AXES).ravel()  # of the nine numbers (plane, xyz) the six that are stored
+_KEPT = (3 * np.arange(3)[:, None] + PLANE_AXES).ravel()  # of the nine numbers (plane, xyz) the six that are stored
 
 
-def plane_hits(
+def cast_Q(
     pose: Pose,
     K: np.ndarray,
     positions: np.ndarray,
@@ -32,24 +31,32 @@ def plane_hits(
 
     A crossing is valid where the pixel is on the object (`mask` (h, w) bool) and the point lies ahead of the
     camera and strictly inside the model's box from bounds_min (3,) to bounds_min + extent (3,), metres.
-    Returns Q (h, w, plane, xyz) float64, metres, the object's frame, 0 where invalid, and valid
+    Returns the six channels of Q (h, w, 6) float64, metres, the object's frame, 0 where invalid, and valid
     (h, w, plane) bool.
     """
     pixel = np.flatnonzero(mask)
-    origin, directions = camera_rays(pose, K, positions.reshape(-1, 2)[pixel])
+    origin, directions = camera_rays(pose, K, positions.reshape(-1, 2).take(pixel, axis=0))
     rows = directions.T.copy()  # one row per coordinate: numpy is faster along long rows
-    steep = np.abs(rows) >= MIN_SLOPE
-    depth = -origin[:, None] / np.where(steep, rows, np.inf)  # (plane, M)
-    points = origin[:, None] + depth[:, None] * rows  # (plane, xyz, M)
-    points[_PLANES, _PLANES] = 0.0  # on the plane exactly, not to rounding
-    low, high = bounds_min[:, None], (bounds_min + extent)[:, None]
-    accepted = ((points > low) & (points < high)).all(axis=1) & steep & (depth > 0)  # (plane, M)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        depth = -origin[:, None] / rows  # (plane, M)
+        points = origin[PLANE_AXES][..., None] + depth[:, None] * rows[PLANE_AXES]  # (plane, 2, M)
+    low, high = bounds_min[PLANE_AXES][..., None], (bounds_min + extent)[PLANE_AXES][..., None]
+    # A plane goes through the origin: a box beside the origin has no point of it.
+    through = (bounds_min < 0) & (bounds_min + extent > 0)
+    accepted = ((points > low) & (points < high)).all(axis=1)
+    accepted &= (np.abs(rows) >= MIN_SLOPE) & (depth > 0) & through[:, None]
+    Q, valid = np.zeros((6, mask.size)), np.zeros((3, mask.size), bool)
+    Q[:, pixel] = np.where(accepted[:, None], points, 0.0).reshape(6, -1)
+    valid[:, pixel] = accepted
+    return Q.T.reshape(*mask.shape, 6), valid.T.reshape(*mask.shape, 3)
 
-    Q = np.zeros((mask.size, 9))
-    valid = np.zeros((mask.size, 3), bool)
-    Q[pixel] = (points * accepted[:, None]).reshape(9, -1).T
-    valid[pixel] = accepted.T
-    return Q.reshape(*mask.shape, 3, 3), valid.reshape(*mask.shape, 3)
+
+def plane_hits(
+    pose: Pose, K: np.ndarray, positions: np.ndarray, mask: np.ndarray, bounds_min: np.ndarray, extent: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `cast_Q`, with points (h, w, plane, xyz) in place of channels."""
+    Q, valid = cast_Q(pose, K, positions, mask, bounds_min, extent)
+    return unpack_Q(Q), valid
 
 
 def pack_Q(Q: np.ndarray) -> np.ndarray:

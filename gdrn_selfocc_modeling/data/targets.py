@@ -21,7 +21,7 @@ from core.render.raycast import RayCaster
 from core.utils.errors import UserError
 from gdrn_selfocc_modeling.data.batch import RoiBatch, RoiTargets
 from gdrn_selfocc_modeling.data.correspondence import cast_P, normalise_P
-from gdrn_selfocc_modeling.data.self_occlusion import normalise_Q, pack_Q, plane_hits
+from gdrn_selfocc_modeling.data.self_occlusion import cast_Q, normalise_Q
 
 CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
@@ -168,8 +168,7 @@ def cast_layers(target: TrainedObject, pose: Pose, view: RoiView) -> Layers:
     mask = hit & view.inside
     P_obj[~mask] = 0.0
     model = target.model
-    Q, valid = plane_hits(pose, view.K, view.positions, mask, model.bounds_min, model.extent)
-    return Layers(P_obj, mask, pack_Q(Q), valid)
+    return Layers(P_obj, mask, *cast_Q(pose, view.K, view.positions, mask, model.bounds_min, model.extent))
 
 
 def make_targets(
