@@ -19,8 +19,12 @@ def project(points_cam: Array, K: Array) -> Array:
 
 def pixel_rays(K: np.ndarray, uv: np.ndarray) -> np.ndarray:
     """Ray directions `K^-1 (u, v, 1)` of pixels (..., 2): (..., 3) with z = 1, so that a point's depth is its λ."""
-    inverse = np.linalg.inv(K)
-    rows = inverse[:, :2] @ uv.reshape(-1, 2).T + inverse[:, 2:]  # long rows, along which numpy is faster
+    return times_homogeneous(np.linalg.inv(K), uv)
+
+
+def times_homogeneous(matrix: np.ndarray, uv: np.ndarray) -> np.ndarray:
+    """`matrix (u, v, 1)` of pixels (..., 2) with a (3, 3) matrix: (..., 3)."""
+    rows = matrix[:, :2] @ uv.reshape(-1, 2).T + matrix[:, 2:]  # long rows, along which numpy is faster
     return rows.T.reshape(*uv.shape[:-1], 3)
 
 
