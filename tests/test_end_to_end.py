@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from core.bop.results import Estimate, read_results, write_results
-from core.engine.checkpoint import last_checkpoint, read_checkpoint
+from core.engine.checkpoint import read_checkpoint
+from core.engine.checkpointer import last_checkpoint
 from core.evaluation.evaluator import evaluate
 from core.geometry.pose import Pose
 from core.utils.errors import UserError

@@ -8,14 +8,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from core.engine.checkpoint import (
-    last_checkpoint,
-    load_weights,
-    model_weights,
-    plain_facts,
-    read_checkpoint,
-    save_weights,
-)
+from core.engine.checkpoint import load_weights, model_weights, plain_facts, read_checkpoint, save_weights
+from core.engine.checkpointer import last_checkpoint
 from core.utils.errors import UserError, run_cli
 from core.utils.files import require_writable_file
 from gdrn_selfocc_modeling.models.build import build_model

@@ -6,8 +6,10 @@ What looks wrong here is learned wrong; look before a long training.
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -23,6 +25,7 @@ EXAMPLE = """examples:
   python tools/show_samples.py --config-file configs/gdrn_selfocc/toy/demo.py
   python tools/show_samples.py --config-file configs/gdrn_selfocc/lmo/cad_only.py --count 24 \\
       --output output/lmo.png --opts DATASETS.ROOT=/data/bop INPUT.BG_IMGS_ROOT=/data/photos
+  python tools/show_samples.py --config-file configs/gdrn_selfocc/toy/from_cad.py --grid 64 --output output/grid.jpg
 
 In the column of masks, white is visible, blue hidden, and red cut away by truncation.
 """
@@ -36,13 +39,14 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--config-file", type=Path, required=True, help="a .py or .yaml configuration")
     parser.add_argument("--count", type=int, default=12, help="samples to draw (default 12)")
+    parser.add_argument("--grid", type=int, metavar="N", help="draw the crops alone of N samples, in a square")
     parser.add_argument("--seed", type=int, default=0, help="another seed draws other samples")
     parser.add_argument("--size", type=int, default=160, help="side of a picture in pixels (default 160)")
     parser.add_argument("--output", type=Path, default=Path("output/samples.png"), help="the picture to write")
     parser.add_argument("--opts", nargs="+", default=[], metavar="KEY=VALUE", help="override configuration keys")
     args = parser.parse_args(argv)
-    if min(args.count, args.size) < 1 or args.seed < 0:
-        parser.error("--count and --size must be at least 1, --seed at least 0")
+    if min(args.count, args.size, 1 if args.grid is None else args.grid) < 1 or args.seed < 0:
+        parser.error("--count, --grid and --size must be at least 1, --seed at least 0")
     return args
 
 
@@ -65,6 +69,14 @@ def sample_panels(sample: Sample, roi_format: RoiFormat) -> list[tuple[str, np.n
     return [*panels, ("masks", masks)]
 
 
+def crop_sheet(crops: list[np.ndarray], size: int) -> np.ndarray:
+    """Crops (in, in, 3) side by side, about as many across as down, each of side `size`; black where one lacks."""
+    across = math.isqrt(len(crops) - 1) + 1
+    tiles = [cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA) for crop in crops]
+    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % across)
+    return np.vstack([np.hstack(tiles[start : start + across]) for start in range(0, len(tiles), across)])
+
+
 def main(argv: list[str] | None = None) -> None:
     """Write the picture."""
     args = parse_args(argv)
@@ -72,13 +84,19 @@ def main(argv: list[str] | None = None) -> None:
     cfg = load_settings(args.config_file, args.opts)
     source = build_train_dataset(cfg)
     roi_format = build_roi_format(cfg)
-    chosen = np.random.default_rng(args.seed).permutation(len(source))[: args.count]
-    rows = []
-    for position, index in enumerate(tqdm(chosen, desc="samples")):
-        sample = source.sample(int(index), np.random.default_rng([args.seed, position]))
-        rows.append(grid(sample_panels(sample, roi_format), size=args.size))
-    write_image(args.output, np.vstack(rows)[..., ::-1])
-    print(f"{len(rows)} samples drawn in {args.output}")
+    count = args.grid or args.count
+    chosen = np.random.default_rng(args.seed).permutation(len(source))[:count]
+    samples = (
+        source.sample(int(index), np.random.default_rng([args.seed, position]))
+        for position, index in enumerate(tqdm(chosen, desc="samples"))
+    )
+    if args.grid:
+        picture = crop_sheet([roi_format.image_array(roi.image) for roi, _, _ in samples], args.size)
+    else:
+        rows = [grid(sample_panels(sample, roi_format), size=args.size) for sample in samples]
+        picture = np.vstack(rows)[..., ::-1]
+    write_image(args.output, picture)
+    print(f"{len(chosen)} samples drawn in {args.output}")
 
 
 if __name__ == "__main__":

@@ -261,6 +261,6 @@ def _existing_split(spec: SplitSpec, sensor: str) -> str:
 
 
 def _kind_of(split: str) -> Kind:
-    if split.endswith("pbr"):
+    if split.endswith(("pbr", "_cad")):  # rendered before whole scenes
         return "pbr"
     return "syn" if "synt" in split or "render" in split else "real"

@@ -17,7 +17,10 @@ from core.utils.files import read_json, require_key, write_json
 
 @dataclass(frozen=True, eq=False)
 class Detection:
-    """One detected object. `bbox` is (4,) float64 x1, y1, x2, y2, pixels; `time` seconds, -1 unknown."""
+    """One detected object. `bbox` is (4,) float64 x1, y1, x2, y2, pixels; `time` seconds, -1 unknown.
+
+    `segmentation`, where there is one, is the mask as COCO's run lengths: {"counts": numbers or text, "size": [H, W]}.
+    """
 
     scene_id: int
     im_id: int
@@ -25,6 +28,7 @@ class Detection:
     bbox: np.ndarray
     score: float
     time: float = -1.0
+    segmentation: dict[str, Any] | None = None
 
 
 def read_detections(path: Path) -> list[Detection]:
@@ -32,7 +36,8 @@ def read_detections(path: Path) -> list[Detection]:
 
     Two forms are known by their outermost bracket: `{"scene/im": [{obj_id, bbox_est, score, time}]}`
     and BOP's `[{scene_id, image_id, category_id, bbox, score, time}]`; boxes are [x, y, w, h], `time`
-    may be absent. Raises `UserError` for anything else, for a box without area and for an empty file.
+    and `segmentation` may be absent. Raises `UserError` for anything else, for a box without area and for
+    an empty file.
     """
     content = read_json(path, "give the detector's json (DATASETS.DET_FILES_TEST)")
     if isinstance(content, dict):
@@ -71,7 +76,23 @@ def _detection(ids: tuple[int, ...], entry: dict, box_key: str, where: str) -> D
         raise UserError(f"{where}: {box_key} must have a width and height above zero; repair the file")
     score = float(numbers(require_key(entry, "score", where), 1, f"{where}: score")[0])
     time = float(numbers(entry.get("time", -1.0), 1, f"{where}: time")[0])
-    return Detection(*ids, bbox=bbox, score=score, time=time)
+    segmentation = _segmentation(entry["segmentation"], f"{where}: segmentation") if "segmentation" in entry else None
+    return Detection(*ids, bbox=bbox, score=score, time=time, segmentation=segmentation)
+
+
+def _segmentation(value: Any, where: str) -> dict[str, Any] | None:
+    """Run lengths of a mask, checked: whole numbers that fill the size, or COCO's compressed text."""
+    if value is None:
+        return None
+    counts = require_key(value, "counts", where)
+    height, width = (integer(side, f"{where}: size") for side in numbers(require_key(value, "size", where), 2, where))
+    if isinstance(counts, str) and counts.isascii():
+        return {"counts": counts, "size": [height, width]}
+    if not isinstance(counts, list) or not all(isinstance(run, int) and run >= 0 for run in counts):
+        raise UserError(f"{where}: counts must be COCO's run lengths, whole numbers or text; repair the file")
+    if sum(counts) != height * width:
+        raise UserError(f"{where}: {sum(counts)} pixels do not fill a mask of {height} x {width}; repair the file")
+    return {"counts": counts, "size": [height, width]}
 
 
 def select_detections(
@@ -107,14 +128,15 @@ def write_detections(path: Path, detections: Iterable[Detection]) -> None:
     entries = []
     for detection in detections:
         x1, y1, x2, y2 = map(float, detection.bbox)
-        entries.append(
-            {
-                "scene_id": detection.scene_id,
-                "image_id": detection.im_id,
-                "category_id": detection.obj_id,
-                "bbox": [x1, y1, x2 - x1, y2 - y1],
-                "score": float(detection.score),
-                "time": float(detection.time),
-            }
-        )
+        entry = {
+            "scene_id": detection.scene_id,
+            "image_id": detection.im_id,
+            "category_id": detection.obj_id,
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "score": float(detection.score),
+            "time": float(detection.time),
+        }
+        if detection.segmentation is not None:
+            entry["segmentation"] = detection.segmentation
+        entries.append(entry)
     write_json(path, entries)

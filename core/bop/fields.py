@@ -72,6 +72,8 @@ def read_intrinsics(entry: dict, where: str) -> np.ndarray:
     K = numbers(require_key(entry, "cam_K", where), 9, f"{where}: cam_K").reshape(3, 3)
     if K[0, 0] <= 0 or K[1, 1] <= 0:
         raise UserError(f"{where}: cam_K must have focal lengths above zero; repair the file")
+    if (K[2] != (0, 0, 1)).any() or np.linalg.det(K) <= 0:
+        raise UserError(f"{where}: cam_K must have an inverse and end in 0, 0, 1; repair the file")
     return K
 
 

@@ -181,6 +181,8 @@ def _read_ply(path: Path, header: str) -> dict[str, Any]:
         with open(path, "rb") as file:
             mesh = load_ply(file, fix_texture=per_corner, skip_materials=True, prefer_color="vertex")
         faces = np.asarray(triangulate_quads(mesh["faces"]), np.int64).reshape(-1, 3)
+    except KeyError as error:
+        raise UserError(f"{path} is a mesh without {error.args[0]}; restore the file") from error
     except Exception as error:  # whatever trimesh stumbles over, the file is at fault
         raise UserError(f"{path} cannot be read as a PLY mesh ({error}); restore the file") from error
     vertices = np.asarray(mesh["vertices"])

@@ -22,6 +22,7 @@ from core.utils.files import read_image, read_json, require_dir, require_key
 logger = logging.getLogger(__name__)
 
 IMAGE_FOLDERS = ("rgb", "gray")
+EXIF_ORIENTATION, EXIF_FIRST_TURNED = 274, 5  # from this value on, width and height change places
 Selection = dict[int, set[int]]  # image ids by scene id
 
 
@@ -216,3 +217,25 @@ def read_camera_size(root: Path) -> tuple[int, int]:
     values = {key: require_key(camera, key, str(path)) for key in ("width", "height")}
     width, height = (integer(positive(value, f"{path}: {key}"), f"{path}: {key}") for key, value in values.items())
     return width, height
+
+
+def read_image_size(record: ImageRecord, root: Path) -> tuple[int, int]:
+    """Width and height of an image, pixels: from its file's header, or without the file from `root`'s camera.json.
+
+    Raises `UserError` where neither is there.
+    """
+    if not record.rgb_path.is_file():
+        if not (root / "camera.json").is_file():
+            raise UserError(
+                f"the size of image {record.im_id} of scene {record.scene_id} is not known: neither {record.rgb_path} "
+                f"nor {root / 'camera.json'} is there; add one of the two"
+            )
+        return read_camera_size(root)
+    from PIL import Image  # OpenCV reads an image whole or not at all
+
+    try:
+        with Image.open(record.rgb_path) as image:
+            turned = image.getexif().get(EXIF_ORIENTATION, 1) >= EXIF_FIRST_TURNED
+            return image.size[::-1] if turned else image.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{record.rgb_path} cannot be read as an image; restore the file") from error

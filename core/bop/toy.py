@@ -29,21 +29,25 @@ from core.bop.toy_models import toy_models
 from core.geometry.camera import pixel_grid, pixel_rays, project
 from core.geometry.pose import Pose
 from core.geometry.rotation import random_rotation
+from core.render.ground import Ground, random_texture
+from core.render.lights import LightRange
+from core.render.materials import Material
 from core.render.raycast import RayCaster
 from core.render.scene import scene_gt_info, scene_visibility
-from core.render.shade import Body, Material, render_rgb, sample_lights
+from core.render.shade import Body, Shading, render_rgb
 from core.utils.errors import UserError
 from core.utils.files import read_json, write_image, write_json
 
-VERSION = 1  # of what is drawn: another version makes another data set of the same parameters
+VERSION = 2  # of what is drawn: another version makes another data set of the same parameters
 PARAMETERS_NAME = "dataset_info.json"
 IMAGES_PER_SCENE = 60
 DEPTH_SCALE_MM = 0.1  # millimetres a step in depth files, as YCB-V has it
 SAMPLES_PER_SIDE = 2  # of a pixel on an outline, which is smooth in a photograph
 DISTANCE = (0.4, 0.9)  # metres, of object centres along the optical axis
 MAX_TILT = np.radians(35)  # of the plane behind the objects, against the image plane
-PLANE_SIZE = 8.0  # metres, beyond what any camera ray meets
 TEXTURE_SIZE = 0.8  # metres of the plane that its texture covers before it repeats
+LIGHTS = LightRange(size=(0.0, 0.0))
+SHADING = Shading(ambient_occlusion=False)
 
 
 @dataclass(frozen=True)
@@ -172,7 +176,7 @@ def _write_image(scene_dir: Path, index: int, options: ToyOptions, split_code: i
     masks = scene_visibility(casters, poses, K, size)
     owner = sum(number * visible.astype(np.uint8) for number, (_, visible) in enumerate(masks, start=1))
     outlines = cv2.morphologyEx(owner, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
-    image, depth = _photograph(rng, [*bodies, sample_plane(rng, bodies)], outlines, options)
+    image, depth = _photograph(rng, bodies, sample_plane(rng, bodies), outlines, options)
 
     _save(scene_dir / "rgb" / f"{im_id:06d}.png", image)
     steps = np.where(np.isfinite(depth), np.rint(depth * M_TO_MM / DEPTH_SCALE_MM), 0)
@@ -212,7 +216,7 @@ def sample_bodies(rng: np.random.Generator, options: ToyOptions) -> list[Body]:
             center = _free_place(rng, bodies, model.diameter, options)
             if center is None:
                 break
-            material = Material(specular=rng.uniform(0, 0.3), shininess=rng.uniform(5, 40))
+            material = Material(specular=rng.uniform(0, 0.06), roughness=rng.uniform(0.4, 0.8))
             bodies.append(Body(caster, model, Pose(random_rotation(rng), center), material))
         if len(bodies) == len(ids):
             return bodies
@@ -239,68 +243,32 @@ def _free_place(
     return None
 
 
-def sample_plane(rng: np.random.Generator, bodies: Sequence[Body]) -> Body:
+def sample_plane(rng: np.random.Generator, bodies: Sequence[Body]) -> Ground:
     """A textured plane behind all objects, tilted, so close that they throw shadows on it."""
     tilt, turn = rng.uniform(0, MAX_TILT), rng.uniform(0, 2 * np.pi)
     away = np.array([np.sin(tilt) * np.cos(turn), np.sin(tilt) * np.sin(turn), np.cos(tilt)])
     reach = max(away @ body.pose.cam_t_obj + body.model.diameter / 2 for body in bodies)
     across = np.cross(away, rng.normal(size=3))
     across /= np.linalg.norm(across)
-    rotation = np.stack([across, np.cross(away, across), away], axis=1)
-    pose = Pose(rotation, (reach + rng.uniform(0, 0.05)) * away)
-    half = PLANE_SIZE / 2
-    corners = half * np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]], float)
-    faces = np.array([[0, 2, 1], [0, 3, 2]])
-    model = ObjectModel(
-        obj_id=0,
-        name="plane",
-        vertices=corners,
-        faces=faces,
-        diameter=PLANE_SIZE * np.sqrt(2),
-        bounds_min=corners.min(axis=0),
-        extent=np.ptp(corners, axis=0),
-        uv=corners[:, :2] / TEXTURE_SIZE,
-        texture=random_texture(rng),
-    )
-    return Body(RayCaster(corners, faces), model, pose, Material(specular=0.0))
-
-
-def random_texture(rng: np.random.Generator, size: int = 128) -> np.ndarray:
-    """(2 size, 2 size, 3) uint8 RGB: noise of several grain sizes around a random colour, at times striped.
-
-    Mirrored in both directions, so that it repeats without a seam.
-    """
-    noise = np.zeros((size, size, 3))
-    weight = 1.0
-    for cells in (4, 8, 16, 32, 64):
-        grain = rng.random((cells, cells, 3)).astype(np.float32) - 0.5
-        noise += weight * cv2.resize(grain, (size, size), interpolation=cv2.INTER_CUBIC)
-        weight *= rng.uniform(0.5, 0.9)
-    grey = noise.mean(axis=2, keepdims=True)
-    noise = grey + rng.uniform(0.1, 0.7) * (noise - grey)
-    base = rng.uniform(0.2, 0.8) + rng.uniform(-0.2, 0.2, 3) + 0.35 * noise
-    if rng.random() < 0.4:
-        period, direction = rng.integers(2, 8), int(rng.integers(2))
-        stripe = np.sin(2 * np.pi * period * np.arange(size) / size) > 0
-        base += rng.uniform(-0.25, 0.25, 3) * np.expand_dims(stripe, (direction, 2))
-    quarter = np.rint(255 * np.clip(base, 0, 1)).astype(np.uint8)
-    half = np.concatenate([quarter, quarter[:, ::-1]], axis=1)
-    return np.concatenate([half, half[::-1]])
+    cam_R_plane = np.stack([across, np.cross(across, away), -away], axis=1)
+    pose = Pose(cam_R_plane, (reach + rng.uniform(0, 0.05)) * away)
+    return Ground(pose, random_texture(rng), TEXTURE_SIZE)
 
 
 def _photograph(
-    rng: np.random.Generator, bodies: Sequence[Body], outlines: np.ndarray, options: ToyOptions
+    rng: np.random.Generator, bodies: Sequence[Body], ground: Ground, outlines: np.ndarray, options: ToyOptions
 ) -> tuple[np.ndarray, np.ndarray]:
     """The scene as (H, W, 3) uint8 BGR with a camera's blur and noise, and its depth (H, W) in metres.
 
     Pixels of the mask `outlines` (H, W) are the mean of several samples, so that they are smooth.
     """
-    lights, n = sample_lights(rng), SAMPLES_PER_SIDE
+    lights, n = LIGHTS.draw(rng), SAMPLES_PER_SIDE
     grid = pixel_grid(options.width, options.height)
-    seen = render_rgb(bodies, options.K, grid.reshape(-1, 2), lights)
+    seen = render_rgb(bodies, options.K, grid.reshape(-1, 2), lights, SHADING, ground)
     image = seen.rgb.reshape(*grid.shape[:2], 3).astype(np.float64)
     within = (pixel_grid(n, n).reshape(-1, 2) - (n - 1) / 2) / n  # around a pixel's centre
-    samples = render_rgb(bodies, options.K, (grid[outlines][:, None] + within).reshape(-1, 2), lights)
+    positions = (grid[outlines][:, None] + within).reshape(-1, 2)
+    samples = render_rgb(bodies, options.K, positions, lights, SHADING, ground)
     image[outlines] = samples.rgb.reshape(-1, n * n, 3).mean(axis=1)
     if rng.random() < 0.5:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 0.8))

@@ -202,7 +202,8 @@ def make_train_loader(
     sampler = TrainingSampler(len(source), seed, start, rank, world_size, shuffle)
     return Loader(
         DataLoader(
-            SeededDataset(source, seed),
+            generator=torch.Generator(),  # else each loader would draw from the run's own random state
+            dataset=SeededDataset(source, seed),
             batch_size=batch_size,
             sampler=sampler,
             num_workers=num_workers,
@@ -225,7 +226,8 @@ def make_test_loader(
     """This rank's samples once, in order, in batches of at most `batch_size`."""
     return Loader(
         DataLoader(
-            SeededDataset(source, seed=0),
+            generator=torch.Generator(),
+            dataset=SeededDataset(source, seed=0),
             batch_size=batch_size,
             sampler=SequentialSampler(len(source), rank, world_size),
             num_workers=num_workers,

@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
 
 from core.utils.errors import UserError
 
+NOISE_POOL = 1 << 20  # numbers; drawing them anew for every image takes longer than all else the sensor does
+
+
+@lru_cache(maxsize=1)
+def _noise_pool() -> np.ndarray:
+    """(NOISE_POOL,) float32 from the normal law, the same in every process."""
+    return np.random.default_rng(0).standard_normal(NOISE_POOL, dtype=np.float32)
+
+
+def _noise(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Noise of a shape: a piece of the pool from a random place on, repeated where that is too short."""
+    pool, count = _noise_pool(), int(np.prod(shape))
+    start = int(rng.integers(NOISE_POOL))
+    if start + count <= NOISE_POOL:
+        return pool[start : start + count].reshape(shape)
+    return np.resize(np.concatenate([pool[start:], pool[:start]]), shape)
+
 
 @dataclass(frozen=True)
 class Sensor:
     """Ranges that each image draws its camera from; pairs are (low, high). All zero: a perfect camera."""
 
-    blur: tuple[float, float] = (0.3, 0.9)  # Gaussian sigma of lens and demosaicing, pixels of the camera
+    blur: tuple[float, float] = (0.4, 1.4)  # Gaussian sigma of lens and demosaicing, pixels of the camera
     gain: float = 0.15  # exposure factor in 1 ± gain
     tint: float = 0.06  # white-balance factor of each channel in 1 ± tint
     gamma: float = 0.2  # response exponent in 1 ± gamma
@@ -36,8 +54,9 @@ class Sensor:
         deviation = rng.uniform(*self.noise)
         if deviation > 0:
             # Half of the noise is common to the channels, as after demosaicing.
-            noise = rng.standard_normal((*image.shape[:2], 4), dtype=np.float32) * np.float32(deviation * 0.7071)
-            image = np.clip(np.rint(image + noise[..., :3] + noise[..., 3:]), 0, 255).astype(np.uint8)
+            common, own = _noise(image.shape[:2], rng)[..., None], _noise(image.shape, rng)
+            image = np.clip(image + np.float32(deviation * 0.7071) * (common + own) + np.float32(0.5), 0, 255)
+            image = image.astype(np.uint8)
         if rng.random() < self.jpeg_prob:
             quality = int(rng.integers(50, 96))
             _, coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])

@@ -8,7 +8,7 @@ import pickle
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -17,10 +17,9 @@ from torch import Tensor, nn
 from core.engine.load_report import LoadReport
 from core.engine.plain_numpy import PLAIN_NUMPY
 from core.utils.errors import UserError
-from core.utils.files import atomic_path, require_file, write_text
+from core.utils.files import atomic_path, require_file
 
 logger = logging.getLogger(__name__)
-LAST = "last_checkpoint"
 WEIGHT_KEYS = ("ema_model", "model", "state_dict")  # where checkpoints keep weights; the first one present is taken
 WRAPPERS = ("_module.", "module.")  # what wrappers of a network put before its names
 MAX_EXPANDED = 2**20  # bytes of a tensor that a file may hold as repetitions of fewer
@@ -28,78 +27,6 @@ COUNTER = "num_batches_tracked"  # of a norm; old files lack it, and nothing rea
 FACTS, ITERATION = "facts", "iteration"
 # One module under two names: the second is what published weights call it by its kind.
 NORM_NAMES = {"gn": "norm", "bn": "norm"}
-
-
-class Stateful(Protocol):
-    """What a checkpoint holds: anything with a state of tensors and plain values."""
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> Any: ...
-
-
-class Checkpointer:
-    """Saves `model` and `parts` to `folder/model_%07d.pth`, keeps the last `keep` and names the newest.
-
-    `facts` are plain values written beside the weights, such as the objects' names.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        model: nn.Module,
-        parts: Mapping[str, Stateful],
-        facts: Mapping[str, Any] | None = None,
-        keep: int = 5,
-    ) -> None:
-        self.folder = Path(folder)
-        self.model = model
-        self.parts = dict(parts)
-        self.facts = dict(facts or {})
-        self.keep = keep
-
-    def save(self, iteration: int) -> Path:
-        """Write the state after `iteration` steps, then point `last_checkpoint` to it and drop old ones."""
-        path = self.folder / f"model_{iteration:07d}.pth"
-        state = {"iteration": iteration, "facts": self.facts, "model": self.model.state_dict()}
-        state |= {name: part.state_dict() for name, part in self.parts.items()}
-        with atomic_path(path) as beside:
-            torch.save(state, beside)
-        write_text(self.folder / LAST, path.name + "\n")
-        for old in sorted(self.folder.glob("model_*.pth"))[: -self.keep or None]:
-            if old != path:
-                old.unlink()
-        return path
-
-    def resume(self) -> int:
-        """Load the newest checkpoint and return its iteration; 0 where the folder has none."""
-        path = last_checkpoint(self.folder)
-        if path is None:
-            return 0
-        state = read_checkpoint(path)
-        load_weights(self.model, model_weights({"model": state.get("model", {})}, path), path)
-        for name, part in self.parts.items():
-            if name not in state:
-                raise UserError(f"{path} has no '{name}' to resume from; start from its weights with MODEL.WEIGHTS")
-            try:
-                part.load_state_dict(state[name])
-            except Exception as error:  # a state is whatever the file holds
-                reason = " ".join(str(error).split())
-                raise UserError(f"{path}: the state of '{name}' is of another run ({reason})") from error
-        if not isinstance(state.get("iteration"), int):
-            raise UserError(f"{path} doesn't tell its iteration; start from its weights with MODEL.WEIGHTS")
-        return state["iteration"]
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint that `last_checkpoint` names, or the newest there is; None in a folder without any."""
-    pointer = Path(folder) / LAST
-    if pointer.is_file():
-        path = pointer.parent / pointer.read_text(encoding="utf-8", errors="replace").strip()
-        if path.is_file():
-            return path
-    present = sorted(Path(folder).glob("model_*.pth"))
-    return present[-1] if present else None
 
 
 def read_checkpoint(path: Path, remedy: str = "give another .pth or .safetensors checkpoint") -> dict[str, Any]:

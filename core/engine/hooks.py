@@ -14,7 +14,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
-from core.engine.checkpoint import Checkpointer
+from core.engine.checkpointer import Checkpointer
 from core.engine.trainer import Hook
 from core.utils.files import write_text
 

@@ -65,8 +65,8 @@ class RayCaster:
         self.center = (low + high) / 2
         self.radius = float(np.linalg.norm(self.vertices - self.center, axis=1).max())
         self._corners = np.stack(np.meshgrid(*np.array([low, high]).T), axis=-1).reshape(8, 3)
-        self._planes, self._solid = _triangle_functions(self.vertices[self.faces], FLATNESS * self.radius)
-        if not self._solid.any():
+        self.planes, self.solid = _triangle_functions(self.vertices[self.faces], FLATNESS * self.radius)
+        if not self.solid.any():
             raise UserError(f"none of the mesh's {len(self.faces)} triangles has an area: repair the model file")
         self._scene: Any = None
 
@@ -115,12 +115,12 @@ class RayCaster:
 
     def barycentric(self, face: np.ndarray, points_obj: np.ndarray) -> np.ndarray:
         """(M, 3) weights of the triangles' corners at points (M, 3) on them; they sum to 1."""
-        second, third = _apply(self._planes[face], points_obj)[:, 1:].T
+        second, third = _apply(self.planes[face], points_obj)[:, 1:].T
         return np.stack([1 - second - third, second, third], axis=-1)
 
     def face_normals(self, face: np.ndarray) -> np.ndarray:
         """(M, 3) unit normals of triangles (M,), by the right-hand rule of their corners."""
-        return self._planes[face, 0, :3]
+        return self.planes[face, 0, :3]
 
     def image_box(self, pose: Pose, K: np.ndarray) -> np.ndarray | None:
         """Pixel box (x1, y1, x2, y2) outside which no ray hits; None unless the object is wholly in front.
@@ -145,7 +145,7 @@ class RayCaster:
             self._scene = EmbreeScene(robust=True)
             vertices = (self.vertices - self.center) / self.radius
             # Three equal corners: Embree keeps the number and never hits the triangle.
-            faces = np.where(self._solid[:, None], self.faces, self.faces[:, :1])
+            faces = np.where(self.solid[:, None], self.faces, self.faces[:, :1])
             TriangleMesh(self._scene, vertices.astype(np.float32), faces.astype(np.int32))
         return self._scene
 
@@ -168,7 +168,7 @@ class RayCaster:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Points (M, 3) where rays meet their triangles' planes, λ, and whether inside the triangle."""
         # Coordinate by coordinate: for some hundred hits that is several times faster than products of small matrices.
-        height, second, third = np.split(self._planes.reshape(-1, 12).take(face, axis=0), 3, axis=1)
+        height, second, third = np.split(self.planes.reshape(-1, 12).take(face, axis=0), 3, axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):
             depth = -_affine(height, origins) / _linear(height, directions)
             points = origins + depth[:, None] * directions
@@ -183,19 +183,20 @@ class RayCaster:
             ray = hits.ray[place]
             origin = origins if origins.ndim == 1 else origins[ray]
             face[place], depth[place] = self._exact_hit(origin, directions[ray])
-            points[place] = origin + depth[place] * directions[ray]
+            if face[place] >= 0:
+                points[place] = origin + depth[place] * directions[ray]
         hit = face >= 0
         return RayHits(hits.ray[hit], face[hit], points[hit], depth[hit])
 
     def _exact_hit(self, origin: np.ndarray, direction: np.ndarray) -> tuple[int, float]:
         """Triangle and ray parameter of one ray's first hit, all in float64; (-1, inf) where it misses."""
-        at_origin = self._planes[..., :3] @ origin + self._planes[..., 3]  # (F, 3): height, second, third weight
-        along = self._planes[..., :3] @ direction
+        at_origin = self.planes[..., :3] @ origin + self.planes[..., 3]  # (F, 3): height, second, third weight
+        along = self.planes[..., :3] @ direction
         with np.errstate(divide="ignore", invalid="ignore"):
             depth = -at_origin[:, 0] / along[:, 0]
             second, third = (at_origin[:, 1:] + depth[:, None] * along[:, 1:]).T
             lowest = np.minimum(np.minimum(second, third), 1 - second - third)
-            on_triangle = (lowest >= -EDGE_TOLERANCE) & (depth > 0) & self._solid
+            on_triangle = (lowest >= -EDGE_TOLERANCE) & (depth > 0) & self.solid
         if not on_triangle.any():
             return -1, np.inf
         face = int(np.argmin(np.where(on_triangle, depth, np.inf)))

@@ -79,14 +79,22 @@ def scene_gt_info(
     counts its pixels inside, where this exact scene always has a depth; boxes are [x, y, xmax - xmin,
     ymax - ymin] of pixel indices, four times -1 without pixels; visib_fract = px_count_visib / px_count_all.
     """
+    return annotate_scene(casters, poses, K, size)[1]
+
+
+def annotate_scene(
+    casters: Sequence[RayCaster], poses: Sequence[Pose], K: np.ndarray, size: tuple[int, int]
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[dict[str, int | float | list[int]]]]:
+    """What `scene_visibility` and `scene_gt_info` return, of the same rays."""
     width, height = size
     around = np.array([-width, -height, 2 * width, 2 * height])  # BOP's canvas for whole silhouettes
     patches = [_depth_patch(caster, pose, K, around) for caster, pose in zip(casters, poses, strict=True)]
     depths = [_paste(patch, x, y, size) for x, y, patch in patches]
-    entries = []
+    masks, entries = [], []
     for (x, y, patch), depth, visible in zip(patches, depths, _visible(depths), strict=True):
         silhouette = patch > 0
         count_all, count_visible = int(silhouette.sum()), int(visible.sum())
+        masks.append((depth > 0, visible))
         entries.append(
             {
                 "bbox_obj": _bop_box(silhouette, x, y),
@@ -97,7 +105,13 @@ def scene_gt_info(
                 "visib_fract": count_visible / count_all if count_all else 0.0,
             }
         )
-    return entries
+    return masks, entries
+
+
+def pixel_limits(caster: RayCaster, pose: Pose, K: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """Half-open pixel limits [x1, y1, x2, y2) within `limits` outside which the object is not; (4,) int."""
+    box = caster.image_box(pose, K)
+    return limits if box is None else _intersect(limits, _integer_limits(box))
 
 
 def _visible(depths: list[np.ndarray]) -> list[np.ndarray]:
@@ -120,8 +134,7 @@ def _pixels_within(box: np.ndarray | None, uv: np.ndarray) -> np.ndarray:
 
 def _depth_patch(caster: RayCaster, pose: Pose, K: np.ndarray, limits: np.ndarray) -> tuple[int, int, np.ndarray]:
     """Left and top pixel, and depth (h, w), of the object's projected box within limits [x1, y1, x2, y2)."""
-    box = caster.image_box(pose, K)
-    x1, y1, x2, y2 = limits if box is None else _intersect(limits, _integer_limits(box))
+    x1, y1, x2, y2 = pixel_limits(caster, pose, K, limits)
     uv = pixel_grid(x2 - x1, y2 - y1) + np.array([x1, y1])
     hits = caster.cast(pose, K, uv.reshape(-1, 2))
     depth = np.zeros(uv.shape[:2])

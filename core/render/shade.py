@@ -1,56 +1,62 @@
-"""Colour of ray hits: vertex colours or textures under ambient light and a few lamps that cast shadows.
+"""Pictures of bodies and the ground they stand on, from rays that Embree casts; light is told by `lighting`.
 
-Light is added in linear RGB and encoded as sRGB at the end. Diffuse reflection is Lambert's, the highlight is
-Blinn and Phong's. Positions are any pixels, so an ROI is rendered at its own resolution.
+Light is added in linear RGB and encoded as sRGB at the end. Positions are any pixels, so an ROI is rendered at its
+own resolution. Where they form a grid, shadows and ambient occlusion are cast on a coarser lattice of its pixels and
+spread over those of the same body.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from core.bop.models import ObjectModel
+from core.geometry.camera import pixel_rays
 from core.geometry.pose import Pose
+from core.render.ground import START, Ground
+from core.render.lattice import Grid
+from core.render.lighting import (
+    LightSet,
+    Surface,
+    disk_pattern,
+    hemisphere_pattern,
+    interleaved,
+    lamp_openness,
+    lamps_faced,
+    reflect,
+    sky_openness,
+)
+from core.render.lights import Lights
+from core.render.materials import Material, encode, texture_colors, vary, vertex_attributes
 from core.render.raycast import RayCaster
 from core.render.scene import SceneHits, cast_scene
+from core.utils.errors import UserError
 
-PLAIN_ALBEDO = 0.4  # linear reflectance of a model without colours
 # Shadow rays start this part of the object's radius above its surface, more than float32 errs.
 SHADOW_OFFSET = 2e-3
-
-
-def _srgb_to_linear(encoded: np.ndarray) -> np.ndarray:
-    """Encoded values in [0, 1] as light, IEC 61966-2-1."""
-    return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
-
-
-def _linear_to_srgb(linear: np.ndarray) -> np.ndarray:
-    """Light in [0, 1] as encoded values, IEC 61966-2-1."""
-    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-
-
-_DECODE = _srgb_to_linear(np.arange(256) / 255).astype(np.float32)
-_ENCODE_STEPS = 4095  # within one grey level everywhere, and a look-up is faster than a power
-_ENCODE = np.rint(255 * _linear_to_srgb(np.arange(_ENCODE_STEPS + 1) / _ENCODE_STEPS)).astype(np.uint8)
+CHUNK = 8192  # points lit at once: their arrays stay in the cache
 
 
 @dataclass(frozen=True)
-class Material:
-    """How a surface shines."""
+class Shading:
+    """Which light is followed, and how finely. Strides are in pixels of a grid of positions."""
 
-    specular: float = 0.1  # strength of the highlight
-    shininess: float = 20.0  # Blinn-Phong exponent: larger is smaller and sharper
+    shadows: bool = True
+    ambient_occlusion: bool = True
+    shadow_stride: int = 2  # of the places where rays to lamps are cast
+    shadow_rays: int = 1  # to each lamp from a place, four times as many where places stand alone or the stride is 1
+    sky_stride: int = 4
+    sky_rays: int = 4
 
-
-@dataclass(frozen=True, eq=False)
-class Lights:
-    """Ambient light and L lamps, linear RGB. Lamps do not fade with distance."""
-
-    ambient: np.ndarray  # (3,)
-    positions_cam: np.ndarray  # (L, 4): (x, y, z, 1) a point, metres; (x, y, z, 0) the direction to a far lamp
-    colors: np.ndarray  # (L, 3)
+    def __post_init__(self) -> None:
+        if min(self.shadow_stride, self.shadow_rays, self.sky_stride, self.sky_rays) < 1:
+            raise UserError(f"strides and numbers of rays must be at least 1, got {self}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +66,7 @@ class Body:
     caster: RayCaster
     model: ObjectModel
     pose: Pose
-    material: Material = Material()
+    material: Material = field(default_factory=Material)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,171 +74,214 @@ class RgbHits:
     """Colours of N pixels, and what they show. Where owner is -1 the colour is black, to be filled."""
 
     rgb: np.ndarray  # (N, 3) uint8 sRGB, in the order R, G, B
-    owner: np.ndarray  # (N,) int64, index of the body, -1 none
+    owner: np.ndarray  # (N,) int64, index of the body, the number of bodies for the ground, -1 none
     depth: np.ndarray  # (N,) float64, metres, inf where none
-    points_obj: np.ndarray  # (N, 3) float64, metres, in the owner's frame
+    points_obj: np.ndarray  # (N, 3) float64, metres, in the owner's frame; 0 on the ground
 
 
-@dataclass(frozen=True, eq=False)
-class _Surface:
-    """M points to be lit, float32, camera frame. One row per coordinate: numpy is faster along long rows."""
+def render_rgb(
+    bodies: Sequence[Body],
+    K: np.ndarray,
+    uv: np.ndarray,
+    lights: Lights,
+    shading: Shading | None = None,
+    ground: Ground | None = None,
+) -> RgbHits:
+    """The picture of `bodies` at pixels `uv`, (N, 2) or a grid (H, W, 2), of a camera K (3, 3), nearest body first.
 
-    points_cam: np.ndarray  # (3, M) metres
-    normals: np.ndarray  # (3, M) unit, interpolated over the triangle
-    facets: np.ndarray  # (3, M) unit, of the triangle, turned to the camera
-    albedo: np.ndarray  # (3, M) linear
-    offset: np.ndarray  # (M,) start of shadow rays above the surface, metres
-    specular: np.ndarray  # (M,)
-    shininess: np.ndarray  # (M,)
-
-
-def sample_lights(rng: np.random.Generator) -> Lights:
-    """Random lights: some ambient, and one to three tinted lamps on the camera's side, near or far."""
-    count = int(rng.integers(1, 4))
-    directions = rng.normal(size=(count, 3))
-    directions[:, 2] = -np.abs(directions[:, 2])  # the visible side of an object faces -z
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    far = rng.random(count) < 0.5
-    distance = np.where(far, 1.0, rng.uniform(0.5, 3.0, count))
-    positions = np.concatenate([distance[:, None] * directions, ~far[:, None]], axis=1)
-    strength = rng.uniform(0.4, 1.2, (count, 1)) / np.sqrt(count)
-    return Lights(
-        ambient=rng.uniform(0.2, 0.6) * rng.uniform(0.9, 1.1, 3),
-        positions_cam=positions,
-        colors=strength * rng.uniform(0.85, 1.15, (count, 3)),
-    )
+    Of a grid the N = H W pixels are told row by row.
+    """
+    flat = uv.reshape(-1, 2)
+    hits = cast_scene([body.caster for body in bodies], [body.pose for body in bodies], K, flat)
+    rays_cam = None
+    if ground is not None:
+        rays_cam = pixel_rays(K, flat)
+        hits = _over_ground(hits, ground, len(bodies), rays_cam)
+    size = uv.shape[:2] if uv.ndim == 3 else None
+    linear = shade(hits, bodies, lights, shading, ground, rays_cam, size)
+    return RgbHits(encode(linear), hits.owner, hits.depth, hits.points_obj)
 
 
-def render_rgb(bodies: Sequence[Body], K: np.ndarray, uv: np.ndarray, lights: Lights, shadows: bool = True) -> RgbHits:
-    """The picture of `bodies` at pixels `uv` (N, 2) of a camera K (3, 3), nearest body first."""
-    hits = cast_scene([body.caster for body in bodies], [body.pose for body in bodies], K, uv)
-    linear = shade(hits, bodies, lights, shadows)
-    rgb = _ENCODE[np.rint(_ENCODE_STEPS * np.clip(linear, 0, 1)).astype(np.int32)]
-    return RgbHits(rgb, hits.owner, hits.depth, hits.points_obj)
+def shade(
+    hits: SceneHits,
+    bodies: Sequence[Body],
+    lights: Lights,
+    shading: Shading | None = None,
+    ground: Ground | None = None,
+    rays_cam: np.ndarray | None = None,
+    size: tuple[int, int] | None = None,
+) -> np.ndarray:
+    """Linear RGB (N, 3) float32 of hits among `bodies`, not clipped; 0 where a pixel sees nothing.
 
-
-def shade(hits: SceneHits, bodies: Sequence[Body], lights: Lights, shadows: bool = True) -> np.ndarray:
-    """Linear RGB (N, 3) float32 of hits among `bodies`, not clipped; 0 where a pixel sees no body."""
+    The ground is the owner after the bodies and needs the pixels' rays (N, 3), z = 1. size (H, W): the hits are
+    those of a grid, row by row.
+    """
+    shading = shading or Shading()
     linear = np.zeros((len(hits.owner), 3), np.float32)
     seen = np.flatnonzero(hits.owner >= 0)
     if not len(seen):
         return linear
-    surface = _surface(hits, seen, bodies)
-    light = surface.albedo * _column(lights.ambient)
-    for position, color in zip(lights.positions_cam, lights.colors, strict=True):
-        _add_lamp(light, surface, position, color, bodies if shadows else ())
-    linear[seen] = light.T
+    # The points of one body in a row: slices are several times faster than lists of places.
+    seen = seen[np.argsort(hits.owner[seen], kind="stable")]
+    surface = _surface(hits, seen, bodies, ground, rays_cam, size is not None)
+    light_set, casting = lights.tensors(), Occluders(bodies, ground)
+    grid = None if size is None else Grid(seen, hits.owner, size, math.lcm(shading.shadow_stride, shading.sky_stride))
+    openness = _lamps(surface, light_set, casting, grid, shading) if shading.shadows else None
+    sky = _sky(surface, casting, grid, shading) if shading.ambient_occlusion else None
+    for start in range(0, len(seen), CHUNK):
+        part = slice(start, start + CHUNK)
+        of_lamps, of_sky = (None if share is None else share[..., part] for share in (openness, sky))
+        linear[seen[part]] = reflect(surface.take(part), light_set, of_lamps, of_sky).T
     return linear
 
 
-def _surface(hits: SceneHits, seen: np.ndarray, bodies: Sequence[Body]) -> _Surface:
+class Occluders:
+    """Bodies and the ground as an `Occlusion`: what stands in the way of segments."""
+
+    def __init__(self, bodies: Sequence[Body], ground: Ground | None = None) -> None:
+        self.ground = ground
+        self._casters = [body.caster for body in bodies]
+        self._obj_T_cam = [body.pose.inverse() for body in bodies]
+        self._centers = [_column(body.pose.transform(body.caster.center)) for body in bodies]
+
+    def __call__(self, starts_cam: Tensor, towards: Tensor) -> Tensor:
+        """(M,) bool of segments from starts (3, M) to `start + towards`, camera frame, metres."""
+        starts, along = starts_cam.numpy(), towards.numpy()
+        blocked = np.zeros(starts.shape[1], bool)
+        if self.ground is not None:
+            blocked = self.ground.occludes(starts_cam, towards).numpy()
+        squared = _dot(along, along)
+        for caster, pose, center in zip(self._casters, self._obj_T_cam, self._centers, strict=True):
+            # A segment that stays outside the bounding sphere needs no Embree; most between objects do.
+            to_center = center - starts
+            nearest = to_center - np.clip(_dot(to_center, along) / squared, 0, 1) * along
+            near = np.flatnonzero((_dot(nearest, nearest) <= np.float32(1.01 * caster.radius**2)) & ~blocked)
+            if not len(near):
+                continue
+            obj_R_cam = pose.cam_R_obj.astype(np.float32)
+            starts_obj = obj_R_cam @ starts[:, near] + _column(pose.cam_t_obj)
+            blocked[near] = caster.occluded(starts_obj.T, (obj_R_cam @ along[:, near]).T, 1.0)
+        return torch.from_numpy(blocked)
+
+
+def _lamps(surface: Surface, lights: LightSet, casting: Occluders, grid: Grid | None, shading: Shading) -> Tensor:
+    """(L, M) openness of the lamps."""
+    points = _disk(4 * shading.shadow_rays)
+    if not bool(lights.sizes.any()):
+        points = torch.zeros(4, 3)
+    alone = points if points.any() else points[:1]  # a lamp that is a point is met by one ray
+    if grid is None or shading.shadow_stride == 1 or not len(lights.sizes):
+        return lamp_openness(surface, lights, casting, alone[..., None])
+
+    def measure(index: Tensor, which: Tensor | None) -> Tensor:
+        offsets = alone[..., None] if which is None else interleaved(points, which)
+        return lamp_openness(surface.take(index), lights, casting, offsets)
+
+    return grid.measure(shading.shadow_stride, measure, lamps_faced(surface, lights))
+
+
+def _sky(surface: Surface, casting: Occluders, grid: Grid | None, shading: Shading) -> Tensor:
+    """(M,) openness of the sky."""
+    directions = _hemisphere(4 * shading.sky_rays)
+    if grid is None or shading.sky_stride == 1:
+        return sky_openness(surface, casting, directions[..., None])
+
+    def measure(index: Tensor, which: Tensor | None) -> Tensor:
+        rays = directions[..., None] if which is None else interleaved(directions, which)
+        return sky_openness(surface.take(index), casting, rays)[None]
+
+    everywhere = torch.ones(1, surface.points_cam.shape[1], dtype=torch.bool)
+    return grid.measure(shading.sky_stride, measure, everywhere)[0]
+
+
+_disk, _hemisphere = lru_cache(disk_pattern), lru_cache(hemisphere_pattern)
+
+
+def _over_ground(hits: SceneHits, ground: Ground, owner: int, rays_cam: np.ndarray) -> SceneHits:
+    """`hits` of rays (N, 3), z = 1, with the ground where it is nearer, as the owner of that number."""
+    depth = ground.depth(rays_cam)
+    nearer = depth < hits.depth
+    points = hits.points_obj
+    points[nearer] = 0.0
+    face = np.where(nearer, -1, hits.face)
+    return SceneHits(np.where(nearer, owner, hits.owner), face, points, np.where(nearer, depth, hits.depth))
+
+
+def _surface(
+    hits: SceneHits,
+    seen: np.ndarray,
+    bodies: Sequence[Body],
+    ground: Ground | None,
+    rays_cam: np.ndarray | None,
+    on_grid: bool,
+) -> Surface:
     """The points to be lit of the hits `seen` (M,)."""
-    count = len(seen)
-    surface = _Surface(*(np.zeros((*shape, count), np.float32) for shape in [(3,)] * 4 + [()] * 3))
-    owner = hits.owner[seen]
-    for index, body in enumerate(bodies):
-        place = np.flatnonzero(owner == index)
-        if not len(place):
-            continue
-        face, points = hits.face[seen[place]], hits.points_obj[seen[place]]
-        weights = body.caster.barycentric(face, points)
-        points_cam = body.pose.transform(points).T.astype(np.float32)
-        surface.points_cam[:, place] = points_cam
-        surface.facets[:, place], surface.normals[:, place] = _normals(body, face, weights, points_cam)
-        surface.albedo[:, place] = _albedo(body.model, face, weights).T
-        surface.offset[place] = SHADOW_OFFSET * body.caster.radius
-        surface.specular[place] = body.material.specular
-        surface.shininess[place] = body.material.shininess
-    return surface
+    columns = np.empty((15, len(seen)), np.float32)
+    bounds = np.searchsorted(hits.owner[seen], np.arange(len(bodies) + 2))
+    for body, start, end in zip(bodies, bounds[:-2], bounds[1:-1], strict=True):
+        if end > start:
+            places = seen[start:end]
+            columns[:, start:end] = _body_columns(body, hits.face[places], hits.points_obj[places])
+    if ground is not None and rays_cam is not None and bounds[-1] > bounds[-2]:
+        places = seen[bounds[-2] :]
+        points = (rays_cam[places] * hits.depth[places, None]).T.astype(np.float32)
+        # The angle between neighbouring pixels of a grid; single positions are not filtered.
+        pixel_angle = float(np.linalg.norm(rays_cam[1] - rays_cam[0])) if on_grid and len(rays_cam) > 1 else 0.0
+        columns[:, bounds[-2] :] = _ground_columns(ground, points, pixel_angle)
+    values = torch.from_numpy(columns)
+    return Surface(values[:3], values[3:6], values[6:9], values[9:12], *values[12:])
 
 
-def _normals(
-    body: Body, face: np.ndarray, weights: np.ndarray, points_cam: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Unit normals (3, M) of the triangles, and those interpolated from the vertices', facing the camera."""
-    cam_R_obj = body.pose.cam_R_obj.astype(np.float32)
-    facets = cam_R_obj @ body.caster.face_normals(face).T.astype(np.float32)
-    facets *= np.where(_dot(facets, points_cam) > 0, np.float32(-1), np.float32(1))
-    if body.model.normals is None:
-        return facets, facets
-    smooth = cam_R_obj @ _interpolate(body.model.normals, body.model.faces[face], weights).T.astype(np.float32)
-    length = np.sqrt(_dot(smooth, smooth))
-    # A mesh may store no direction at all: the triangle's own is right then.
-    smooth = np.where(length > 1e-6, smooth / np.maximum(length, np.float32(1e-6)), facets)
-    smooth *= np.where(_dot(smooth, facets) < 0, np.float32(-1), np.float32(1))
-    return facets, smooth
+def _ground_columns(ground: Ground, points_cam: np.ndarray, pixel_angle: float) -> np.ndarray:
+    """The fields of a `Surface` as rows (15, M), of points (3, M) of the ground."""
+    rows = np.empty((15, points_cam.shape[1]), np.float32)
+    rows[:3], rows[3:6], rows[6:9] = points_cam, _column(ground.normal_cam), _column(ground.normal_cam)
+    rows[9:12] = ground.albedo(points_cam, pixel_angle)
+    rows[12:] = _column([ground.material.specular, ground.material.roughness, START])
+    return rows
 
 
-def _albedo(model: ObjectModel, face: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Linear reflectance (M, 3) at barycentric `weights` (M, 3) of triangles (M,)."""
+def _body_columns(body: Body, face: np.ndarray, points_obj: np.ndarray) -> np.ndarray:
+    """The fields of a `Surface` as rows (15, M), of points (M, 3) on triangles (M,) of a body."""
+    model = body.model
+    rows = np.empty((15, len(face)), np.float32)
+    rows[:3] = body.pose.transform(points_obj).T
+    weights = body.caster.barycentric(face, points_obj).astype(np.float32)
     corners = model.faces[face]
+    smooth_albedo = np.ascontiguousarray(_interpolate(vertex_attributes(model), corners, weights).T)
+    albedo = smooth_albedo[3:]
     if model.texture is not None and model.uv is not None:
-        return _texture_colors(model.texture, _interpolate(model.uv, corners, weights))
-    if model.colors is not None:
-        return np.einsum("mk,mkc->mc", weights, _DECODE[model.colors[corners]])
-    return np.full((len(face), 3), PLAIN_ALBEDO)
-
-
-def _texture_colors(texture: np.ndarray, uv: np.ndarray) -> np.ndarray:
-    """Linear colours (M, 3) of a texture (H, W, 3) at (M, 2), v upwards; bilinear; tiled outside [0, 1]."""
-    height, width = texture.shape[:2]
-    x, y = uv[:, 0] * width - 0.5, (1 - uv[:, 1]) * height - 0.5
-    column, row = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
-    right, low = (x - column)[:, None], (y - row)[:, None]
-
-    def texel(down: int, across: int) -> np.ndarray:
-        return _DECODE[texture[(row + down) % height, (column + across) % width]]
-
-    upper = (1 - right) * texel(0, 0) + right * texel(0, 1)
-    lower = (1 - right) * texel(1, 0) + right * texel(1, 1)
-    return (1 - low) * upper + low * lower
-
-
-def _add_lamp(
-    light: np.ndarray, surface: _Surface, position: np.ndarray, color: np.ndarray, casting: Sequence[Body]
-) -> None:
-    """Add to `light` (3, M) what a lamp (4,) of linear `color` (3,) sends to the eye past `casting`."""
-    is_point = position[3] != 0
-    to_lamp = np.broadcast_to(_column(position[:3]), surface.points_cam.shape)
-    if is_point:
-        to_lamp = to_lamp - surface.points_cam
-    direction = to_lamp / np.sqrt(_dot(to_lamp, to_lamp))
-    lambert = _dot(surface.normals, direction)
-    # A smooth normal may face a lamp that its triangle turns away from: no light through the surface.
-    lit = np.flatnonzero((lambert > 0) & (_dot(surface.facets, direction) > 0))
-    if len(casting):
-        starts = surface.points_cam[:, lit] + surface.offset[lit] * surface.facets[:, lit]
-        lit = lit[~_in_shadow(starts, to_lamp[:, lit], 1.0 if is_point else np.inf, casting)]
-    points = surface.points_cam[:, lit]
-    halfway = direction[:, lit] - points / np.sqrt(_dot(points, points))
-    length = np.sqrt(np.maximum(_dot(halfway, halfway), np.float32(1e-12)))
-    facing = np.clip(_dot(surface.normals[:, lit], halfway) / length, 0, 1)
-    highlight = surface.specular[lit] * facing ** surface.shininess[lit]
-    light[:, lit] += (surface.albedo[:, lit] * lambert[lit] + highlight) * _column(color)
-
-
-def _in_shadow(starts_cam: np.ndarray, to_lamp: np.ndarray, reach: float, casting: Sequence[Body]) -> np.ndarray:
-    """(M,) bool: a body stands on `start + λ to_lamp` (3, M), 0 < λ < reach, camera frame, metres."""
-    shadowed = np.zeros(starts_cam.shape[1], bool)
-    for body in casting:
-        open_ = np.flatnonzero(~shadowed)
-        obj_T_cam = body.pose.inverse()
-        obj_R_cam = obj_T_cam.cam_R_obj.astype(np.float32)
-        starts_obj = obj_R_cam @ starts_cam[:, open_] + _column(obj_T_cam.cam_t_obj)
-        shadowed[open_] = body.caster.occluded(starts_obj.T, (obj_R_cam @ to_lamp[:, open_]).T, reach)
-    return shadowed
+        albedo = texture_colors(model.texture, _interpolate(model.uv, corners, weights)).T
+    cam_R_obj = body.pose.cam_R_obj.astype(np.float32)
+    rows[6:9] = cam_R_obj @ body.caster.face_normals(face).T.astype(np.float32)
+    rows[6:9] *= np.where(_dot(rows[6:9], rows[:3]) > 0, np.float32(-1), np.float32(1))
+    rows[3:6] = rows[6:9] if model.normals is None else _smooth_normals(cam_R_obj @ smooth_albedo[:3], rows[6:9])
+    rows[9:12] = vary(albedo, body.material.recolor)
+    rows[12:] = _column([body.material.specular, body.material.roughness, SHADOW_OFFSET * body.caster.radius])
+    return rows
 
 
 def _interpolate(values: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Vertex values (V, c) at barycentric weights (M, 3) of corners (M, 3): (M, c)."""
-    return np.einsum("mk,mkc->mc", weights, values[corners])
+    total = weights[:, :1] * values[corners[:, 0]]
+    for corner in (1, 2):
+        total += weights[:, corner, None] * values[corners[:, corner]]
+    return total
+
+
+def _smooth_normals(smooth: np.ndarray, facets: np.ndarray) -> np.ndarray:
+    """Interpolated normals (3, M) of any length as unit ones on the facets' side."""
+    length = np.sqrt(_dot(smooth, smooth))
+    # A mesh may store no direction at all: the triangle's own is right then.
+    smooth = np.where(length > 1e-6, smooth / np.maximum(length, np.float32(1e-6)), facets)
+    return smooth * np.where(_dot(smooth, facets) < 0, np.float32(-1), np.float32(1))
 
 
 def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Scalar products (M,) of the columns of (3, M) arrays."""
+    """Scalar products (N,) of the columns of (3, N) arrays; numpy is faster along long rows."""
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
-def _column(values: np.ndarray) -> np.ndarray:
-    """Three numbers as a float32 column (3, 1)."""
+def _column(values: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Numbers as a float32 column (n, 1)."""
     return np.asarray(values, np.float32)[:, None]

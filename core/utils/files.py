@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from core.utils.errors import UserError
 # A damaged image is told by our one line, not by OpenCV's several.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
+PART_NAME = re.compile(r"\..+\.([1-9]\d*)\.part(\..+)?")  # of what `atomic_path` has not finished
 JPEG_START, JPEG_END, PNG_START = b"\xff\xd8\xff", b"\xff\xd9", b"\x89PNG\r\n\x1a\n"
 
 
@@ -41,6 +43,24 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"{path} cannot be written ({reason}); choose another place or make room") from error
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove from a folder what `atomic_path` left unfinished in processes of this machine that are no more."""
+    for path in Path(folder).glob(".*.part*"):
+        match = PART_NAME.fullmatch(path.name)
+        if match and not _is_running(int(match[1])):
+            path.unlink(missing_ok=True)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:  # another user's
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
 
 
 def write_text(path: Path, text: str) -> None:
@@ -145,9 +165,12 @@ def _is_whole(data: bytes) -> bool:
 def write_image(path: Path, image: np.ndarray) -> None:
     """Write an image (BGR or one channel; the suffix names the format), atomically."""
     require_image_name(path)
+    # Encoded first: OpenCV's own writing to a full disk can leave part of a file and say that all went well.
+    encoded, data = cv2.imencode(Path(path).suffix, image)
+    if not encoded:
+        raise UserError(f"{path} cannot be written as an image; use another format")
     with atomic_path(path) as beside:
-        if not cv2.imwrite(str(beside), image):
-            raise UserError(f"{path} cannot be written as an image; choose another place or make room")
+        beside.write_bytes(data)
 
 
 def require_image_name(path: Path) -> Path:

@@ -7,24 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from mmengine.config import Config
 
 from core.bop.datasets import SplitSpec, resolve_split
-from core.bop.fields import read_camera_K
 from core.bop.models import INFO_NAME, ObjectModel, load_models
-from core.bop.scene import load_split, read_camera_size
+from core.bop.scene import load_split
 from core.data.augment import parse_augmentation
 from core.data.backgrounds import Backgrounds
 from core.data.color_ops import Augmenter
 from core.data.loader import JoinedSource, MixedSource, SampleSource
-from core.data.roi import ImageSize, check_dzi_type
-from core.data.scene_sampling import OccluderRange, PoseRange
-from core.data.sensor import Sensor
+from core.data.roi import check_dzi_type
 from core.render.raycast import RayCaster
 from core.utils.errors import UserError, nearest
-from gdrn_selfocc_modeling.data.cad_source import CadOptions, CadSource
+from gdrn_selfocc_modeling.data.build_cad import build_cad_options
+from gdrn_selfocc_modeling.data.cad_source import CadSource
 from gdrn_selfocc_modeling.data.map_files import MapFiles
+from gdrn_selfocc_modeling.data.map_header import model_hash
 from gdrn_selfocc_modeling.data.mapper import (
     InstanceSource,
     TrainAugmentation,
@@ -193,7 +191,7 @@ def _train_source(cfg: Config, name: str, cache: ObjectCache, backgrounds: Backg
     if not items:
         raise UserError(f"'{name}' has no instance to train on; lower DATALOADER.FILTER_VISIB_THR or change OBJS")
     logger.info("%s: %d instances in %d images", name, len(items), len(records))
-    map_files = _map_files(cfg, spec)
+    map_files = _map_files(cfg, spec, objects)
     mapper = TrainMapper(objects.trained, objects.casters, roi_format, augmentation, backgrounds, map_files)
     return InstanceSource(items, mapper)
 
@@ -206,11 +204,12 @@ def _check_xyz_source(source: str) -> None:
         )
 
 
-def _map_files(cfg: Config, spec: SplitSpec) -> MapFiles | None:
+def _map_files(cfg: Config, spec: SplitSpec, objects: SplitObjects) -> MapFiles | None:
     """The map files of a split where INPUT.XYZ_SOURCE says so; else its maps are cast."""
     if cfg.INPUT.XYZ_SOURCE == "online":
         return None
-    return MapFiles(spec.images_dir, two_layers=cfg.MODEL.POSE_NET.SELFOCC_HEAD.ENABLED)
+    hashes = {obj_id: model_hash(target.model) for obj_id, target in objects.trained.items()}
+    return MapFiles(spec.images_dir, cfg.MODEL.POSE_NET.SELFOCC_HEAD.ENABLED, hashes)
 
 
 def build_roi_format(cfg: Config) -> RoiFormat:
@@ -259,50 +258,3 @@ def _color_augmenter(aug_type: str, code: str) -> Augmenter | None:
             )
         code = COLOR_AUG_CODES[aug_type.lower()]
     return parse_augmentation(code) if code.strip() else None
-
-
-def build_cad_options(cfg: Config, dataset_root: Path) -> CadOptions:
-    """What rendered samples are drawn from, with the camera of CAD or of the data set's camera.json."""
-    cad = cfg.CAD
-    K, image_size = _cad_camera(cad, dataset_root)
-    return CadOptions(
-        K=K,
-        image_size=image_size,
-        epoch_length=cad.EPOCH_LENGTH,
-        poses=PoseRange(
-            z_range=tuple(cad.Z_RANGE),
-            center_range=tuple(cad.CENTER_RANGE),
-            rotations=cad.ROTATIONS,
-            elevation=tuple(cad.ELEVATION),
-            tilt=cad.TILT,
-        ),
-        occluders=OccluderRange(
-            max_count=cad.MAX_OCCLUDERS,
-            spacing=tuple(cad.OCCLUDER_SPACING),
-            standing_prob=cad.STANDING_PROB,
-        ),
-        sensor=Sensor(
-            blur=tuple(cad.BLUR),
-            gain=cad.GAIN,
-            tint=cad.TINT,
-            gamma=cad.GAMMA,
-            noise=tuple(cad.NOISE),
-            jpeg_prob=cad.JPEG_PROB,
-        ),
-        min_visib=cad.MIN_VISIB,
-        shadows=cad.SHADOWS,
-    )
-
-
-def _cad_camera(cad: Config, dataset_root: Path) -> tuple[np.ndarray, ImageSize]:
-    """K (3, 3) and image size (width, height), pixels."""
-    if bool(cad.K) != bool(cad.IMAGE_SIZE):
-        raise UserError("CAD.K=(fx, fy, cx, cy) and CAD.IMAGE_SIZE=(width, height) go together; set both or none")
-    if cad.K:
-        if len(cad.K) != 4 or len(cad.IMAGE_SIZE) != 2:
-            raise UserError(f"CAD.K must be (fx, fy, cx, cy) and CAD.IMAGE_SIZE (width, height): {cad.K}")
-        (fx, fy, cx, cy), (width, height) = cad.K, cad.IMAGE_SIZE
-    else:
-        K = read_camera_K(dataset_root / "camera.json", "set CAD.K=(fx, fy, cx, cy) and CAD.IMAGE_SIZE=(width, height)")
-        return K, read_camera_size(dataset_root)
-    return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], float), (int(width), int(height))

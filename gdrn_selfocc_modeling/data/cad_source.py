@@ -7,7 +7,7 @@ pass through a sensor model, and are resampled to the crop as a crop of a real i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -16,11 +16,12 @@ from core.bop.models import ObjectModel
 from core.data.augment import Cut, draw_cut
 from core.data.backgrounds import Backgrounds
 from core.data.roi import ImageSize, inside_image, roi_positions
-from core.data.scene_sampling import OccluderRange, PoseRange
-from core.data.sensor import Sensor
+from core.data.scene_look import Look
+from core.data.scene_sampling import OccluderRange, PoseRange, Table, resting_of
 from core.geometry.pose import Pose
+from core.render.ground import Ground
 from core.render.raycast import RayCaster
-from core.render.shade import Body, Material, render_rgb, sample_lights
+from core.render.shade import Body, render_rgb
 from core.utils.errors import UserError
 from gdrn_selfocc_modeling.data.batch import Sample, SampleInfo
 from gdrn_selfocc_modeling.data.mapper import TrainAugmentation
@@ -47,9 +48,8 @@ class CadOptions:
     epoch_length: int = 20000  # samples called an epoch
     poses: PoseRange = field(default_factory=PoseRange)
     occluders: OccluderRange = field(default_factory=OccluderRange)
-    sensor: Sensor = field(default_factory=Sensor)
+    look: Look = field(default_factory=Look)
     min_visib: float = 0.3  # visible fraction below which a scene is drawn again
-    shadows: bool = True
 
     def __post_init__(self) -> None:
         if self.epoch_length < 1:
@@ -60,10 +60,11 @@ class CadOptions:
 
 @dataclass(frozen=True, eq=False)
 class CadScene:
-    """The target (first body) with its occluders, and the xyxy box of the target's visible part."""
+    """The target (first body) with its occluders, the xyxy box of the target's visible part, and the ground."""
 
     bodies: list[Body]
     box: np.ndarray
+    ground: Ground | None = None
 
     @property
     def pose(self) -> Pose:
@@ -97,6 +98,9 @@ class CadSource:
         self.options, self.format = options, roi_format
         self.augmentation, self.backgrounds = augmentation, backgrounds
         self._ids = sorted(objects)
+        if options.poses.has_table or options.occluders.standing_prob > 0:
+            for model in models.values():
+                resting_of(model)  # before worker processes are forked, which share it
 
     def __len__(self) -> int:
         return self.options.epoch_length
@@ -121,24 +125,31 @@ class CadSource:
 
     def draw_scene(self, target: TrainedObject, rng: np.random.Generator) -> CadScene:
         """A scene whose target is visible enough; without occluders where that takes too many tries."""
-        options = self.options
-        others = [obj_id for obj_id in self.models if obj_id != target.model.obj_id]
+        options, model = self.options, target.model
+        others = [obj_id for obj_id in self.models if obj_id != model.obj_id]
+        lies = options.poses.rotations == "stable"
         for attempt in range(MAX_TRIES + 1):
-            pose = options.poses.draw(options.K, options.image_size, rng)
+            frame = options.poses.draw(options.K, options.image_size, rng)
+            frame_R_obj = options.poses.draw_rest(model, rng)
+            pose = frame @ Pose(frame_R_obj, np.zeros(3))
+            if not self._may_show(model, pose):
+                continue
+            table = Table.under(model, frame, frame_R_obj) if options.poses.has_table else None
             candidates = others if attempt < MAX_TRIES else []
-            placed = options.occluders.draw(self.models, candidates, target.model, pose, rng)
-            bodies = [self._body(target.model.obj_id, pose, rng)]
-            bodies += [self._body(obj_id, occluder_pose, rng) for obj_id, occluder_pose in placed]
+            placed = options.occluders.draw(self.models, candidates, model, pose, rng, table, lies)
+            bodies = [self._body(obj_id, *placing, rng) for obj_id, *placing in [(model.obj_id, pose), *placed]]
             scene, visible = self._probe(bodies)
             if scene is not None and (visible >= options.min_visib or attempt == MAX_TRIES):
-                return scene
-        raise UserError(
-            f"object {target.model.obj_id} is never in the image; check CAD.K, CAD.IMAGE_SIZE and CAD.Z_RANGE"
-        )
+                return replace(scene, ground=options.look.ground.draw(bodies, table, self.backgrounds, rng))
+        raise UserError(f"object {model.obj_id} is never in the image; check CAD.K, CAD.IMAGE_SIZE and CAD.Z_RANGE")
+
+    def _may_show(self, model: ObjectModel, pose: Pose) -> bool:
+        """Whether the object's box touches the image: a quick look before anything is placed around it."""
+        box = self.casters[model.obj_id].image_box(pose, self.options.K)
+        return box is not None and (box[:2] < self.options.image_size).all() and (box[2:] > 0).all()
 
     def _body(self, obj_id: int, pose: Pose, rng: np.random.Generator) -> Body:
-        material = Material(specular=rng.uniform(0.0, 0.3), shininess=rng.uniform(5.0, 60.0))
-        return Body(self.casters[obj_id], self.models[obj_id], pose, material)
+        return Body(self.casters[obj_id], self.models[obj_id], pose, self.options.look.materials.draw(rng))
 
     def _probe(self, bodies: list[Body]) -> tuple[CadScene | None, float]:
         """The scene with its target's visible box, and the visible fraction; None where it is not seen."""
@@ -155,7 +166,9 @@ class CadSource:
         seen = on_target[inside_image(on_target, options.image_size) & scene.sees(hits.points_obj)]
         if not len(seen):
             return None, 0.0
-        box = np.concatenate([seen.min(axis=0) - cell / 2, seen.max(axis=0) + cell / 2])
+        # As BOP's boxes: from the first to the last pixel's centre, half a pixel inside the outline.
+        shrink = np.minimum((cell - 1) / 2, cell / 2)
+        box = np.concatenate([seen.min(axis=0) - shrink, seen.max(axis=0) + shrink])
         return CadScene(bodies, box), len(seen) / len(hits.ray)
 
     def render(self, scene: CadScene, view: RoiView, cut: Cut | None, rng: np.random.Generator) -> np.ndarray:
@@ -164,18 +177,33 @@ class CadSource:
         Where `cut` takes cells away, the target's pixels show the background.
         """
         side = int(np.clip(round(view.roi.size), min(MIN_RENDER_RES, self.format.input_res), self.format.input_res))
-        positions = roi_positions(view.roi, side).reshape(-1, 2)
-        inside = inside_image(positions, view.image_size)
-        picture = render_rgb(scene.bodies, view.K, positions[inside], sample_lights(rng), shadows=self.options.shadows)
-        shown = picture.owner >= 0
+        positions = roi_positions(view.roi, side)
+        window = _inner_window(positions, view.image_size)
+        look, bodies = self.options.look, scene.bodies
+        lights = look.draw_lights(scene.pose.cam_t_obj, scene.ground, rng)
+        picture = render_rgb(bodies, view.K, positions[window], lights, look.shading, scene.ground)
+        owner = picture.owner.reshape(positions[window].shape[:2])
+        shown = owner >= 0
         if cut is not None:
-            shown &= (picture.owner != 0) | cut.keeps(positions[inside])
-        background = self.backgrounds.sample((side, side), rng).reshape(-1, 3)
-        image = background.copy()
-        image[np.flatnonzero(inside)[shown]] = picture.rgb[shown, ::-1]
-        image = self.options.sensor(image.reshape(side, side, 3), side / view.roi.size, rng)
-        image[~inside.reshape(side, side)] = 0
-        return _enlarge(image, self.format.input_res)
+            shown &= (owner != 0) | cut.keeps(positions[window])
+        image = self.backgrounds.sample((side, side), rng).copy()
+        image[window][shown] = picture.rgb.reshape(*owner.shape, 3)[shown, ::-1]
+        image = look.sensor(image, side / view.roi.size, rng)
+        shown_part = np.zeros_like(image)
+        shown_part[window] = image[window]
+        return _enlarge(shown_part, self.format.input_res)
+
+
+def _inner_window(positions: np.ndarray, image_size: ImageSize) -> tuple[slice, slice]:
+    """Rows and columns of a grid of positions (h, w, 2), pixels, that lie on the image."""
+    middle = (np.asarray(image_size) - 1) / 2
+    spans = []
+    for axis, line in ((1, positions[:, 0]), (0, positions[0])):
+        at = np.tile(middle, (len(line), 1))
+        at[:, axis] = line[:, axis]
+        used = np.flatnonzero(inside_image(at, image_size))
+        spans.append(slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 0))
+    return spans[0], spans[1]
 
 
 def _enlarge(image: np.ndarray, out: int) -> np.ndarray:

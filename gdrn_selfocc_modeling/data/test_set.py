@@ -11,11 +11,12 @@ from mmengine.config import Config
 from core.bop.datasets import SplitSpec, resolve_split
 from core.bop.detections import Detection, read_detections, select_detections
 from core.bop.models import ObjectModel, load_models
+from core.bop.results import read_results
 from core.bop.scene import ImageRecord, load_split
 from core.bop.targets import Target, load_targets, make_targets
 from core.utils.errors import UserError
 from gdrn_selfocc_modeling.data.build import ObjectCache, build_roi_format
-from gdrn_selfocc_modeling.data.eval_items import items_from_detections, items_from_targets
+from gdrn_selfocc_modeling.data.eval_items import detections_from_poses, items_from_detections, items_from_targets
 from gdrn_selfocc_modeling.data.mapper import TestItem, TestSource
 
 
@@ -69,12 +70,18 @@ def _items(
     targets: Sequence[Target],
     models: dict[int, ObjectModel],
 ) -> list[TestItem]:
-    if cfg.TEST.TEST_BBOX_TYPE == "gt":
-        items = items_from_targets(records, targets, models)
-    elif cfg.TEST.TEST_BBOX_TYPE == "est":
-        items = items_from_detections(records, _detections(cfg, name), {target.obj_id for target in targets})
+    source, jitter = cfg.TEST.TEST_BBOX_TYPE, cfg.TEST.BBOX_JITTER
+    if source not in ("gt", "est", "csv"):
+        raise UserError(f"TEST.TEST_BBOX_TYPE must be 'gt', 'est' or 'csv', got '{source}'")
+    if jitter > 0 and source != "gt":
+        raise UserError(
+            f"TEST.BBOX_JITTER={jitter} is for ground-truth boxes, TEST.TEST_BBOX_TYPE is '{source}'; set 0"
+        )
+    if source == "gt":
+        items = items_from_targets(records, targets, models, jitter)
     else:
-        raise UserError(f"TEST.TEST_BBOX_TYPE must be 'gt' or 'est', got '{cfg.TEST.TEST_BBOX_TYPE}'")
+        boxes = _detections(cfg, name) if source == "est" else _posed_boxes(cfg, name, records, models)
+        items = items_from_detections(records, boxes, {target.obj_id for target in targets})
     if not items:
         raise UserError(f"'{name}' has no box to estimate a pose for; check the detections and DATASETS.OBJS")
     return items
@@ -99,12 +106,28 @@ def evaluation_targets(
 def _detections(cfg: Config, name: str) -> list[Detection]:
     """The chosen detections of a test split."""
     data = cfg.DATASETS
-    if len(data.DET_FILES_TEST) != len(data.TEST):
+    detections = read_detections(_file_of(cfg, name, "DET_FILES_TEST"))
+    return select_detections(detections, data.DET_TOPK_PER_OBJ, data.DET_THR, data.DET_TOPK_PER_IM)
+
+
+def _posed_boxes(
+    cfg: Config, name: str, records: Sequence[ImageRecord], models: dict[int, ObjectModel]
+) -> list[Detection]:
+    """Boxes of the models at the chosen poses of an earlier result on a test split."""
+    data = cfg.DATASETS
+    estimates = read_results(_file_of(cfg, name, "INIT_POSE_FILES_TEST"))
+    boxes = detections_from_poses(estimates, records, models)
+    return select_detections(boxes, data.INIT_POSE_TOPK_PER_OBJ, data.INIT_POSE_THR, data.INIT_POSE_TOPK_PER_IM)
+
+
+def _file_of(cfg: Config, name: str, key: str) -> Path:
+    """What the key of DATASETS that has a file for each entry of TEST says for the split `name`."""
+    files, splits = cfg.DATASETS[key], list(cfg.DATASETS.TEST)
+    if len(files) != len(splits):
         raise UserError(
-            f"DATASETS.DET_FILES_TEST has {len(data.DET_FILES_TEST)} files for {len(data.TEST)} test splits; "
-            "give one for each, or set TEST.TEST_BBOX_TYPE=gt"
+            f"DATASETS.{key} has {len(files)} files for {len(splits)} test splits; give one for each, or set "
+            f"TEST.TEST_BBOX_TYPE=gt"
         )
-    if name not in data.TEST:
-        raise UserError(f"'{name}' is not in DATASETS.TEST, so it has no detections; set TEST.TEST_BBOX_TYPE=gt")
-    path = Path(data.DET_FILES_TEST[list(data.TEST).index(name)])
-    return select_detections(read_detections(path), data.DET_TOPK_PER_OBJ, data.DET_THR, data.DET_TOPK_PER_IM)
+    if name not in splits:
+        raise UserError(f"'{name}' is not in DATASETS.TEST, so DATASETS.{key} has none; set TEST.TEST_BBOX_TYPE=gt")
+    return Path(files[splits.index(name)])

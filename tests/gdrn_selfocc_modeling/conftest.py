@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -155,3 +156,24 @@ def tell_truth() -> Callable[[RoiTargets], Prediction]:
         )
 
     return tell
+
+
+@pytest.fixture
+def make_bare_split(toy_root: Path, tmp_path: Path) -> Callable[..., Path]:
+    """`make_bare_split(repeats)`: a data set whose split `train` is the toy one's poses alone, repeated as more images.
+
+    It has no images, masks or scene_gt_info.json. Returns its folder.
+    """
+
+    def make(repeats: int = 1) -> Path:
+        root = tmp_path / "bare"
+        scene = root / "train" / "000001"
+        scene.mkdir(parents=True)
+        for name in ("models", "camera.json"):
+            (root / name).symlink_to(toy_root / name)
+        for name in ("scene_camera.json", "scene_gt.json"):
+            images = list(json.loads((toy_root / "train" / "000001" / name).read_text()).values())
+            (scene / name).write_text(json.dumps(dict(enumerate(images * repeats))))
+        return root
+
+    return make

@@ -35,6 +35,13 @@ def test_written_detections_are_read_again(tmp_path):
         assert (a.obj_id, a.score, a.time) == (b.obj_id, b.score, b.time)
 
 
+@pytest.mark.parametrize("counts", [[4, 2, 2], "42"])
+def test_a_mask_is_kept_in_either_form(tmp_path, counts):
+    mask = {"counts": counts, "size": [2, 4]}
+    write_detections(tmp_path / "d.json", [Detection(1, 2, 3, np.array([0.0, 1, 8, 9]), 0.5, segmentation=mask)])
+    assert read_detections(tmp_path / "d.json")[0].segmentation == mask
+
+
 def without(key):
     return [{k: value for k, value in BOP[0].items() if k != key}]
 
@@ -54,6 +61,10 @@ def without(key):
         ([BOP[0] | {"bbox": [1, 2, 0, 5]}], "width and height"),
         ([BOP[0] | {"score": "high"}], "score"),
         ([5], "scene_id"),
+        ([BOP[0] | {"segmentation": {"counts": [4, 2]}}], "size"),
+        ([BOP[0] | {"segmentation": {"counts": [4, 2], "size": [2, 4]}}], "6 pixels do not fill a mask of 2 x 4"),
+        ([BOP[0] | {"segmentation": {"counts": [4, -2], "size": [1, 2]}}], "run lengths"),
+        ([BOP[0] | {"segmentation": {"counts": {}, "size": [1, 2]}}], "run lengths"),
     ],
 )
 def test_a_damaged_file_is_told_in_one_line(tmp_path, content, words):

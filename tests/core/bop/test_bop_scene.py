@@ -13,7 +13,7 @@ import pytest
 from bop_files import edit_json
 
 from core.bop.datasets import ImageList, resolve_split
-from core.bop.scene import load_split, read_camera_size, read_depth, read_mask, read_rgb
+from core.bop.scene import load_split, read_camera_size, read_depth, read_image_size, read_mask, read_rgb
 from core.bop.targets import load_targets, make_targets
 from core.utils.errors import UserError
 
@@ -229,3 +229,26 @@ def test_ycbv_depth_has_its_own_scale(real_data):
     assert {record.scene_id for record in records} == {51, 54}
     depth = read_depth(records[0])
     assert 0.3 < np.median(depth[depth > 0]) < 2.0, "metres; the file's step is 0.1 mm"
+
+
+def test_an_images_size_without_its_file_is_the_cameras(tiny_bop):
+    record = load_split(mini(tiny_bop))[0]
+    cv2.imwrite(str(record.rgb_path), np.zeros((30, 40, 3), np.uint8))
+    assert read_image_size(record, tiny_bop) == (40, 30)
+    record.rgb_path.write_bytes(b"no image")
+    with pytest.raises(UserError, match="cannot be read as an image"):
+        read_image_size(record, tiny_bop)
+    record.rgb_path.unlink()
+    assert read_image_size(record, tiny_bop) == (64, 48)
+    (tiny_bop / "camera.json").unlink()
+    with pytest.raises(UserError, match=r"size of image 3 of scene 1 is not known: neither .*rgb.* nor .*camera\.json"):
+        read_image_size(record, tiny_bop)
+
+
+@pytest.mark.parametrize(
+    "K", [[100, 0, 32, 0, 100, 24, 0, 0, 0], [100, 100, 32, 100, 100, 24, 0, 0, 1], [100, 0, 32, 0, 100, 24, 0, 1, 1]]
+)
+def test_a_camera_without_inverse_is_told(tiny_bop, K):
+    edit_json(tiny_bop / "test/000001/scene_camera.json", lambda cameras: cameras["3"].update(cam_K=K))
+    with pytest.raises(UserError, match=r"image 3: cam_K must have an inverse and end in 0, 0, 1"):
+        load_split(mini(tiny_bop))

@@ -12,14 +12,8 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from core.engine.checkpoint import (
-    Checkpointer,
-    last_checkpoint,
-    load_weights,
-    model_weights,
-    read_checkpoint,
-    save_weights,
-)
+from core.engine.checkpoint import load_weights, model_weights, read_checkpoint, save_weights
+from core.engine.checkpointer import Checkpointer, checksum_path, last_checkpoint
 from core.engine.hooks import ConsoleLog, Evaluate, JsonLog, SaveCheckpoint, TensorBoardLog, UpdateAverage, read_metrics
 from core.engine.launch import seed_everything, select_device
 from core.engine.trainer import StepOptions, Trainer
@@ -194,6 +188,7 @@ def test_a_state_that_is_none_cannot_be_resumed(tmp_path, change):
     checkpointer = Checkpointer(tmp_path, model, {"optimizer": torch.optim.AdamW(model.parameters())})
     path = checkpointer.save(3)
     torch.save(read_checkpoint(path) | change, path)
+    checksum_path(path).unlink()
     with pytest.raises(UserError, match=path.name):
         checkpointer.resume()
 

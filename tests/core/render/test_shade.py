@@ -6,11 +6,16 @@ import numpy as np
 import pytest
 
 from core.bop.models import ObjectModel
-from core.geometry.camera import pixel_grid
+from core.geometry.camera import pixel_grid, pixel_rays
 from core.geometry.pose import Pose
+from core.geometry.rotation import random_rotation
+from core.render.ground import Ground, mirrored, plane_behind, random_texture
+from core.render.lights import LightRange, Lights
+from core.render.materials import Material, MaterialRange, recolor_matrix
 from core.render.raycast import RayCaster
 from core.render.scene import cast_scene
-from core.render.shade import Body, Lights, Material, render_rgb, sample_lights, shade
+from core.render.shade import Body, Shading, render_rgb, shade
+from core.utils.errors import UserError
 
 K = np.array([[500.0, 0.0, 50.0], [0.0, 500.0, 50.0], [0.0, 0.0, 1.0]])
 MATT = Material(specular=0.0)
@@ -51,7 +56,7 @@ def lamp(x: float, y: float, z: float, w: float, strength: float = 1.0) -> Light
 
 def linear_rgb(bodies: list[Body], uv: np.ndarray, lights: Lights, shadows: bool = True) -> np.ndarray:
     hits = cast_scene([body.caster for body in bodies], [body.pose for body in bodies], K, uv)
-    return shade(hits, bodies, lights, shadows)
+    return shade(hits, bodies, lights, Shading(shadows=shadows, ambient_occlusion=False))
 
 
 def grey(level: int) -> np.ndarray:
@@ -92,10 +97,11 @@ def test_both_sides_of_a_sheet_are_lit_alike():
 
 
 def test_the_highlight_is_brightest_in_the_mirror_direction():
-    body = sheet(0.1, at(0, 0, 1), Material(specular=0.5, shininess=50), colors=grey(0))
-    mirrored, beside, away = (linear_rgb([body], CENTER, lamp(x, 0, -1, 0))[0, 0] for x in (0, 0.3, 1.5))
-    assert mirrored == pytest.approx(0.5, rel=1e-4)
-    assert mirrored > beside > away
+    body = sheet(0.1, at(0, 0, 1), Material(specular=0.04, roughness=0.5), colors=grey(0))
+    straight, beside, away = (linear_rgb([body], CENTER, lamp(x, 0, -1, 0))[0, 0] for x in (0, 0.3, 1.5))
+    alpha = 0.5**2
+    assert straight == pytest.approx(0.04 / (4 * alpha**2 * (0.5 + 0.5)), rel=1e-4)
+    assert straight > beside > away
 
 
 def test_smooth_normals_hide_the_triangles_of_a_sphere():
@@ -166,14 +172,156 @@ def test_a_convex_body_throws_no_shadow_on_its_lit_side():
 
 def test_an_roi_shows_the_same_pixels_as_the_whole_image():
     bodies = [sheet(0.06, at(0.01, 0, 1, 0.5)), sheet(0.1, at(-0.02, 0.01, 1.1, -0.3))]
-    lights = sample_lights(np.random.default_rng(0))
-    grid = pixel_grid(100, 100)
-    whole = render_rgb(bodies, K, grid.reshape(-1, 2), lights)
-    part = render_rgb(bodies, K, grid[20:60, 30:80].reshape(-1, 2), lights)
-    assert np.array_equal(part.rgb, whole.rgb.reshape(100, 100, 3)[20:60, 30:80].reshape(-1, 3))
+    lights, ground = LightRange().draw(np.random.default_rng(0)), ground_at(1.2, np.random.default_rng(0))
+    grid, shading = pixel_grid(100, 100), Shading(sky_rays=1)
+    whole = render_rgb(bodies, K, grid.reshape(-1, 2), lights, shading, ground)
+    part = render_rgb(bodies, K, grid[20:60, 30:80].reshape(-1, 2), lights, shading, ground)
+    difference = part.rgb.astype(int) - whole.rgb.reshape(100, 100, 3)[20:60, 30:80].reshape(-1, 3)
+    assert np.abs(difference).max() <= GREY_LEVEL
     assert np.array_equal(part.owner, whole.owner.reshape(100, 100)[20:60, 30:80].ravel())
-    assert set(whole.owner) == {-1, 0, 1}
-    assert (whole.rgb[whole.owner < 0] == 0).all()
+    assert set(whole.owner) == {0, 1, 2}
+
+
+def ground_at(z: float, rng: np.random.Generator, tilt: float = 0.0) -> Ground:
+    """A textured plane at depth z, facing the camera."""
+    return Ground(at(0, 0, z, np.pi + tilt), random_texture(rng), 0.1)
+
+
+def test_the_ground_is_where_its_plane_says():
+    ground = ground_at(2.0, np.random.default_rng(0), tilt=0.3)
+    uv = pixel_grid(100, 100).reshape(-1, 2)
+    rays = pixel_rays(K, uv)
+    depth = ground.depth(rays)
+    points = depth[:, None] * rays
+    assert np.abs((points - ground.pose.cam_t_obj) @ ground.normal_cam).max() < 1e-12
+    picture = render_rgb([], K, uv, Lights(np.ones(3), *NO_LAMP), ground=ground)
+    assert np.array_equal(picture.depth, depth) and (picture.owner == 0).all()
+    steep = Ground(at(0, -0.5, 2.0, np.pi / 2), ground.texture)  # its horizon lies in the middle of the image
+    assert np.isfinite(steep.depth(rays)).mean() < 0.5
+
+
+def test_the_ground_shows_its_texture_without_a_seam():
+    texture = mirrored(np.arange(48, dtype=np.uint8).reshape(4, 4, 3) * 5)
+    ground = Ground(at(0, 0, 1, np.pi), texture, 0.04)
+    points = np.array([[0.0025, 0.0425, -0.0375], [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]], np.float32)
+    colors = ground.albedo(points)
+    np.testing.assert_allclose(colors, colors[:, :1].repeat(3, axis=1), atol=1e-3)
+    seam = ground.albedo(np.array([[-1e-5, 1e-5], [0.003, 0.003], [1, 1]], np.float32))
+    np.testing.assert_allclose(seam[:, 0], seam[:, 1], atol=1e-3)
+
+
+def test_a_texture_too_fine_for_the_pixels_is_even():
+    ground = ground_at(1.0, np.random.default_rng(0))
+    points = np.concatenate([np.random.default_rng(0).uniform(-1, 1, (2, 500)), np.ones((1, 500))]).astype(np.float32)
+    assert ground.albedo(points).std() > 0.01
+    assert ground.albedo(points, pixel_angle=0.1).std(axis=1).max() < 1e-5
+
+
+def test_a_body_shades_the_ground_and_the_ground_shades_what_is_under_it():
+    ground = Ground(at(0, 0, 1.0, np.pi), grey_texture(), 1.0)
+    blocker = sheet(0.01, at(-0.04, 0, 0.95))
+    uv = 50 + 500 * np.array([[0.01, 0.0], [0.017, 0.0]])
+    bright = Shading(ambient_occlusion=False)
+    shown = render_rgb([blocker], K, uv, lamp(-1, 0, -1, 0), bright, ground)
+    assert not shown.rgb[0].any() and shown.rgb[1].min() > 100
+    below = lamp(0, 0, 1.5, 1)  # under the ground, which is above the blocker's back
+    behind = sheet(0.01, at(0, 0, 0.95, np.pi - 0.5))
+    assert not render_rgb([behind], K, CENTER, below, bright, ground).rgb.any()
+
+
+def grey_texture() -> np.ndarray:
+    return np.full((4, 4, 3), 188, np.uint8)
+
+
+def box_from_inside(side: float, pose: Pose) -> Body:
+    import trimesh
+
+    mesh = trimesh.creation.box((side, side, side))
+    return Body(RayCaster(mesh.vertices, mesh.faces), model_of(mesh.vertices, mesh.faces), pose, MATT)
+
+
+@pytest.mark.parametrize("grid", [False, True])
+def test_inside_a_closed_box_it_is_dark(grid):
+    inside = sheet(0.05, at(0, 0, 1.0))
+    room = box_from_inside(0.4, at(0, 0, 1.0))
+    lights = Lights(np.full(3, 0.5), np.array([[0.1, 0, 0, 1.0], [0, 0, -1, 0]]), np.ones((2, 3)), np.array([0.1, 0.1]))
+    hits = cast_scene([inside.caster], [inside.pose], K, pixel_grid(100, 100).reshape(-1, 2))
+    dark = shade(hits, [inside, room], lights, size=(100, 100) if grid else None)
+    assert not dark.any() and shade(hits, [inside], lights).any()
+
+
+def test_an_open_box_is_darker_inside_than_outside():
+    import trimesh
+
+    walls = trimesh.creation.box((0.1, 0.1, 0.1))
+    open_ = walls.faces[np.abs(walls.face_normals[:, 2] + 1) > 1e-6]  # without the side towards the camera
+    tin = Body(RayCaster(walls.vertices, open_), model_of(walls.vertices, open_), at(0, 0, 1.0), MATT)
+    lid = sheet(0.1, at(0.2, 0, 1.05))
+    uv = np.array([[50.0, 50.0], [50 + 500 * 0.2 / 1.05, 50.0]])
+    shown = render_rgb([tin, lid], K, uv, Lights(np.ones(3), *NO_LAMP)).rgb.astype(int)
+    assert (shown[0] < shown[1] - 20).all() and (shown[1] > 120).all()
+
+
+def test_the_lattice_of_a_grid_shows_nearly_what_every_pixel_says():
+    rng = np.random.default_rng(1)
+    bodies = [box_from_inside(0.06, Pose(random_rotation(rng), np.array([x, 0, 1.0]))) for x in (-0.05, 0.04)]
+    lights = LightRange(size=(0.05, 0.1)).draw(rng)
+    ground = Ground(at(0, 0, 1.06, np.pi), grey_texture(), 1.0)
+    grid = pixel_grid(160, 160) - 30
+    coarse = render_rgb(bodies, K, grid, lights, Shading(), ground).rgb.astype(int)
+    fine = render_rgb(bodies, K, grid, lights, Shading(shadow_rays=4, shadow_stride=1, sky_stride=1), ground).rgb
+    off = np.abs(coarse - fine).max(axis=1)
+    assert off.mean() < 4 and (off > 40).mean() < 0.02
+
+
+def test_colours_vary_about_the_model_s():
+    colors = np.array([[250, 10, 60]] * 4, np.uint8)
+    ambient = Lights(np.ones(3), *NO_LAMP)
+    plain = linear_rgb([sheet(0.1, at(0, 0, 1), colors=colors)], CENTER, ambient)[0]
+    darker = Material(specular=0.0, recolor=recolor_matrix(0.0, 1.0, 0.5))
+    np.testing.assert_allclose(
+        linear_rgb([sheet(0.1, at(0, 0, 1), darker, colors=colors)], CENTER, ambient)[0], 0.5 * plain, rtol=1e-5
+    )
+    np.testing.assert_allclose(recolor_matrix(40.0, 1.7, 1.0) @ np.ones(3), 1.0)  # grey stays grey
+    np.testing.assert_allclose(recolor_matrix(120.0, 1.0, 1.0) @ [1, 0, 0], [0, 1, 0], atol=1e-12)
+    same = MaterialRange(hue=0, saturation=0, brightness=0).draw(np.random.default_rng(0))
+    assert same.recolor is None
+
+
+def test_a_plane_behind_is_behind_all_and_faces_the_camera():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        centers, radii = rng.uniform([-0.2, -0.2, 0.5], [0.2, 0.2, 1.0], (4, 3)), rng.uniform(0.01, 0.1, 4)
+        ground = Ground(plane_behind(centers, radii, 0.6, 0.02, rng), grey_texture())
+        above = (centers - ground.pose.cam_t_obj) @ ground.normal_cam - radii
+        assert above.min() == pytest.approx(0.02, abs=1e-9) and ground.height > 0
+
+
+def test_lamps_stand_above_the_ground_they_light():
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        up = random_rotation(rng)[:, 0]
+        center = np.array([0.1, 0.0, 1.0])
+        lights = LightRange(count=(3, 3)).draw(rng, center, up)
+        far = lights.positions_cam[:, 3] == 0
+        towards = lights.positions_cam[:, :3] - np.where(far[:, None], 0, center)
+        assert (towards @ up > 0.1 * np.linalg.norm(towards, axis=1)).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: LightRange(count=(3, 1)), "LAMPS"),
+        (lambda: LightRange(size=(-1, 0)), "LAMP_SIZE"),
+        (lambda: LightRange(tint=1.0), "LAMP_TINT"),
+        (lambda: MaterialRange(roughness=(0.5, 2.0)), "ROUGHNESS"),
+        (lambda: MaterialRange(brightness=1.0), "BRIGHTNESS"),
+        (lambda: Shading(shadow_stride=0), "at least 1"),
+    ],
+)
+def test_an_impossible_range_is_refused(make, message):
+    with pytest.raises(UserError, match=message):
+        make()
 
 
 def test_an_empty_picture_is_black():
@@ -183,7 +331,7 @@ def test_an_empty_picture_is_black():
 
 def test_random_lights_repeat_with_their_seed_and_stand_on_the_cameras_side():
     for seed in range(20):
-        first, second = (sample_lights(np.random.default_rng(seed)) for _ in range(2))
+        first, second = (LightRange().draw(np.random.default_rng(seed)) for _ in range(2))
         assert np.array_equal(first.positions_cam, second.positions_cam)
         assert 1 <= len(first.colors) <= 3
         assert (first.positions_cam[:, 2] <= 0).all() and (first.colors > 0).all()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from core.utils.files import (
     atomic_path,
     read_image,
     read_json,
+    remove_parts,
     require_dir,
     require_key,
     require_writable_dir,
@@ -129,3 +132,33 @@ def test_a_place_that_cannot_be_written_to_is_told_and_nothing_is_made(tmp_path)
     require_writable_file(require_writable_dir(tmp_path / "a" / "b") / "c")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_only_what_dead_processes_left_is_removed(tmp_path):
+    def part_of(pid: int, suffix: str) -> Path:
+        return tmp_path / f".name.{pid}.part{suffix}"
+
+    dead = [part_of(999_999_999, suffix) for suffix in (".npz", ".json", "")]
+    kept = [part_of(os.getpid(), ".npz"), tmp_path / ".name.part.npz", tmp_path / "name.999999999.part.npz"]
+    for path in (*dead, *kept):
+        path.touch()
+    with atomic_path(tmp_path / "name.npz") as beside:
+        beside.touch()
+        remove_parts(tmp_path)
+        assert beside.exists()
+    assert sorted(tmp_path.iterdir()) == sorted([*kept[1:], tmp_path / "name.npz"])
+    remove_parts(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_an_image_for_which_there_is_no_room_is_not_there(tmp_path, suffix, capfd):
+    resource = pytest.importorskip("resource")
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(UserError, match="make room"):
+            write_image(tmp_path / f"a{suffix}", image)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir()) and capfd.readouterr().err == ""

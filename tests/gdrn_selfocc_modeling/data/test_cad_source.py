@@ -8,15 +8,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from core.bop.datasets import SplitSpec, resolve_split
 from core.bop.models import ObjectModel, load_models
+from core.bop.scene import load_split
 from core.data.backgrounds import Backgrounds
 from core.data.roi import Roi, roi_positions
+from core.data.scene_look import GroundRange, Look
 from core.data.scene_sampling import OccluderRange, PoseRange
 from core.data.sensor import Sensor
-from core.geometry.camera import project
+from core.geometry.camera import pixel_grid, project
 from core.render.raycast import RayCaster
 from core.utils.errors import UserError
-from gdrn_selfocc_modeling.data.build import build_cad_options
+from gdrn_selfocc_modeling.data.build_cad import build_cad_options
 from gdrn_selfocc_modeling.data.cad_source import CadOptions, CadScene, CadSource, _enlarge
 from gdrn_selfocc_modeling.data.mapper import TrainAugmentation
 from gdrn_selfocc_modeling.data.targets import RoiFormat, prepare_objects
@@ -24,7 +27,14 @@ from gdrn_selfocc_modeling.data.targets import RoiFormat, prepare_objects
 K = np.array([[572.4, 0, 325.3], [0, 573.6, 242.0], [0, 0, 1]])
 SIZE = (640, 480)
 PERFECT = Sensor(blur=(0, 0), gain=0, tint=0, gamma=0, noise=(0, 0), jpeg_prob=0)
-OPTIONS = CadOptions(K, SIZE, epoch_length=100, sensor=PERFECT)
+FLOATING = Look(ground=GroundRange(prob=0.0), sensor=PERFECT)
+OPTIONS = CadOptions(K, SIZE, epoch_length=100, look=FLOATING)
+ON_TABLE = replace(
+    OPTIONS,
+    poses=PoseRange(rotations="stable", elevation=(20.0, 80.0)),
+    occluders=OccluderRange(standing_prob=0.7),
+    look=Look(ground=GroundRange(prob=1.0)),
+)
 PLAIN = TrainAugmentation(color_prob=0.0, change_bg_prob=0.0)
 
 
@@ -46,8 +56,9 @@ def make_source(models):
     return make
 
 
-def test_samples_obey_the_laws(make_source, assert_lawful):
-    source = make_source(augmentation=replace(PLAIN, truncate_prob=0.5))
+@pytest.mark.parametrize("options", [OPTIONS, ON_TABLE], ids=["floating", "on a table"])
+def test_samples_obey_the_laws(make_source, assert_lawful, options):
+    source = make_source(options, augmentation=replace(PLAIN, truncate_prob=0.5))
     for index in range(24):
         sample = source.sample(index, np.random.default_rng(index))
         assert_lawful(sample, source.objects[sample[2].obj_id])
@@ -61,8 +72,9 @@ def test_objects_come_in_turn_and_samples_differ(make_source):
     assert len(source) == 100
 
 
-def test_a_sample_is_decided_by_its_generator_also_after_pickling(make_source):
-    source = make_source(options=replace(OPTIONS, sensor=Sensor()))
+@pytest.mark.parametrize("options", [replace(OPTIONS, look=Look()), ON_TABLE], ids=["floating", "on a table"])
+def test_a_sample_is_decided_by_its_generator_also_after_pickling(make_source, options):
+    source = make_source(options=options)
     copy = pickle.loads(pickle.dumps(source))
     first, second = (s.sample(3, np.random.default_rng(1)) for s in (source, copy))
     assert (first[0].image == second[0].image).all()
@@ -128,48 +140,36 @@ def test_enlarging_samples_where_the_positions_say():
     np.testing.assert_allclose(large[inner, inner], roi_positions(roi, 128)[inner, inner], rtol=0, atol=0.05)
 
 
-def test_poses_stay_in_their_range():
-    poses = PoseRange(z_range=(0.4, 0.9), center_range=(0.2, 0.7))
-    rng = np.random.default_rng(0)
-    drawn = [poses.draw(K, SIZE, rng) for _ in range(300)]
-    depth = np.array([pose.cam_t_obj[2] for pose in drawn])
-    uv = project(np.array([pose.cam_t_obj for pose in drawn]), K) / (np.array(SIZE) - 1)
-    assert depth.min() >= 0.4 and depth.max() <= 0.9 and np.ptp(depth) > 0.45
-    assert uv.min() >= 0.2 and uv.max() <= 0.7
-    assert all(np.linalg.det(pose.cam_R_obj) == pytest.approx(1) for pose in drawn)
+def test_objects_on_a_table_stand_on_its_plane(make_source, models):
+    source = make_source(ON_TABLE)
+    for index in range(12):
+        scene = source.draw_scene(source.objects[1 + index % 4], np.random.default_rng(index))
+        if scene.ground is None:
+            continue
+        target = scene.bodies[0]
+        above = (target.pose.transform(models[target.model.obj_id].vertices) - scene.ground.pose.cam_t_obj) @ (
+            scene.ground.normal_cam
+        )
+        assert abs(above.min()) < 1e-6  # a micrometre
+        for body in scene.bodies[1:]:
+            lowest = (body.pose.transform(body.model.vertices) - scene.ground.pose.cam_t_obj) @ scene.ground.normal_cam
+            assert lowest.min() > -1e-6
 
 
-def test_upper_views_look_down_on_the_object_with_its_z_axis_up():
-    poses = PoseRange(rotations="upper", elevation=(20.0, 70.0), tilt=30.0)
-    rng = np.random.default_rng(0)
-    for _ in range(200):
-        pose = poses.draw(K, SIZE, rng)
-        camera_obj = pose.inverse().cam_t_obj
-        elevation = np.degrees(np.arcsin(camera_obj[2] / np.linalg.norm(camera_obj)))
-        assert 20 - 1e-9 <= elevation <= 70 + 1e-9
-        up_image = project(pose.transform(np.array([[0, 0, 0.01], [0, 0, 0]])), K)
-        direction = up_image[0] - up_image[1]
-        # The roll is drawn for an object on the axis; perspective turns it a little off the axis.
-        assert np.degrees(np.arctan2(abs(direction[0]), -direction[1])) < 45
-
-
-def test_standing_occluders_share_the_plane(models):
-    rng = np.random.default_rng(0)
-    pose = PoseRange(rotations="upper").draw(K, SIZE, rng)
-    placed = OccluderRange(max_count=3, standing_prob=1.0).draw(models, [2, 3, 4], models[1], pose, rng)
-    while not placed:
-        placed = OccluderRange(max_count=3, standing_prob=1.0).draw(models, [2, 3, 4], models[1], pose, rng)
-    for obj_id, other in placed:
-        in_target = pose.inverse() @ other
-        bottom = in_target.transform(models[obj_id].vertices)[:, 2].min()
-        assert bottom == pytest.approx(models[1].bounds_min[2], abs=1e-9)
+def test_the_box_is_that_of_the_visible_pixels(make_source):
+    source = make_source()
+    for index in range(6):
+        scene = source.draw_scene(source.objects[1 + index % 4], np.random.default_rng(index))
+        hits = scene.bodies[0].caster.cast(scene.pose, K, pixel_grid(*SIZE).reshape(-1, 2))
+        seen = pixel_grid(*SIZE).reshape(-1, 2)[hits.ray[scene.sees(hits.points_obj)]]
+        exact = np.concatenate([seen.min(axis=0), seen.max(axis=0)])
+        cell = np.ptp(scene.box.reshape(2, 2), axis=0).max() / 30
+        np.testing.assert_allclose(scene.box, exact, rtol=0, atol=max(cell, 1.0))
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: PoseRange(rotations="sideways"), "ROTATIONS"),
-        (lambda: PoseRange(z_range=(1.0, 0.5)), "Z_RANGE"),
         (lambda: replace(OPTIONS, epoch_length=0), "EPOCH_LENGTH"),
         (lambda: replace(OPTIONS, min_visib=1.0), "MIN_VISIB"),
     ],
@@ -195,3 +195,35 @@ def test_the_camera_comes_from_the_settings_or_the_data_set(make_small_config, t
         build_cad_options(make_small_config(), tmp_path)
     with pytest.raises(UserError, match="go together"):
         build_cad_options(make_small_config("CAD.K=(500, 510, 320, 240)"), tmp_path)
+
+
+def test_every_switch_of_the_look_arrives(make_small_config, toy_root):
+    given = make_small_config(
+        "CAD.SHADOWS=False",
+        "CAD.AMBIENT_OCCLUSION=False",
+        "CAD.LAMPS=(2, 2)",
+        "CAD.LAMP_SIZE=(0.0, 0.0)",
+        "CAD.GROUND_PROB=0.25",
+        "CAD.HUE=0.0",
+        "CAD.ROUGHNESS=(0.5, 0.5)",
+        "CAD.SKY_RAYS=2",
+        "CAD.BLUR=(1.0, 1.0)",
+        "CAD.GAP=(0.01, 0.02)",
+        "CAD.ROTATIONS=stable",
+    )
+    options = build_cad_options(given, toy_root)
+    look = options.look
+    assert not look.shading.shadows and not look.shading.ambient_occlusion and look.shading.sky_rays == 2
+    assert look.lights.count == (2, 2) and look.lights.size == (0, 0) and look.ground.prob == 0.25
+    assert look.materials.hue == 0 and look.materials.roughness == (0.5, 0.5) and look.sensor.blur == (1, 1)
+    assert options.occluders.gap == (0.01, 0.02) and options.poses.has_table
+
+
+def test_poses_come_from_a_split_by_its_name(make_small_config, toy_root):
+    name = f"CAD.POSES_FROM={toy_root}:train"
+    statistics = build_cad_options(make_small_config(name), toy_root).poses.statistics
+    assert len(statistics.depth) == sum(len(record.instances) for record in load_split(train_split(toy_root)))
+
+
+def train_split(toy_root) -> SplitSpec:
+    return resolve_split(f"{toy_root}:train", toy_root.parent)

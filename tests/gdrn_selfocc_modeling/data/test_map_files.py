@@ -19,6 +19,7 @@ from core.utils.errors import UserError
 from gdrn_selfocc_modeling.data.build import build_train_dataset
 from gdrn_selfocc_modeling.data.correspondence import cast_P
 from gdrn_selfocc_modeling.data.map_files import P_MAP, Q_MAP, MapFiles
+from gdrn_selfocc_modeling.data.map_header import model_hash
 from gdrn_selfocc_modeling.data.mapper import select_instances
 from gdrn_selfocc_modeling.data.self_occlusion import pack_Q, plane_hits
 from gdrn_selfocc_modeling.data.targets import RoiView, cast_layers, make_targets, prepare_objects
@@ -163,6 +164,20 @@ def test_a_damaged_file_is_told_in_one_line(items, objects, tmp_path, damage, wo
     with pytest.raises(UserError, match=words) as caught:
         MapFiles(tmp_path).layers(record, instance, integer_view(record, instance, 2))
     assert "\n" not in str(caught.value) and f"{record.im_id:06d}_{instance.gt_index:06d}-" in str(caught.value)
+
+
+@pytest.mark.parametrize("header", ["no json", "[1, 2]", "null", 7, [1, 2]])
+def test_a_damaged_header_is_told(items, objects, tmp_path, header):
+    record, instance = items[0]
+    target = objects[instance.obj_id]
+    maps = image_maps(record, instance, target)
+    write(tmp_path, record, instance, maps)
+    path = P_MAP.path(tmp_path, record.scene_id, record.im_id, instance.gt_index)
+    np.savez(path, xyz_crop=maps["xyz_crop"], xyxy=maps["xyxy"], header=np.array(header))
+    view = integer_view(record, instance, 2)
+    assert MapFiles(tmp_path).layers(record, instance, view).mask.any(), "nothing is asked of headers"
+    with pytest.raises(UserError, match=r"was made from other data \(header differ\)"):
+        MapFiles(tmp_path, model_hashes={instance.obj_id: model_hash(target.model)}).layers(record, instance, view)
 
 
 class _Call:

@@ -1,0 +1,70 @@
+"""Whole images rendered from models, with all annotations of a BOP split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from core.bop.models import ObjectModel
+from core.data.backgrounds import Backgrounds
+from core.data.crowd import CrowdRange
+from core.data.roi import ImageSize
+from core.data.scene_look import Look
+from core.data.scene_sampling import PoseRange
+from core.geometry.camera import pixel_grid
+from core.geometry.pose import Pose
+from core.render.raycast import RayCaster
+from core.render.scene import annotate_scene
+from core.render.shade import Body, render_rgb
+
+SCENE_TRIES = 20  # scenes drawn until one has an object in the image
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """What images are drawn from."""
+
+    K: np.ndarray  # (3, 3) pixels
+    image_size: ImageSize  # (width, height)
+    poses: PoseRange = field(default_factory=lambda: PoseRange(rotations="stable"))
+    crowd: CrowdRange = field(default_factory=CrowdRange)
+    look: Look = field(default_factory=Look)
+
+
+@dataclass(frozen=True, eq=False)
+class RenderedImage:
+    """An image with the truth about it; N objects."""
+
+    image: np.ndarray  # (H, W, 3) uint8 BGR
+    depth: np.ndarray  # (H, W) float64, metres along the optical axis, 0 where there is nothing
+    objects: list[tuple[int, Pose]]  # ids and poses, N
+    masks: list[tuple[np.ndarray, np.ndarray]]  # N times whole and visible (H, W) bool
+    info: list[dict[str, Any]]  # N entries of scene_gt_info.json
+
+
+def render_image(
+    models: Mapping[int, ObjectModel],
+    casters: Mapping[int, RayCaster],
+    options: ImageOptions,
+    backgrounds: Backgrounds,
+    rng: np.random.Generator,
+) -> RenderedImage:
+    """An image of a scene drawn from `options`, all of its randomness from `rng`."""
+    K, size, look = options.K, options.image_size, options.look
+    for _ in range(SCENE_TRIES):
+        placed, table = options.crowd.draw(models, options.poses, K, size, rng)
+        if placed:
+            break
+    bodies = [Body(casters[k], models[k], pose, look.materials.draw(rng)) for k, pose in placed]
+    ground = look.ground.draw(bodies, table, backgrounds, rng)
+    lights = look.draw_lights(np.mean([pose.cam_t_obj for _, pose in placed], axis=0), ground, rng)
+    image = backgrounds.sample(size, rng).copy()
+    picture = render_rgb(bodies, K, pixel_grid(*size), lights, look.shading, ground)
+    shown = (picture.owner >= 0).reshape(image.shape[:2])
+    image[shown] = picture.rgb[shown.ravel(), ::-1]
+    masks, info = annotate_scene([body.caster for body in bodies], [body.pose for body in bodies], K, size)
+    depth = np.where(np.isfinite(picture.depth), picture.depth, 0.0).reshape(shown.shape)
+    return RenderedImage(look.sensor(image, 1.0, rng), depth, placed, masks, info)

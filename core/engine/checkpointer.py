@@ -1,0 +1,218 @@
+"""A run's checkpoints on disk: written whole, with a checksum each, the newest few and the best one kept.
+
+`model_%07d.pth` is the state after so many iterations, `<name>.sha256` its checksum, `last_checkpoint` the name of the
+newest whole one, `best.pth` a copy of the best by a metric and `best.json` its score.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import zipfile
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from core.engine.checkpoint import load_weights, model_weights, read_checkpoint
+from core.engine.random_state import RandomState
+from core.utils.errors import UserError
+from core.utils.files import atomic_path, read_json, write_json, write_text
+
+logger = logging.getLogger(__name__)
+LAST, PATTERN, BEST = "last_checkpoint", "model_*.pth", "best.pth"
+RANDOM = "random"  # key of the random states in a checkpoint
+
+
+class Stateful(Protocol):
+    """What a checkpoint holds: anything with a state of tensors and plain values."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any: ...
+
+
+class Checkpointer:
+    """Saves `model` and `parts` to `folder`, keeps the last `keep` and the best, and resumes from the newest whole one.
+
+    `facts` are plain values written beside the weights, such as the objects' names.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        model: nn.Module,
+        parts: Mapping[str, Stateful],
+        facts: Mapping[str, Any] | None = None,
+        keep: int = 5,
+    ) -> None:
+        self.folder = Path(folder)
+        self.model = model
+        self.parts = dict(parts)
+        self.facts = dict(facts or {})
+        self.keep = keep
+
+    def save(self, iteration: int) -> Path:
+        """Write the state after `iteration` steps, then point `last_checkpoint` to it and drop old ones.
+
+        Raises `UserError` where the disk is full; what was there before is whole then.
+        """
+        path = self.folder / f"model_{iteration:07d}.pth"
+        state = {"iteration": iteration, "facts": self.facts, "model": self.model.state_dict()}
+        state |= {name: part.state_dict() for name, part in self.parts.items()}
+        state[RANDOM] = RandomState().state_dict()
+        _write_state(path, state)
+        write_text(self.folder / LAST, path.name + "\n")
+        for old in sorted(self.folder.glob(PATTERN))[: -self.keep or None]:
+            if old != path:
+                old.unlink()
+                checksum_path(old).unlink(missing_ok=True)
+        return path
+
+    def keep_best(self, iteration: int, metric: str, value: float) -> bool:
+        """Keep the checkpoint of an iteration as the best where its `value` of `metric` is the largest so far.
+
+        A best one by another metric, or without a score, is replaced. False where it is not the best, or has no file.
+        """
+        source, target = self.folder / f"model_{iteration:07d}.pth", self.folder / BEST
+        score = _best_score(self.folder)
+        better = score.get("metric") != metric or not target.is_file() or value > score["value"]
+        if not (better and source.is_file()):
+            return False
+        for old, new in ((source, target), (checksum_path(source), checksum_path(target))):
+            with atomic_path(new) as beside:
+                _link_or_copy(old, beside)
+        write_json(_score_path(self.folder), {"metric": metric, "value": value, "iteration": iteration})
+        return True
+
+    def resume(self) -> int:
+        """Load the newest whole checkpoint, random states too, and return its iteration; 0 where there is none.
+
+        Damaged ones are passed over with a warning. Raises `UserError` where all are damaged, or where the newest
+        whole one is of another run.
+        """
+        path = last_checkpoint(self.folder)
+        if path is None:
+            return 0
+        state = read_checkpoint(path)
+        load_weights(self.model, model_weights({"model": state.get("model", {})}, path), path)
+        for name, part in self.parts.items():
+            if name not in state:
+                raise UserError(f"{path} has no '{name}' to resume from; start from its weights with MODEL.WEIGHTS")
+            try:
+                part.load_state_dict(state[name])
+            except Exception as error:  # a state is whatever the file holds
+                reason = " ".join(str(error).split())
+                raise UserError(f"{path}: the state of '{name}' is of another run ({reason})") from error
+        if not isinstance(state.get("iteration"), int):
+            raise UserError(f"{path} doesn't tell its iteration; start from its weights with MODEL.WEIGHTS")
+        if RANDOM in state:
+            RandomState().load_state_dict(state[RANDOM])
+        else:
+            logger.warning("%s is of an older version without random states; what is drawn at random differs", path)
+        return state["iteration"]
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint of a run's folder; None in a folder without any.
+
+    The one that `last_checkpoint` names comes first, then the others from the newest on. Damaged ones are passed over
+    with a warning; `UserError` where there are only such.
+    """
+    folder = Path(folder)
+    present = sorted(folder.glob(PATTERN), reverse=True)
+    pointer = folder / LAST
+    if pointer.is_file():
+        named = folder / pointer.read_text(encoding="utf-8", errors="replace").strip()
+        if named in present:
+            present.remove(named)
+            present.insert(0, named)
+    for path in present:
+        damage = find_damage(path)
+        if damage is None:
+            return path
+        logger.warning("%s is damaged (%s); trying the one before", path, damage)
+    if present:
+        names = ", ".join(path.name for path in present)
+        raise UserError(f"no checkpoint in {folder} is whole ({names}); start again in another OUTPUT_DIR")
+    return None
+
+
+def find_damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint file; None for a whole one.
+
+    Its checksum decides; one without (written elsewhere, or killed before it had one) is read, and the checksums of
+    its parts, which torch writes and doesn't look at, are compared.
+    """
+    try:
+        wanted = checksum_path(path).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        try:
+            read_checkpoint(path)
+            with zipfile.ZipFile(path) as parts:
+                damaged = parts.testzip()
+        except (UserError, zipfile.BadZipFile) as error:
+            return str(error)
+        return f"the checksum of {damaged} differs" if damaged else None
+    return None if checksum(path) == wanted else "its checksum differs"
+
+
+def checksum(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal digits."""
+    stat = path.stat()
+    return _digest(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache
+def _digest(path: Path, _mtime_ns: int, _size: int) -> str:
+    """Computed once for a file as it stands: a run asks for its newest checkpoint several times."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checksum_path(path: Path) -> Path:
+    """Where a checkpoint's checksum is."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _write_state(path: Path, state: Mapping[str, Any]) -> None:
+    """The checkpoint and its checksum; a file of that name loses its old checksum first."""
+    with atomic_path(path) as beside:
+        try:
+            torch.save(dict(state), beside)
+        except RuntimeError as error:  # torch's writer doesn't say what the system said
+            free = shutil.disk_usage(beside.parent).free
+            raise UserError(
+                f"{path} cannot be written ({' '.join(str(error).split())[:80]}; {free / 2**20:.0f} MiB free); make "
+                "room and go on with --resume"
+            ) from error
+        digest = checksum(beside)
+        checksum_path(path).unlink(missing_ok=True)
+    write_text(checksum_path(path), digest + "\n")
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    """The same content under another name; a link where the file system has them."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _score_path(folder: Path) -> Path:
+    return folder / "best.json"
+
+
+def _best_score(folder: Path) -> dict[str, Any]:
+    """What `best.json` says; empty where it is missing or damaged."""
+    try:
+        score = read_json(_score_path(folder))
+    except UserError:
+        return {}
+    told = isinstance(score, dict) and isinstance(score.get("value"), (int, float))
+    return score if told else {}

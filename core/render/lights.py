@@ -1,0 +1,85 @@
+"""The lights of a scene, and random ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from core.render.lighting import LightSet
+from core.utils.errors import UserError
+
+LOWEST_LAMP = 0.15  # sine of the smallest elevation of a lamp above the ground
+
+
+@dataclass(frozen=True, eq=False)
+class Lights:
+    """Ambient light and L lamps, linear RGB. Lamps do not fade with distance."""
+
+    ambient: np.ndarray  # (3,)
+    positions_cam: np.ndarray  # (L, 4): (x, y, z, 1) a point, metres; (x, y, z, 0) the direction to a far lamp
+    colors: np.ndarray  # (L, 3)
+    sizes: np.ndarray | None = None  # (L,) radius: metres, of a far lamp per metre of distance; None: points
+
+    def tensors(self) -> LightSet:
+        """The same as float32 tensors of one column."""
+        positions = np.array(self.positions_cam, np.float32).reshape(-1, 4)
+        far = positions[:, 3] == 0
+        positions[far, :3] /= np.linalg.norm(positions[far, :3], axis=1, keepdims=True)
+        sizes = np.zeros(len(positions)) if self.sizes is None else self.sizes
+        parts = (self.ambient, positions, np.reshape(self.colors, (-1, 3)), sizes)
+        return LightSet(*(torch.from_numpy(np.array(part, np.float32)[..., None]) for part in parts))
+
+
+@dataclass(frozen=True)
+class LightRange:
+    """What lights are drawn from; pairs are (low, high)."""
+
+    count: tuple[int, int] = (1, 3)  # lamps
+    strength: tuple[float, float] = (0.4, 1.2)  # of all lamps together, about; 1 shows an albedo as it is
+    ambient: tuple[float, float] = (0.2, 0.6)
+    distance: tuple[float, float] = (0.5, 3.0)  # metres, of a near lamp
+    far_prob: float = 0.5  # of a lamp so far away that its light is parallel
+    size: tuple[float, float] = (0.0, 0.2)  # radius per distance: 0 throws a hard shadow
+    tint: float = 0.15  # colour of a lamp: each channel within 1 ± this
+
+    def __post_init__(self) -> None:
+        low, high = self.count
+        if not 0 <= low <= high or not 0 <= self.size[0] <= self.size[1]:
+            raise UserError(f"CAD.LAMPS and CAD.LAMP_SIZE must be (low, high), 0 <= low <= high: {self}")
+        if not 0 <= self.tint < 1:
+            raise UserError(f"CAD.LAMP_TINT must be in [0, 1), got {self.tint}")
+
+    def draw(self, rng: np.random.Generator, center: np.ndarray | None = None, up: np.ndarray | None = None) -> Lights:
+        """Lights around `center` (3,), camera frame, metres (default: the camera).
+
+        They stand above the plane of unit normal `up` (3,), or without one on the camera's side.
+        """
+        count = int(rng.integers(self.count[0], self.count[1] + 1))
+        directions = rng.normal(size=(count, 3))
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+        if up is None:
+            directions[:, 2] = -np.abs(directions[:, 2])  # the visible side of an object faces -z
+        else:
+            directions = _lifted(directions, up)
+        far = rng.random(count) < self.far_prob
+        distance = np.where(far, 1.0, rng.uniform(*self.distance, count))
+        origin = np.zeros(3) if center is None else center
+        positions = distance[:, None] * directions + np.where(far, 0.0, 1.0)[:, None] * origin
+        strength = rng.uniform(*self.strength, (count, 1)) / np.sqrt(max(count, 1))
+        return Lights(
+            ambient=rng.uniform(*self.ambient) * rng.uniform(0.9, 1.1, 3),
+            positions_cam=np.concatenate([positions, ~far[:, None]], axis=1),
+            colors=strength * rng.uniform(1 - self.tint, 1 + self.tint, (count, 3)),
+            sizes=distance * rng.uniform(*self.size, count),
+        )
+
+
+def _lifted(directions: np.ndarray, up: np.ndarray) -> np.ndarray:
+    """Unit directions (L, 3) mirrored and raised to stand above the plane of normal `up` (3,)."""
+    height = directions @ up
+    level = directions - height[:, None] * up
+    height = np.maximum(np.abs(height), LOWEST_LAMP)
+    level *= (np.sqrt(1 - height**2) / np.maximum(np.linalg.norm(level, axis=1), 1e-9))[:, None]
+    return level + height[:, None] * up

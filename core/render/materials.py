@@ -1,0 +1,116 @@
+"""What surfaces are made of: their colour at a point, how it may vary, and how they shine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from core.bop.models import ObjectModel
+from core.utils.errors import UserError
+
+PLAIN_ALBEDO = 0.4  # linear reflectance of a model without colours
+MAX_ALBEDO = 0.98  # of a varied colour: nothing sends back more light than it gets
+LUMINANCE = np.array([0.2126, 0.7152, 0.0722])  # of linear RGB, Rec. 709
+
+
+def srgb_to_linear(encoded: np.ndarray) -> np.ndarray:
+    """Encoded values in [0, 1] as light, IEC 61966-2-1."""
+    return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+
+
+def linear_to_srgb(linear: np.ndarray) -> np.ndarray:
+    """Light in [0, 1] as encoded values, IEC 61966-2-1."""
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+DECODE = srgb_to_linear(np.arange(256) / 255).astype(np.float32)
+_ENCODE_STEPS = 4095  # within one grey level everywhere, and a look-up is faster than a power
+_ENCODE = np.rint(255 * linear_to_srgb(np.arange(_ENCODE_STEPS + 1) / _ENCODE_STEPS)).astype(np.uint8)
+
+
+def encode(linear: np.ndarray) -> np.ndarray:
+    """Light (...) as uint8 sRGB levels; more than 1 is white."""
+    return _ENCODE[(np.clip(linear, 0, 1) * np.float32(_ENCODE_STEPS) + np.float32(0.5)).astype(np.int32)]
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """How a surface shines, and how its colour differs from the model's."""
+
+    specular: float = 0.04  # reflectance seen straight on: 0.04 plastic, paint, glass; 0 no highlight
+    roughness: float = 0.5  # 0 a mirror, 1 chalk
+    recolor: np.ndarray | None = None  # (3, 3) applied to the model's linear RGB; None: as it is
+
+
+@dataclass(frozen=True)
+class MaterialRange:
+    """What materials are drawn from; pairs are (low, high)."""
+
+    specular: tuple[float, float] = (0.0, 0.06)
+    roughness: tuple[float, float] = (0.2, 0.9)
+    hue: float = 8.0  # colours are turned by up to ± this, degrees
+    saturation: float = 0.3  # factor within 1 ± this
+    brightness: float = 0.3  # factor within 1 ± this
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.specular[0] <= self.specular[1] <= 1 and 0 <= self.roughness[0] <= self.roughness[1] <= 1):
+            raise UserError(f"CAD.SPECULAR and CAD.ROUGHNESS must be (low, high) within 0 and 1: {self}")
+        if not (0 <= self.saturation <= 1 and 0 <= self.brightness < 1):
+            raise UserError(f"CAD.SATURATION and CAD.BRIGHTNESS must be within 0 and 1: {self}")
+
+    def draw(self, rng: np.random.Generator) -> Material:
+        specular, roughness = rng.uniform(*self.specular), rng.uniform(*self.roughness)
+        turn = rng.uniform(-self.hue, self.hue)
+        saturation, brightness = (1 + rng.uniform(-x, x) for x in (self.saturation, self.brightness))
+        if not (self.hue or self.saturation or self.brightness):
+            return Material(specular, roughness)
+        return Material(specular, roughness, recolor_matrix(turn, saturation, brightness))
+
+
+def recolor_matrix(hue: float, saturation: float, brightness: float) -> np.ndarray:
+    """(3, 3) of linear RGB: turn the hue (degrees) about the grey axis, then scale saturation and brightness.
+
+    Grey stays grey.
+    """
+    turn = Rotation.from_rotvec(hue * np.ones(3) / np.sqrt(3), degrees=True).as_matrix()
+    grey = np.tile(LUMINANCE, (3, 1))
+    return brightness * (saturation * np.eye(3) + (1 - saturation) * grey) @ turn
+
+
+_ATTRIBUTES: WeakKeyDictionary[ObjectModel, np.ndarray] = WeakKeyDictionary()
+
+
+def vertex_attributes(model: ObjectModel) -> np.ndarray:
+    """(V, 6) float32: normal (0 without one) and linear albedo of each vertex; kept while the model lives."""
+    if model not in _ATTRIBUTES:
+        table = np.zeros((len(model.vertices), 6), np.float32)
+        if model.normals is not None:
+            table[:, :3] = model.normals
+        table[:, 3:] = PLAIN_ALBEDO if model.colors is None else DECODE[model.colors]
+        _ATTRIBUTES[model] = table
+    return _ATTRIBUTES[model]
+
+
+def vary(albedo: np.ndarray, recolor: np.ndarray | None) -> np.ndarray:
+    """Albedo (3, M) with its colours changed by a matrix (3, 3)."""
+    if recolor is None:
+        return albedo
+    return np.clip(recolor.astype(np.float32) @ albedo, 0, MAX_ALBEDO)
+
+
+def texture_colors(texture: np.ndarray, uv: np.ndarray) -> np.ndarray:
+    """Linear colours (M, 3) of a texture (H, W, 3) at (M, 2), v upwards; bilinear; tiled outside [0, 1]."""
+    height, width = texture.shape[:2]
+    x, y = uv[:, 0] * width - 0.5, (1 - uv[:, 1]) * height - 0.5
+    column, row = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
+    right, low = (x - column)[:, None], (y - row)[:, None]
+
+    def texel(down: int, across: int) -> np.ndarray:
+        return DECODE[texture[(row + down) % height, (column + across) % width]]
+
+    upper = (1 - right) * texel(0, 0) + right * texel(0, 1)
+    lower = (1 - right) * texel(1, 0) + right * texel(1, 1)
+    return (1 - low) * upper + low * lower

@@ -1,0 +1,131 @@
+"""Write a BOP split of images rendered from CAD models: colour, depth, masks and all annotation files.
+
+Training needs no such files: <data set>_cad draws its samples on the fly. They are for other programs, for a look at
+whole images, and where reading is faster than rendering. Finished scenes are left alone, so a run that was stopped is
+started again in the same way; the bytes don't depend on --workers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import time
+from pathlib import Path
+
+from mmengine.config import Config
+
+from core.bop.datasets import SplitSpec, resolve_split
+from core.bop.models import INFO_NAME
+from core.data.crowd import CrowdRange
+from core.data.rendered_image import ImageOptions
+from core.data.rendered_split import SplitPlan, write_split
+from core.utils.errors import UserError, run_cli
+from core.utils.files import atomic_path, require_file
+from gdrn_selfocc_modeling.data.build_cad import build_look, build_poses, cad_camera
+from gdrn_selfocc_modeling.settings import SCHEMA, load_settings
+
+EPILOG = """examples:
+  python gdrn_selfocc_modeling/tools/generate_training_images.py --dataset-root datasets/BOP_DATASETS/mine --images 1000
+  python gdrn_selfocc_modeling/tools/generate_training_images.py \\
+      --config-file configs/gdrn_selfocc/lmo/cad_only.py --output datasets/BOP_DATASETS/lmo --images 20000 \\
+      --objects-per-image 8 15 --opts INPUT.BG_IMGS_ROOT=/data/photos CAD.POSES_FROM=lmo_test
+
+The split then trains by name: DATASETS.TRAIN=[mine_train_cad].
+"""
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--config-file",
+        type=Path,
+        help="its group CAD and INPUT.BG_IMGS_ROOT count (default: objects that lie on a table)",
+    )
+    parser.add_argument(
+        "--dataset-root",
+        type=Path,
+        metavar="DIR",
+        help="the BOP folder with models and camera.json (default: that of the configuration's first training split)",
+    )
+    parser.add_argument("--output", type=Path, metavar="DIR", help="BOP folder to write to (default: --dataset-root)")
+    parser.add_argument("--split", default="train_cad", help="name of the split (default: train_cad)")
+    parser.add_argument("--images", type=int, required=True, metavar="N", help="images of the split")
+    parser.add_argument("--images-per-scene", type=int, default=50, metavar="N", help="images of a scene (default: 50)")
+    parser.add_argument(
+        "--objects-per-image", type=int, nargs=2, default=(5, 15), metavar=("LOW", "HIGH"), help="(default: 5 15)"
+    )
+    parser.add_argument(
+        "--floating", type=float, default=0.2, help="share of images whose objects float (default: 0.2)"
+    )
+    parser.add_argument("--format", choices=("jpg", "png"), default="jpg", help="of the colour images (default: jpg)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed gives other images (default: 0)")
+    parser.add_argument("--workers", type=int, default=-1, help="processes (default: -1, one a core)")
+    parser.add_argument("--cluster", metavar="ADDRESS", help="a Dask scheduler, tcp://host:8786, instead of --workers")
+    parser.add_argument("--opts", nargs="+", default=[], metavar="KEY=VALUE", help="override configuration keys")
+    args = parser.parse_args(argv)
+    if args.config_file is None and args.dataset_root is None:
+        parser.error("give --config-file, --dataset-root or both")
+    if not args.split.isidentifier() or args.split == "cad":
+        parser.error("--split must be a name of letters, digits and _, and not 'cad', which is drawn on the fly")
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Write the split."""
+    args = parse_args(argv)
+    defaults = [] if args.config_file else ["CAD.ROTATIONS=stable", "CAD.ELEVATION=(20, 85)"]
+    cfg = load_settings(args.config_file or SCHEMA, [*defaults, *args.opts])
+    source = _source(cfg, args.dataset_root)
+    output = (args.output or source.root).resolve()
+    plan = SplitPlan(
+        split_dir=output / args.split,
+        models_dir=source.models_dir.resolve(),
+        options=_image_options(cfg, source.root, args),
+        images=args.images,
+        seed=args.seed,
+        images_per_scene=args.images_per_scene,
+        rgb_format=args.format,
+        backgrounds_dir=Path(cfg.INPUT.BG_IMGS_ROOT).resolve() if cfg.INPUT.BG_IMGS_ROOT else None,
+    )
+    require_file(source.models_dir / INFO_NAME, "images are rendered from the models of that folder")
+    start = time.monotonic()
+    written = write_split(plan, args.workers, args.cluster)
+    _complete_folder(source, output)
+    print(
+        f"{plan.split_dir}: {written} scenes written, {len(plan.scenes) - written} were finished, "
+        f"{time.monotonic() - start:.1f} s"
+    )
+
+
+def _source(cfg: Config, dataset_root: Path | None) -> SplitSpec:
+    """Where models and camera come from: the folder given, else that of the configuration's training data."""
+    root = Path(cfg.DATASETS.ROOT)
+    if dataset_root is not None:
+        return resolve_split(f"{dataset_root.resolve()}:cad", root)
+    if not cfg.DATASETS.TRAIN:
+        raise UserError("DATASETS.TRAIN is empty; name the folder of the models by --dataset-root")
+    spec = resolve_split(cfg.DATASETS.TRAIN[0], root)
+    return spec if spec.kind == "cad" else resolve_split(f"{spec.models_dir.parent.resolve()}:cad", root)
+
+
+def _image_options(cfg: Config, root: Path, args: argparse.Namespace) -> ImageOptions:
+    K, image_size = cad_camera(cfg.CAD, root)
+    crowd = CrowdRange(tuple(args.objects_per_image), args.floating, tuple(cfg.CAD.GAP))
+    return ImageOptions(K, image_size, build_poses(cfg), crowd, build_look(cfg.CAD))
+
+
+def _complete_folder(source: SplitSpec, output: Path) -> None:
+    """Copy models and camera.json to a folder that lacks them: with the split it is a BOP data set then."""
+    files = [source.root / "camera.json", *sorted(source.models_dir.iterdir())]
+    for path in files:
+        target = output / ("camera.json" if path.name == "camera.json" else f"models/{path.name}")
+        if path.is_file() and not target.exists():
+            with atomic_path(target) as beside:
+                shutil.copyfile(path, beside)
+
+
+if __name__ == "__main__":
+    run_cli(main)

@@ -1,0 +1,81 @@
+"""The command line that the generators of P and Q share, and what it does."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+from core.bop.datasets import SplitSpec, resolve_split
+from core.utils.errors import UserError
+from gdrn_selfocc_modeling.data.generation import MapPlan, generate, select_records
+from gdrn_selfocc_modeling.data.map_check import check_maps
+from gdrn_selfocc_modeling.data.map_files import MapKind
+
+CHECK_COUNT = 100
+
+
+def parse_args(argv: list[str] | None, description: str, epilog: str) -> argparse.Namespace:
+    """The command line of a generator."""
+    parser = argparse.ArgumentParser(
+        description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--dataset", required=True, help="a BOP folder by name or path, or a whole name such as lmo_pbr_train"
+    )
+    parser.add_argument("--split", default="", help="split of the folder, such as train_pbr")
+    parser.add_argument("--datasets-root", type=Path, default=Path("datasets/BOP_DATASETS"), metavar="DIR")
+    parser.add_argument("--scenes", type=int, nargs="+", default=[], metavar="ID", help="these scenes only")
+    parser.add_argument("--objects", nargs="+", default=[], metavar="NAME", help="these objects only, by name or id")
+    parser.add_argument("--workers", type=int, default=-1, help="processes (default: -1, one a core)")
+    parser.add_argument("--cluster", metavar="ADDRESS", help="a Dask scheduler, tcp://host:8786, instead of --workers")
+    parser.add_argument("--dtype", choices=("float16", "float32"), default="float16", help="of the maps in the files")
+    parser.add_argument("--overwrite", action="store_true", help="write files again that are finished")
+    parser.add_argument(
+        "--also-masks", action="store_true", help="mask, mask_visib and scene_gt_info.json where they are missing"
+    )
+    parser.add_argument("--legacy", action="store_true", help="the ancestor's .pkl files instead of .npz")
+    parser.add_argument(
+        "--check",
+        type=int,
+        nargs="?",
+        const=CHECK_COUNT,
+        default=0,
+        metavar="N",
+        help=f"write nothing: cast N instances (default: {CHECK_COUNT}) again and tell how far their files are off",
+    )
+    args = parser.parse_args(argv)
+    if args.workers == 0 or args.workers < -1 or args.check < 0:
+        parser.error("--workers must be a number of processes or -1, --check a number of instances")
+    return args
+
+
+def find_split(dataset: str, split: str, datasets_root: Path) -> SplitSpec:
+    """The split that --dataset and --split name. `UserError` where there is none."""
+    if not split:
+        return resolve_split(dataset, datasets_root)
+    is_path = os.sep in dataset or (Path(dataset).is_dir() and not (datasets_root / dataset).is_dir())
+    return resolve_split(f"{dataset}:{split}" if is_path else f"{dataset}_{split}", datasets_root)
+
+
+def run(kind: MapKind, args: argparse.Namespace) -> None:
+    """Write or check the map files of a kind."""
+    spec = find_split(args.dataset, args.split, args.datasets_root)
+    records = select_records(spec, args.scenes, args.objects)
+    if args.check:
+        found = check_maps(spec, records, kind, args.check)
+        print("\n".join(found.lines()))
+        if not found.is_rounding:
+            raise UserError(f"files of '{spec.name}' are off by more than their rounding; write them with --overwrite")
+        return
+    plan = MapPlan(kind, spec, args.dtype, args.overwrite, args.also_masks, args.legacy)
+    start = time.monotonic()
+    tally = generate(plan, records, args.workers, args.cluster)
+    seconds = time.monotonic() - start
+    print(
+        f"{spec.images_dir / kind.folder}: {tally.written} instances written ({tally.size / 2**20:.1f} MiB), "
+        f"{tally.fresh} were finished, {seconds:.1f} s"
+    )
+    if tally.foreign:
+        print(f"{tally.foreign} files without a header are another program's and stay; --overwrite replaces them")

@@ -1,0 +1,207 @@
+"""The laws of light at points, before anything is cast by Embree."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from core.render.lighting import (
+    LightSet,
+    Surface,
+    disk_pattern,
+    hemisphere_pattern,
+    interleaved,
+    lamp_openness,
+    lamps_faced,
+    reflect,
+    sky_openness,
+    spread,
+)
+
+
+def unit(vectors: Tensor) -> Tensor:
+    return vectors / vectors.norm(dim=0)
+
+
+def surface_of(points: Tensor, normals: Tensor, albedo: float = 0.5, specular: float = 0.0) -> Surface:
+    count = points.shape[1]
+    same = [torch.full((count,), value) for value in (specular, 0.5, 1e-4)]
+    return Surface(points, normals, normals, torch.full((3, count), albedo), *same)
+
+
+def plane(count: int = 200, seed: int = 0) -> Surface:
+    """Points of the plane z = 1, seen straight on."""
+    points = torch.rand(3, count, generator=torch.Generator().manual_seed(seed)) - 0.5
+    points[2] = 1.0
+    return surface_of(points, torch.tensor([[0.0], [0.0], [-1.0]]).expand(3, count))
+
+
+def lamps(*positions: tuple[float, ...], size: float = 0.0, ambient: float = 0.0) -> LightSet:
+    count = len(positions)
+    return LightSet(
+        torch.full((3, 1), ambient),
+        torch.tensor(positions).reshape(count, 4, 1),
+        torch.ones(count, 3, 1),
+        torch.full((count, 1), size),
+    )
+
+
+def nothing(starts: Tensor, towards: Tensor) -> Tensor:
+    return torch.zeros(starts.shape[1], dtype=torch.bool)
+
+
+def everything(starts: Tensor, towards: Tensor) -> Tensor:
+    return ~nothing(starts, towards)
+
+
+def half_plane(edge: float, z: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """The sheet x > edge at depth z."""
+
+    def occluded(starts: Tensor, towards: Tensor) -> Tensor:
+        share = (z - starts[2]) / towards[2]
+        return (share > 0) & (share < 1) & (starts[0] + share * towards[0] > edge)
+
+    return occluded
+
+
+def test_black_stays_black_and_without_light_all_is():
+    lit = lamps((0.3, 0.2, 0.0, 1.0), (0.0, 0.6, -0.8, 0.0), ambient=0.5)
+    black = surface_of(plane().points_cam, plane().normals, albedo=0.0)
+    assert not reflect(black, lit, None, None).any()
+    assert not reflect(plane(), lamps(), None, None).any()
+    assert reflect(plane(), lit, None, None).min() > 0.1
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_more_openness_is_never_darker(first, second):
+    light = lamps((0.3, 0.2, 0.0, 1.0), ambient=0.5)
+    shares = [torch.full((1, 200), share) for share in sorted((first, second))]
+    dark, bright = (reflect(plane(), light, share, share[0]) for share in shares)
+    assert (bright >= dark - 1e-6).all()
+
+
+def test_a_point_in_a_closed_box_gets_no_outside_light():
+    light = lamps((0.3, 0.2, 0.0, 1.0), (0.0, 0.6, -0.8, 0.0), ambient=0.5)
+    openness = lamp_openness(plane(), light, everything, disk_pattern(4)[..., None])
+    sky = sky_openness(plane(), everything, hemisphere_pattern(16)[..., None])
+    assert not reflect(plane(), light, openness, sky).any()
+
+
+def test_a_plane_alone_sees_the_whole_sky():
+    def below(starts: Tensor, towards: Tensor) -> Tensor:
+        return starts[2] + towards[2] > 1.0
+
+    assert (sky_openness(plane(), below, hemisphere_pattern(16)[..., None]) == 1).all()
+
+
+def test_a_wall_takes_half_of_the_sky_at_its_foot():
+    def wall(starts: Tensor, towards: Tensor) -> Tensor:
+        return towards[0] > 0
+
+    assert sky_openness(plane(), wall, hemisphere_pattern(256)[..., None]).sub(0.5).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-6])
+def test_a_soft_shadow_tends_to_the_hard_one(size):
+    lamp = (0.0, 0.0, 0.0, 1.0)
+    blocker = half_plane(0.01, 0.5)  # its shadow begins at x = 0.02
+    openness = lamp_openness(plane(2000), lamps(lamp, size=size), blocker, disk_pattern(16)[..., None])[0]
+    away = (plane(2000).points_cam[0] - 0.02).abs() > 1e-3
+    assert torch.equal(openness[away].round(decimals=4), (plane(2000).points_cam[0] < 0.02).float()[away])
+
+
+def test_a_penumbra_is_as_wide_as_the_lamp_says():
+    size = 0.05
+    blocker = half_plane(0.0, 0.5)  # as far from the lamp as from the plane: the penumbra is as wide as the lamp
+    surface = plane(4000)
+    openness = lamp_openness(surface, lamps((0, 0, 0, 1.0), size=size), blocker, disk_pattern(64)[..., None])[0]
+    x = surface.points_cam[0]
+    assert (openness[x < -size] > 0.9999).all() and (openness[x > size] == 0).all()
+    part = openness[x.abs() < size / 2]
+    assert 0.3 < part.mean() < 0.7 and part.std() > 0.05
+
+
+def test_a_lamp_behind_is_not_seen_and_costs_no_ray():
+    cast = []
+
+    def counting(starts: Tensor, towards: Tensor) -> Tensor:
+        cast.append(starts.shape[1])
+        return nothing(starts, towards)
+
+    light = lamps((0.0, 0.0, 2.0, 1.0))
+    assert not lamp_openness(plane(), light, counting, torch.zeros(1, 3, 1)).any() and sum(cast) == 0
+    assert not lamps_faced(plane(), light).any()
+
+
+@pytest.mark.parametrize("roughness", [0.3, 0.5, 0.9])
+def test_a_highlight_is_brightest_in_the_mirror_direction_and_sharper_when_smooth(roughness):
+    point = torch.tensor([[0.0], [0.0], [1.0]])
+    normal = torch.tensor([[0.0], [0.0], [-1.0]])
+
+    def shine(angle: float, rough: float = roughness) -> float:
+        shiny = Surface(point, normal, normal, torch.zeros(3, 1), *(torch.tensor([v]) for v in (0.04, rough, 1e-4)))
+        lamp = lamps((math.sin(angle), 0.0, -math.cos(angle), 0.0))
+        return float(reflect(shiny, lamp, None, None)[0])
+
+    assert shine(0.0) > shine(0.2) > shine(0.6) > 0
+    assert shine(0.2) / shine(0.0) > shine(0.2, roughness / 2) / shine(0.0, roughness / 2)
+
+
+def test_many_scenes_at_once_are_each_by_itself():
+    surface, scene = plane(20), torch.arange(20) % 2
+    lights = [lamps((0.3, 0.2, 0.0, 1.0), size=0.1, ambient=0.3), lamps((0.0, 0.6, -0.8, 0.0), size=0.2, ambient=0.6)]
+    fields = ("ambient", "positions_cam", "colors", "sizes")
+    columns = [torch.cat([getattr(light, name) for light in lights], dim=-1)[..., scene] for name in fields]
+    both = reflect(surface, LightSet(*columns), None, None)
+    for number, light in enumerate(lights):
+        alone = reflect(surface, light, None, None)
+        torch.testing.assert_close(both[:, scene == number], alone[:, scene == number], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("stride", [2, 4])
+def test_spreading_keeps_what_is_even_and_linear(stride):
+    size = (37, 50)
+    rows, columns = (torch.arange(0, n, stride, dtype=torch.float32) for n in size)
+    ramp = rows[:, None] + 0.5 * columns
+    known = torch.ones_like(ramp)
+    full, weight = spread(ramp[None], known[None], stride, size)
+    expected = torch.arange(size[0])[:, None] + 0.5 * torch.arange(size[1])
+    inner = (slice(stride, size[0] - 2 * stride), slice(stride, size[1] - 2 * stride))
+    assert full.shape == (1, *size) and (weight[0][inner] > 0.99).all() and (weight > 0.2).all()
+    torch.testing.assert_close(full[0][inner], expected[inner], rtol=0, atol=1e-4)
+
+
+def test_spreading_ignores_what_is_not_known():
+    known = torch.zeros(1, 8, 8)
+    known[:, :, :4] = 1
+    values = torch.where(known > 0, 0.25, 99.0)
+    full, weight = spread(values, known, 2, (16, 16))
+    assert full[weight > 0.02].sub(0.25).abs().max() < 1e-5
+    assert not weight[:, :, 12:].any()
+
+
+@pytest.mark.parametrize("sets", [1, 2, 4])
+def test_four_neighbours_see_all_points(sets):
+    points = disk_pattern(4 * sets)
+    taken = interleaved(points, torch.arange(4))  # (S, 3, 4)
+    assert {tuple(p) for p in taken.movedim(1, -1).reshape(-1, 3).tolist()} == {tuple(p) for p in points.tolist()}
+
+
+def test_patterns_are_spread_evenly():
+    disk, sky = disk_pattern(64), hemisphere_pattern(64)
+    assert disk.norm(dim=1).max() <= 1 and disk.mean(dim=0).abs().max() < 0.05
+    torch.testing.assert_close(sky.norm(dim=1), torch.ones(64))
+    assert sky[:, :2].mean(dim=0).abs().max() < 0.05
+    assert sky[:, 2].mean() == pytest.approx(2 / 3, abs=0.01)  # of the cosine law
+
+
+def test_a_far_lamp_has_one_direction_everywhere():
+    surface = surface_of(unit(torch.randn(3, 50)) * 5, torch.tensor([[0.0], [0.0], [-1.0]]).expand(3, 50))
+    shown = reflect(surface, lamps((0.0, 0.6, -0.8, 0.0)), None, None)
+    torch.testing.assert_close(shown, torch.full((3, 50), 0.4), rtol=1e-5, atol=1e-6)
