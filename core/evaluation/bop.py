@@ -6,7 +6,6 @@ Source: https://bop.felk.cvut.cz/challenges/bop-challenge-2019 and the BOP toolk
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -14,7 +13,7 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
-from core.bop.results import Estimate
+from core.bop.results import Estimate, Estimates
 from core.bop.scene import ImageRecord, Instance
 from core.bop.targets import Target
 from core.utils.errors import UserError
@@ -22,6 +21,8 @@ from core.utils.errors import UserError
 T = TypeVar("T")
 
 MSSD_THRESHOLDS = 0.05 * np.arange(1, 11)  # diameters
+VSD_TAUS = 0.05 * np.arange(1, 11)  # diameters
+VSD_THRESHOLDS = 0.05 * np.arange(1, 11)
 MSPD_THRESHOLDS = 5.0 * np.arange(1, 11)  # pixels in an image 640 pixels wide
 MSPD_IMAGE_WIDTH = 640
 
@@ -44,9 +45,7 @@ def group_targets(
     Estimates of other images or objects are ignored; ties keep the order of the file. Raises `UserError`
     for a target that is listed twice, or whose image or object has no ground truth.
     """
-    estimates_of = defaultdict(list)
-    for estimate in estimates:
-        estimates_of[estimate.scene_id, estimate.im_id, estimate.obj_id].append(estimate)
+    best = _rows_by_key(Estimates.of(estimates))
     record_of = {(record.scene_id, record.im_id): record for record in records}
     groups = {}
     for target in targets:
@@ -63,10 +62,26 @@ def group_targets(
         groups[key] = TargetGroup(
             target,
             record,
-            estimates=tuple(_best(estimates_of[key], lambda e: e.score, target.inst_count)),
+            estimates=best(key, target.inst_count),
             instances=tuple(_best(instances, visibility, target.inst_count)),
         )
     return list(groups.values())
+
+
+def _rows_by_key(estimates: Estimates) -> Callable[[tuple[int, int, int], int], tuple[Estimate, ...]]:
+    """A function that finds the so many best-scored estimates of (scene, image, object)."""
+    # The sort is stable: equal scores keep the order of the file, nan comes last.
+    order = np.lexsort((-estimates.score, *estimates.ids.T[::-1]))
+    keys = estimates.ids[order]
+    starts = np.flatnonzero(np.r_[True, (keys[1:] != keys[:-1]).any(axis=1)]) if len(keys) else np.empty(0, int)
+    ends = np.r_[starts[1:], len(keys)]
+    spans = {tuple(keys[s].tolist()): (s, e) for s, e in zip(starts, ends[: len(starts)], strict=True)}
+
+    def best(key: tuple[int, int, int], count: int) -> tuple[Estimate, ...]:
+        start, end = spans.get(key, (0, 0))
+        return tuple(estimates[int(row)] for row in order[start : min(end, start + count)])
+
+    return best
 
 
 def visibility(instance: Instance) -> float:

@@ -8,6 +8,8 @@ Hodan et al., "BOP Challenge 2020 on 6D Object Localization", and Hinterstoisser
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.spatial import ConvexHull, QhullError, cKDTree
 
@@ -18,6 +20,8 @@ NO_SYMMETRY = np.eye(4)[None]
 NO_SYMMETRY.flags.writeable = False
 # Symmetric copies of a model are formed this many points at a time: what a processor's cache holds.
 POINTS_AT_ONCE = 30_000
+# Metres by which a distance from second moments may be too small: the root of what rounding leaves of a square.
+ROUNDING = 1e-8
 
 
 def add_error(est: Pose, gt: Pose, points_obj: np.ndarray) -> float:
@@ -57,27 +61,75 @@ def deg_cm_error(est: Pose, gt: Pose, symmetries: np.ndarray = NO_SYMMETRY) -> f
 
 
 def proj_error(
-    est: Pose, gt: Pose, K: np.ndarray, points_obj: np.ndarray, symmetries: np.ndarray = NO_SYMMETRY
+    est: Pose,
+    gt: Pose,
+    K: np.ndarray,
+    points_obj: np.ndarray,
+    symmetries: np.ndarray = NO_SYMMETRY,
+    apart: np.ndarray | None = None,
 ) -> float:
-    """Mean distance, pixels, between the projections of the (V, 3) points under the two poses."""
+    """Mean distance, pixels, between the projections of the (V, 3) points under the two poses.
+
+    `apart` (S, S), the `symmetry_distances` of the points, saves time and changes nothing: symmetries that are
+    near each other have errors near each other, so most need not be looked at.
+    """
     uv_est = project(est.transform(points_obj), K)
     chunk = max(1, POINTS_AT_ONCE // len(points_obj))
-    return min(
-        float(_pixel_distances(uv_est, gt, K, points_obj, symmetries[first : first + chunk]).mean(1).min())
-        for first in range(0, len(symmetries), chunk)
-    )
+    if apart is None:
+        return min(
+            float(_pixel_distances(uv_est, gt, K, points_obj, symmetries[first : first + chunk]).mean(1).min())
+            for first in range(0, len(symmetries), chunk)
+        )
+    slope = _pixels_per_metre(gt, K, points_obj, symmetries)
+    bounds, unseen, best = np.zeros(len(symmetries)), np.ones(len(symmetries), bool), np.inf
+    while unseen.any():
+        index = int(np.where(unseen, bounds, np.inf).argmin())
+        if bounds[index] >= best:
+            break
+        error = float(_pixel_distances(uv_est, gt, K, points_obj, symmetries[index, None]).mean())
+        unseen[index], best = False, min(best, error)
+        bounds = np.maximum(bounds, error - slope * apart[index])
+    return best
 
 
-def mssd_error(est: Pose, gt: Pose, points_obj: np.ndarray, symmetries: np.ndarray) -> float:
+def symmetry_distances(points_obj: np.ndarray, symmetries: np.ndarray) -> np.ndarray:
+    """(S, S) root mean square distances, metres, of the (V, 3) points after each two symmetries."""
+    homogeneous = np.column_stack([points_obj, np.ones(len(points_obj))])
+    moments = homogeneous.T @ homogeneous / len(points_obj)
+    rows = symmetries[:, :3].reshape(-1, 12)
+    # |A - B|² = |A|² + |B|² - 2 A·B, with the product that the points' second moments define.
+    products = (symmetries[:, :3] @ moments).reshape(-1, 12) @ rows.T
+    squares = np.diag(products)
+    return np.sqrt(np.maximum(squares[:, None] + squares - 2 * products, 0)) + ROUNDING
+
+
+def _pixels_per_metre(gt: Pose, K: np.ndarray, points_obj: np.ndarray, symmetries: np.ndarray) -> float:
+    """Pixels by which a point of any symmetric truth moves at most when it moves by a metre.
+
+    It is inf where a point may lie behind the camera. A point (x, y, z) that moves by d to depth z' moves in the
+    image by |(dx - x/z dz, dy - y/z dz)| / z' ≤ |d| sqrt(1 + (x/z)² + (y/z)²) / z' in focal lengths.
+    """
+    offsets = np.linalg.norm(symmetries[:, :3, 3], axis=1).max()
+    stretch = np.linalg.norm(gt.cam_R_obj, 2)  # 1, but for a file's rounding
+    radius = stretch * (np.linalg.norm(points_obj, axis=1).max() + offsets)
+    x, y, z = gt.cam_t_obj
+    nearest = z - radius
+    if nearest <= 0:
+        return np.inf
+    tangent = (np.hypot(x, y) + radius) / nearest
+    return float(stretch * np.linalg.norm(K[:2, :2], 2) * np.sqrt(1 + tangent**2) / nearest)
+
+
+def mssd_error(
+    est: Pose, gt: Pose, points_obj: np.ndarray, symmetries: np.ndarray, probes_obj: np.ndarray | None = None
+) -> float:
     """MSSD: the largest distance, metres, of a surface point, under the best symmetry.
 
     The distance is a convex function of the point, so `convex_hull_points(points_obj)` gives the same
-    value as all points.
+    value as all points. `probes_obj` as in `mspd_error`.
     """
-    chunk = max(1, POINTS_AT_ONCE // len(points_obj))
-    return min(
-        float(_displacements(est, gt, points_obj, symmetries[first : first + chunk]).max(1).min())
-        for first in range(0, len(symmetries), chunk)
+    return _least_maximum(
+        lambda points, some: _displacements(est, gt, points, some), points_obj, symmetries, probes_obj
     )
 
 
@@ -91,20 +143,35 @@ def mspd_error(
 ) -> float:
     """MSPD: the largest distance, pixels, of a projected surface point, under the best symmetry.
 
-    `probes_obj` (M, 3), some of the points (their hull is a good choice), save time and change nothing:
-    their maximum bounds a symmetry's error from below, so most symmetries need not see all points.
+    `probes_obj` (M, 3), some of the points (corners of their hull are a good choice), save time and change
+    nothing: their maximum bounds a symmetry's error from below, so most symmetries need not see all points.
     """
-    if probes_obj is None or len(symmetries) == 1:
-        bounds = np.zeros(len(symmetries))
-    else:
-        bounds = _pixel_distances(project(est.transform(probes_obj), K), gt, K, probes_obj, symmetries).max(1)
-    uv_est = project(est.transform(points_obj), K)
+    return _least_maximum(
+        lambda points, some: _pixel_distances(project(est.transform(points), K), gt, K, points, some),
+        points_obj,
+        symmetries,
+        probes_obj,
+    )
+
+
+def _least_maximum(
+    distances: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    points_obj: np.ndarray,
+    symmetries: np.ndarray,
+    probes_obj: np.ndarray | None,
+) -> float:
+    """The least over symmetries (S, 4, 4) of the largest of `distances(points, symmetries)` (S, V)."""
+    bounds = np.zeros(len(symmetries))
+    if probes_obj is not None and len(symmetries) > 1:
+        bounds = distances(probes_obj, symmetries).max(axis=1)
+    order = np.argsort(bounds, kind="stable")
+    chunk = 1 if probes_obj is not None else max(1, POINTS_AT_ONCE // len(points_obj))
     best = np.inf
-    for index in np.argsort(bounds, kind="stable"):
-        if bounds[index] >= best:
+    for first in range(0, len(order), chunk):
+        some = order[first : first + chunk]
+        if bounds[some[0]] >= best:
             break
-        error = _pixel_distances(uv_est, gt, K, points_obj, symmetries[index, None]).max()
-        best = min(best, float(error))
+        best = min(best, float(distances(points_obj, symmetries[some]).max(axis=1).min()))
     return best
 
 

@@ -5,6 +5,8 @@ An error counts as correct strictly below its threshold; a missing estimate is a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
@@ -49,3 +51,34 @@ def unweighted_mean(rows: list[dict[str, float]]) -> dict[str, float]:
         known = values[~np.isnan(values)]
         means[key] = float(known.mean()) if known.size else float("nan")
     return means
+
+
+def hits_of_groups(errors: Sequence[np.ndarray], thresholds: np.ndarray) -> np.ndarray:
+    """Ground truths found (G, T) in each of G groups with errors (E, I), at each threshold, by `greedy_match`.
+
+    Groups of one estimate and one ground truth, which are most, are compared all at once.
+    """
+    thresholds = np.asarray(thresholds, float)
+    hits = np.zeros((len(errors), len(thresholds)), np.int64)
+    single = np.array([matrix.shape == (1, 1) for matrix in errors], bool)
+    if single.any():
+        values = np.array([errors[index][0, 0] for index in np.flatnonzero(single)])
+        hits[single] = values[:, None] < thresholds
+    for index in np.flatnonzero(~single):
+        hits[index] = count_hits(errors[index], thresholds)
+    return hits
+
+
+def area_of_groups(errors: Sequence[np.ndarray], limit: float) -> np.ndarray:
+    """Area (G,) under the number of ground truths found over the threshold from 0 to `limit`, over `limit`.
+
+    The number is a step function, so the area is exact.
+    """
+    areas = np.zeros(len(errors))
+    for index, matrix in enumerate(errors):
+        if matrix.shape == (1, 1):
+            areas[index] = max(0.0, 1 - matrix[0, 0] / limit)
+            continue
+        steps = np.unique(np.append(matrix[matrix < limit], limit))
+        areas[index] = count_hits(matrix, steps) @ np.diff(steps, prepend=0.0) / limit
+    return areas

@@ -14,8 +14,17 @@ import jinja2
 import numpy as np
 from matplotlib.axes import Axes
 
-from core.evaluation.evaluator import AR_MEAN, Scores
-from core.evaluation.tables import MEDIANS, NOTES, TABLE_COLUMNS, format_value, table_rows
+from core.evaluation.metrics import AR, AR_MEAN, MEDIANS
+from core.evaluation.scores import Scores
+from core.evaluation.tables import (
+    comparison_rows,
+    format_value,
+    interval_text,
+    notes_of,
+    per_target,
+    shown_columns,
+    table_rows,
+)
 from core.utils.files import write_text
 from core.vis import plots
 
@@ -24,7 +33,23 @@ CURVE_LABELS = {
     "mssd": ("MSSD", "threshold, diameters"),
     "mspd": ("MSPD", "threshold, px in an image 640 px wide"),
 }
-BARS = {"ad_0.10": "ADD(-S) 0.1 d", "AR_MSSD": "AR MSSD", "AR_MSPD": "AR MSPD"}
+BARS = {
+    "ad_0.10": "ADD(-S) 0.1 d",
+    "auc_ad": "AUC ADD(-S)",
+    "AR_VSD": "AR VSD",
+    "AR_MSSD": "AR MSSD",
+    "AR_MSPD": "AR MSPD",
+}
+# Headline numbers: column -> (name, what it is).
+TILES = {
+    "ad_0.10": ("ADD(-S) 0.1 d", "%, mean over objects"),
+    "auc_ad": ("AUC ADD(-S)", "%, mean over objects"),
+    "AR": ("AR", "%, all targets (BOP)"),
+    "AR_VSD": ("AR VSD", "%, all targets (BOP)"),
+    "AR_MSSD": ("AR MSSD", "%, all targets (BOP)"),
+    "AR_MSPD": ("AR MSPD", "%, all targets (BOP)"),
+    "AP_BOP24": ("AP", "%, mean over objects (BOP24)"),
+}
 MAX_ERROR = 0.5  # diameters: the upper end of the scale of error plots, MSSD's largest threshold
 LARGE_PNG = 100_000  # bytes; larger pictures are photographs, and are embedded as JPEG
 
@@ -55,12 +80,14 @@ def write_report(
     cases: Sequence[ReportCase] = (),
     facts: Mapping[str, str] | None = None,
     metrics: Sequence[Mapping[str, float]] | None = None,
+    compared: Mapping[str, Scores] | None = None,
 ) -> None:
     """Write the report, atomically.
 
     Args:
         facts: what a reader should know beside the scores (model, data set, date, …), shown on top.
         metrics: rows of a training's `metrics.json`; every loss is drawn over the iteration.
+        compared: several results, this one among them, for a table side by side.
     """
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("core.evaluation").joinpath("report.html").read_text("utf-8"))
@@ -70,11 +97,12 @@ def write_report(
         facts=dict(facts or {}),
         tiles=_tiles(scores),
         headings=headings,
-        objects=rows[:-2],
-        means=rows[-2:],
-        share_columns=[i for i, key in enumerate(TABLE_COLUMNS, start=3) if key not in MEDIANS],
-        notes=NOTES,
-        figures=_figures(scores, metrics),
+        objects=rows[:-4],
+        means=rows[-4:],
+        share_columns=[i for i, key in enumerate(shown_columns(scores), start=3) if key not in MEDIANS],
+        notes=notes_of(scores),
+        compared=comparison_rows(compared) if compared else [],
+        figures=_figures(scores, metrics, compared),
         cases=[
             (case.title, case.caption, [(name, image_uri(picture)) for name, picture in case.panels]) for case in cases
         ],
@@ -97,28 +125,44 @@ def _data_uri(kind: str, data: bytes) -> str:
 
 def _tiles(scores: Scores) -> list[tuple[str, str, str]]:
     """The headline numbers: (name, value, what it is)."""
-    tiles = [
-        ("ADD(-S) 0.1 d", format_value("", scores.mean["ad_0.10"]), "%, mean over objects"),
-        ("AR MSSD", format_value("", scores.overall["AR_MSSD"]), "%, all targets (BOP)"),
-        ("AR MSPD", format_value("", scores.overall["AR_MSPD"]), "%, all targets (BOP)"),
-        ("mean of both AR", format_value("", scores.overall[AR_MEAN]), "%, without VSD"),
-        ("found", f"{scores.found}/{scores.targets}", "instances with an estimate"),
-    ]
+    tiles = []
+    for key, (name, meaning) in TILES.items():
+        values, intervals = (
+            (scores.overall, scores.overall_intervals) if per_target(key) else (scores.mean, scores.mean_intervals)
+        )
+        if key in values:
+            told = f"; 95 %: {interval_text(key, intervals[key])}" if key in intervals else ""
+            tiles.append((name, format_value(key, values[key]), meaning + told))
+    if AR_MEAN in scores.overall and AR not in scores.overall:
+        tiles.append(("mean of both AR", format_value("", scores.overall[AR_MEAN]), "%, without VSD"))
+    tiles.append(("found", f"{scores.found}/{scores.targets}", "instances with an estimate"))
     if scores.time_per_image is not None:
         tiles.append(("time", f"{scores.time_per_image:.3f} s", "per image"))
     return tiles
 
 
-def _figures(scores: Scores, metrics: Sequence[Mapping[str, float]] | None) -> list[_Figure]:
+def _figures(
+    scores: Scores, metrics: Sequence[Mapping[str, float]] | None, compared: Mapping[str, Scores] | None
+) -> list[_Figure]:
     names = {str(row.obj_id): row.name for row in scores.objects}
     many = len(names) > plots.MANY
-    bars = {label: [row.values[key] for row in scores.objects] for key, label in BARS.items()}
-    figures = [_figure("Per object", partial(plots.object_bars, labels=list(names.values()), series=bars), wide=many)]
+    have = {key: label for key, label in BARS.items() if key in scores.objects[0].values}
+    bars = {label: [row.values[key] for row in scores.objects] for key, label in have.items()}
+    figures = []
+    if bars:
+        draw = partial(plots.object_bars, labels=list(names.values()), series=bars)
+        figures.append(_figure("Per object", draw, wide=many or len(bars) > 3))
     for key, (label, xlabel) in CURVE_LABELS.items():
+        if key not in scores.curves:
+            continue
         curve = scores.curves[key]
         recalls = {names[obj_id]: curve[obj_id] for obj_id in names}
         draw = partial(plots.recall_curves, recalls=recalls, mean=curve["mean"], xlabel=xlabel)
         figures.append(_figure(f"{label}: recall over threshold", partial(draw, thresholds=curve["thresholds"])))
+        if compared:
+            means = {_short(name): other.curves[key]["mean"] for name, other in compared.items() if key in other.curves}
+            draw = partial(plots.recall_curves, recalls=means, mean=None, xlabel=xlabel)
+            figures.append(_figure(f"{label}: results compared", partial(draw, thresholds=curve["thresholds"])))
     diameters = {row.obj_id: row.diameter_m for row in scores.objects}
     errors = [row.errors["mssd"] / diameters[row.obj_id] for row in scores.instances]
     for attribute, label in (("visib_fract", "visible fraction"), ("distance_m", "distance, m")):
@@ -142,3 +186,8 @@ def _figure(title: str, draw: Callable[[Axes], None], wide: bool = False) -> _Fi
     size = (11.4, 3.8) if wide else (5.6, 3.6)
     light, dark = (_data_uri("png", plots.plot_png(draw, theme, size)) for theme in (plots.LIGHT, plots.DARK))
     return _Figure(title, light, dark, wide)
+
+
+def _short(name: str, limit: int = 28) -> str:
+    """A result's name that fits a legend."""
+    return name if len(name) <= limit else f"{name[: limit - 1]}…"

@@ -45,17 +45,20 @@ def recall_curves(
     axes: Axes,
     thresholds: Sequence[float],
     recalls: Mapping[str, Sequence[float]],
-    mean: Sequence[float],
+    mean: Sequence[float] | None,
     xlabel: str,
 ) -> None:
-    """Recall (shown in percent) over the threshold: a curve per name of `recalls`, their mean in bold."""
+    """Recall (shown in percent) over the threshold: a curve per name of `recalls`, and their mean in bold."""
     few = len(recalls) <= MANY
     for index, (label, values) in enumerate(recalls.items()):
         style = {"color": PALETTE[index], "label": label} if few else {"color": "#9aa4ae", "alpha": 0.6}
         axes.plot(thresholds, 100 * np.asarray(values), linewidth=1.3, **style)
-    axes.plot(thresholds, 100 * np.asarray(mean), linewidth=2.6, linestyle="--", label="mean", gid="mean")
+    bold = list(recalls.values()) if mean is None else [mean]
+    if mean is not None:
+        axes.plot(thresholds, 100 * np.asarray(mean), linewidth=2.6, linestyle="--", label="mean", gid="mean")
     axes.set(xlabel=xlabel, ylabel="recall, %", ylim=(0, 102), xlim=(thresholds[0], thresholds[-1]))
-    axes.legend(fontsize=8, loc="upper left" if np.mean(mean) < 0.5 else "lower right", ncols=2 if few else 1)
+    columns = 1 if mean is None or not few else 2
+    axes.legend(fontsize=8, loc="upper left" if np.mean(bold) < 0.5 else "lower right", ncols=columns)
 
 
 def object_bars(axes: Axes, labels: Sequence[str], series: Mapping[str, Sequence[float]]) -> None:

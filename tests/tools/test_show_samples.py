@@ -31,13 +31,22 @@ def test_a_row_of_seven_pictures_is_drawn_for_each_sample(arguments, toy_root, t
     assert height % 3 == 0 and width % 7 == 0 and width > 7 * 40
 
 
+def test_a_grid_shows_the_crops_alone(arguments, toy_root, tmp_path):
+    main([*arguments, "--grid", "5", "--opts", f"DATASETS.ROOT={toy_root.parent}", "DATASETS.TRAIN=[toy_cad]"])
+    picture = read_image(tmp_path / "samples.png")
+    assert picture.shape == (80, 120, 3)
+    assert picture[:, :80].any() and not picture[40:, 80:].any()
+
+
 def test_a_missing_data_set_leaves_no_picture(arguments, tmp_path):
     with pytest.raises(UserError, match="toy"):
         main([*arguments, "--opts", f"DATASETS.ROOT={tmp_path}"])
     assert not (tmp_path / "samples.png").exists()
 
 
-@pytest.mark.parametrize("wrong", [("--size", "0"), ("--count", "0"), ("--seed", "-1"), ("--nothing",)])
+@pytest.mark.parametrize(
+    "wrong", [("--size", "0"), ("--count", "0"), ("--grid", "-1"), ("--seed", "-1"), ("--nothing",)]
+)
 def test_wrong_usage_leaves_with_2(arguments, wrong):
     with pytest.raises(SystemExit) as left:
         main([*arguments, *wrong])

@@ -1,66 +1,17 @@
-"""A scene of boxes whose poses are known, and ways to spoil them."""
+"""Fixtures of the tests of core/evaluation."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
+from evaluation_scene import SYMMETRIC, K, World, box_model, random_pose
 
-from core.bop.models import ObjectModel
-from core.bop.results import Estimate
 from core.bop.scene import ImageRecord, Instance
-from core.bop.targets import Target, make_targets
-from core.evaluation.evaluator import Scores, evaluate
-from core.geometry.pose import Pose
-from core.geometry.rotation import random_rotation
-
-K = np.array([[572.4, 0, 325.3], [0, 573.6, 242.0], [0, 0, 1]])
-SYMMETRIC = 2
-
-
-def box_model(obj_id: int, name: str, **symmetries) -> ObjectModel:
-    """A 6 x 8 x 10 cm box with points all over it."""
-    extent = np.array([0.06, 0.08, 0.10])
-    grid = np.stack(np.meshgrid(*[np.linspace(-0.5, 0.5, 6)] * 3), -1).reshape(-1, 3)
-    surface = grid[np.abs(grid).max(1) == 0.5] * extent
-    faces = np.array([[0, 1, 2]])
-    return ObjectModel(obj_id, name, surface, faces, float(np.linalg.norm(extent)), -extent / 2, extent, **symmetries)
-
-
-@dataclass
-class World:
-    """Ground truth of a few images, and everything to score estimates with."""
-
-    records: list[ImageRecord]
-    targets: list[Target]
-    models: dict[int, ObjectModel]
-
-    def truth(self, **changes) -> list[Estimate]:
-        """The ground truth as estimates, with fields changed in all of them."""
-        return [
-            replace(Estimate(record.scene_id, record.im_id, item.obj_id, 1.0, item.pose, 0.25), **changes)
-            for record in self.records
-            for item in record.instances
-        ]
-
-    def shifted(self, diameters: float) -> list[Estimate]:
-        """The ground truth moved sideways by a multiple of each object's diameter."""
-        return [
-            replace(
-                e,
-                pose=Pose(e.pose.cam_R_obj, e.pose.cam_t_obj + np.array([diameters * self.diameter(e), 0, 0])),
-            )
-            for e in self.truth()
-        ]
-
-    def diameter(self, estimate: Estimate) -> float:
-        return self.models[estimate.obj_id].diameter
-
-    def score(self, estimates: list[Estimate], **changes) -> Scores:
-        settings = {"targets": self.targets, "symmetric_ids": (SYMMETRIC,), "image_width": 640} | changes
-        return evaluate(estimates, self.records, models_eval=self.models, **settings)
+from core.bop.targets import make_targets
 
 
 @pytest.fixture
@@ -81,5 +32,46 @@ def world() -> World:
     return World(records, make_targets(records), models)
 
 
-def random_pose(rng: np.random.Generator) -> Pose:
-    return Pose(random_rotation(rng), np.array([*rng.uniform(-0.2, 0.2, 2), rng.uniform(0.7, 1.2)]))
+@pytest.fixture
+def toolkit(monkeypatch) -> list[str]:
+    """A stand-in with the official package's signatures; the names of the functions that were called."""
+    calls: list[str] = []
+    pose_error, misc = ModuleType("bop_toolkit_lib.pose_error"), ModuleType("bop_toolkit_lib.misc")
+
+    def symmetries(info, step):
+        assert step == 0.01
+        discrete = [np.array(S).reshape(4, 4) for S in info.get("symmetries_discrete", [])]
+        return [{"R": S[:3, :3], "t": S[:3, 3:]} for S in (np.eye(4), *discrete)]
+
+    def points_of(R_e, t_e, R_g, t_g, pts, sym=None):
+        assert t_e.shape == (3, 1) and np.abs(pts).max() > 10, "millimetres"
+        sym = {"R": np.eye(3), "t": np.zeros((3, 1))} if sym is None else sym
+        return R_e @ pts.T + t_e, R_g @ (sym["R"] @ pts.T + sym["t"]) + t_g
+
+    def add(*args):
+        calls.append("add")
+        est, gt = points_of(*args)
+        return np.linalg.norm(est - gt, axis=0).mean()
+
+    def adi(*args):
+        calls.append("adi")
+        est, gt = points_of(*args)
+        return np.linalg.norm(gt[:, :, None] - est[:, None], axis=0).min(axis=1).mean()
+
+    def mssd(R_e, t_e, R_g, t_g, pts, syms):
+        calls.append("mssd")
+        pairs = (points_of(R_e, t_e, R_g, t_g, pts, sym) for sym in syms)
+        return min(np.linalg.norm(est - gt, axis=0).max() for est, gt in pairs)
+
+    def mspd(R_e, t_e, R_g, t_g, K, pts, syms):
+        calls.append("mspd")
+        pairs = ([K @ p for p in points_of(R_e, t_e, R_g, t_g, pts, sym)] for sym in syms)
+        return min(np.linalg.norm(e[:2] / e[2] - g[:2] / g[2], axis=0).max() for e, g in pairs)
+
+    pose_error.add, pose_error.adi, pose_error.mssd, pose_error.mspd = add, adi, mssd, mspd
+    misc.get_symmetry_transformations = symmetries
+    package = ModuleType("bop_toolkit_lib")
+    package.pose_error, package.misc = pose_error, misc
+    for name, module in (("", package), (".pose_error", pose_error), (".misc", misc)):
+        monkeypatch.setitem(sys.modules, f"bop_toolkit_lib{name}", module)
+    return calls

@@ -67,10 +67,73 @@ def test_objects_can_be_chosen(tool, toy_root, results, tmp_path):
     assert [row["obj_id"] for row in json.loads((tmp_path / "s.json").read_text())["objects"]] == [3]
 
 
-def test_a_report_is_of_one_result(tool, toy_root, results):
-    with pytest.raises(UserError, match="--report"):
-        files = [results / "truth_toy-test.csv", results / "half_toy-test.csv"]
-        tool.main(arguments(toy_root, *files, "--report", "r.html"))
+def test_several_results_have_a_report_each_that_compares_them(tool, toy_root, results, tmp_path):
+    files = [results / "truth_toy-test.csv", results / "half_toy-test.csv"]
+    tool.main(arguments(toy_root, *files, "--report", tmp_path / "r.html"))
+    for name in ("truth", "half"):
+        html = (tmp_path / f"r_{name}_toy-test.html").read_text(encoding="utf-8")
+        assert "Side by side" in html and "half_toy-test" in html and "truth and estimate" in html
+
+
+def test_vsd_is_scored_where_depth_is_there(tool, toy_root, results, tmp_path, capsys):
+    csv = results / "truth_toy-test.csv"
+    tool.main(arguments(toy_root, csv, "--metrics", "bop19", "--workers", "1", "--json", tmp_path / "s.json"))
+    overall = json.loads((tmp_path / "s.json").read_text())["overall"]
+    assert overall["AR_VSD"] == overall["AR"] == 1.0
+    assert "VSD is left out" not in capsys.readouterr().out
+
+
+def test_tables_are_written_as_csv_and_latex(tool, toy_root, results, tmp_path):
+    files = [results / "truth_toy-test.csv", results / "half_toy-test.csv"]
+    outputs = ("--csv", tmp_path / "t.csv", "--latex", tmp_path / "t.tex", "--metrics", "add")
+    tool.main(arguments(toy_root, *files, *outputs))
+    rows = (tmp_path / "t.csv").read_text().splitlines()
+    assert rows[0] == "result,object,targets,found,column,value,low,high"
+    assert any(row.startswith("truth_toy-test,mean over objects,,,ad_0.10,1.0,1.0,1.0") for row in rows)
+    tex = (tmp_path / "t.tex").read_text()
+    assert "truth\\_toy-test & 100.0" in tex and tex.count("\\begin") == tex.count("\\end") == 1
+
+
+def test_detections_of_the_true_boxes_score_one(tool, toy_root, tmp_path, capsys):
+    info = json.loads((toy_root / "test/000001/scene_gt_info.json").read_text())
+    gt = json.loads((toy_root / "test/000001/scene_gt.json").read_text())
+    found = [
+        {"scene_id": 1, "image_id": int(im), "category_id": g["obj_id"], "bbox": i["bbox_obj"], "score": 0.5, "time": 1}
+        for im in gt
+        for g, i in zip(gt[im], info[im], strict=True)
+    ]
+    (tmp_path / "d.json").write_text(json.dumps(found))
+    tool.main(arguments(toy_root, "--detections", tmp_path / "d.json", "--json", tmp_path / "s.json"))
+    assert "COCO bbox: AP 100.0" in capsys.readouterr().out
+    assert json.loads((tmp_path / "s_coco.json").read_text())["bbox"]["ap"] == pytest.approx(1)
+
+
+def test_without_the_official_package_its_engine_is_one_line(tool, toy_root, results, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bop_toolkit_lib", None)
+    with pytest.raises(UserError, match="install it by"):
+        tool.main(arguments(toy_root, results / "truth_toy-test.csv", "--engine", "bop_toolkit"))
+
+
+def test_both_engines_stand_side_by_side(tool, toy_root, results, toolkit, capsys):
+    tool.main(arguments(toy_root, results / "half_toy-test.csv", "--engine", "bop_toolkit", "--metrics", "add"))
+    out = capsys.readouterr().out
+    assert "[1] core" in out and "[2] bop_toolkit" in out and "largest difference of any score: 0 " in out
+    assert "add" in toolkit and "adi" in toolkit
+
+
+@pytest.mark.parametrize("words", [(), ("r.csv", "--metrics", "coco"), ("r.csv", "--metrics", "nothing")])
+def test_wrong_usage_leaves_with_2(tool, toy_root, words):
+    with pytest.raises(SystemExit) as left:
+        tool.main(arguments(toy_root, *words))
+    assert left.value.code == 2
+
+
+@pytest.mark.parametrize("words", [("paper",), ("bop",), ("3", "4")])
+def test_symmetric_objects_can_be_named(tool, toy_root, results, tmp_path, words):
+    outputs = ("--symmetric", *words, "--json", tmp_path / "s.json", "--metrics", "add")
+    tool.main(arguments(toy_root, results / "half_toy-test.csv", *outputs))
+    rows = json.loads((tmp_path / "s.json").read_text())["objects"]
+    assert {row["obj_id"] for row in rows if row["symmetric"]} == {3, 4}
 
 
 def test_a_wrong_path_is_one_line_and_exit_code_1(repository, toy_root):

@@ -14,12 +14,13 @@ from core.bop.results import read_results
 from core.bop.scene import load_split
 from core.bop.targets import Target, load_targets
 from core.evaluation.bop import group_targets
-from core.evaluation.evaluator import AR_MEAN, AVERAGE_RECALLS, RECALLS, evaluate, write_scores
+from core.evaluation.evaluator import evaluate, write_scores
+from core.evaluation.metrics import AR_MEAN, DEFAULT_METRICS, METRICS, columns_of
 from core.evaluation.tables import format_comparison, format_table
 from core.geometry.pose import Pose
 from core.utils.errors import UserError
 
-COLUMNS = (*RECALLS, *AVERAGE_RECALLS, AR_MEAN)
+COLUMNS = (*columns_of(DEFAULT_METRICS), AR_MEAN)
 
 
 def test_the_truth_scores_everything(world):
@@ -138,6 +139,53 @@ def test_a_missing_model_is_told(world):
     del world.models[2]
     with pytest.raises(UserError, match=r"\[2\]"):
         world.score(world.truth())
+
+
+def test_every_metric_of_the_truth_is_one(world):
+    scores = world.score(world.truth(), metrics=tuple(METRICS))
+    for name in columns_of(METRICS):
+        assert scores.mean[name] == 1 == scores.overall[name]
+    assert {scores.mean[name] for name in ("AP_MSSD", "AP_MSPD", "AP_BOP24")} == {1.0}
+
+
+def test_auc_of_a_shift_is_what_is_left_of_ten_centimetres(world):
+    metres = 0.042
+    moved = [
+        replace(e, pose=Pose(e.pose.cam_R_obj, e.pose.cam_t_obj + np.array([0, metres, 0]))) for e in world.truth()
+    ]
+    plain, symmetric = world.score(moved, metrics=("auc",)).objects
+    assert plain.values["auc_add"] == pytest.approx(1 - metres / 0.10, abs=1e-9)
+    assert plain.values["auc10_add"] == pytest.approx(0.6)  # at 5, 6, …, 10 cm of ten thresholds
+    assert plain.values["auc_ad"] == plain.values["auc_add"] < plain.values["auc_adi"]
+    assert symmetric.values["auc_ad"] == symmetric.values["auc_adi"]
+
+
+def test_unasked_metrics_are_not_there(world):
+    scores = world.score(world.truth(), metrics=("bop19",))
+    assert set(scores.overall) == {"AR_MSSD", "AR_MSPD", AR_MEAN} == set(scores.objects[0].values)
+    with pytest.raises(UserError, match="did you mean 'auc'"):
+        world.score(world.truth(), metrics=("auk",))
+
+
+def test_an_estimate_with_nan_is_a_miss_as_in_a_file(world):
+    spoiled = world.truth()
+    spoiled[3] = replace(spoiled[3], pose=Pose(spoiled[3].pose.cam_R_obj, np.array([np.nan, 0, 1])))
+    assert world.score(spoiled).overall["ad_0.10"] == pytest.approx(8 / 9)
+    assert world.score(spoiled).overall["AR_MSPD"] == pytest.approx(8 / 9)
+
+
+def test_means_lie_in_their_intervals(world):
+    half = world.score([*world.truth()[:4], *world.shifted(3.0)[4:]])
+    for values, intervals in ((half.mean, half.mean_intervals), (half.overall, half.overall_intervals)):
+        for name, (low, high) in intervals.items():
+            assert low <= values[name] <= high
+    assert set(half.mean_intervals) == set(COLUMNS)
+    assert half.objects[0].intervals["ad_0.10"][0] < half.objects[0].intervals["ad_0.10"][1]
+
+
+def test_without_vsd_a_line_says_so(world):
+    assert "VSD is left out" in world.score(world.truth()).notes[0]
+    assert "AR" not in world.score(world.truth()).overall
 
 
 def test_the_file_is_strict_json(world, tmp_path):

@@ -19,6 +19,7 @@ from core.evaluation.pose_error import (
     mssd_error,
     proj_error,
     re_error,
+    symmetry_distances,
     te_error,
 )
 from core.geometry.pose import Pose
@@ -142,6 +143,8 @@ def test_shortcuts_give_the_brute_force_errors(symmetries, points, rng):
         assert mspd_error(est, gt, K, points, symmetries, hull) == pytest.approx(mspd, rel=1e-12)
         assert mspd_error(est, gt, K, points, symmetries) == pytest.approx(mspd, rel=1e-12)
         assert proj_error(est, gt, K, points, symmetries) == pytest.approx(proj, rel=1e-12)
+        apart = symmetry_distances(points, symmetries)
+        assert proj_error(est, gt, K, points, symmetries, apart) == pytest.approx(proj, rel=1e-12)
 
 
 def test_points_without_a_volume_are_all_kept(points):
@@ -174,3 +177,16 @@ def test_the_official_toolkit_agrees_on_every_pair(real_data):
             "proj": proj_error(est, gt, record.K, model.vertices),
         }
         assert ours == pytest.approx({name: pair[name] for name in ours}, rel=1e-6)
+
+
+def test_symmetric_copies_are_as_far_apart_as_their_points(points):
+    copies = points @ TURNS[:40, :3, :3].transpose(0, 2, 1) + TURNS[:40, None, :3, 3]
+    expected = np.sqrt(((copies[:, None] - copies) ** 2).sum(-1).mean(-1))
+    np.testing.assert_allclose(symmetry_distances(points, TURNS[:40]), expected, rtol=0, atol=3e-8)
+
+
+def test_no_symmetry_is_passed_over_where_the_object_reaches_the_camera(points, rng):
+    apart = symmetry_distances(points, TURNS)
+    gt = Pose(random_rotation(rng), np.array([0, 0, 1.01 * np.linalg.norm(points, axis=1).max() / 2]))
+    est = Pose(random_rotation(rng), np.array([0, 0, 1.0]))
+    assert proj_error(est, gt, K, points, TURNS, apart) == proj_error(est, gt, K, points, TURNS)
