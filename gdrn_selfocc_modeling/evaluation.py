@@ -6,30 +6,38 @@ import logging
 import re
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from core.bop.results import Estimate, result_name, write_results
 from core.data.loader import make_test_loader
-from core.engine.checkpoint import FACTS, last_checkpoint, load_weights, model_weights, read_checkpoint
+from core.engine.checkpoint import FACTS, load_weights, model_weights, read_checkpoint
+from core.engine.checkpointer import last_checkpoint
+from core.engine.distributed import current_world, join_shares
 from core.engine.hooks import read_metrics
 from core.engine.launch import select_device
 from core.evaluation.bop import group_targets
 from core.evaluation.evaluator import Scores, evaluate, write_scores
 from core.evaluation.report import write_report
 from core.evaluation.tables import format_table
+from core.evaluation.vsd import DELTA, DELTA_OF, VsdScorer
 from core.geometry.pose import Pose
 from core.utils.errors import UserError
 from core.utils.files import require_writable_dir, write_text
-from gdrn_selfocc_modeling.data.batch import Prediction, SampleInfo, collate_samples
+from gdrn_selfocc_modeling.data.batch import collate_samples
+from gdrn_selfocc_modeling.data.mapper import TestItem
 from gdrn_selfocc_modeling.data.test_set import TestSet, build_test_set
 from gdrn_selfocc_modeling.models.build import build_model
+from gdrn_selfocc_modeling.models.pnp_points import MapReader, PoseSolver
+from gdrn_selfocc_modeling.models.pnp_solvers import RansacOptions
 from gdrn_selfocc_modeling.pictures import report_cases
 
 logger = logging.getLogger(__name__)
@@ -44,14 +52,17 @@ def evaluate_checkpoint(cfg: Any) -> None:
         raise UserError(f"{cfg.OUTPUT_DIR} has no checkpoint; train first, or name one by MODEL.WEIGHTS in --opts")
     require_writable_dir(Path(cfg.OUTPUT_DIR), "name another OUTPUT_DIR in --opts")
     device = select_device(cfg.MODEL.DEVICE)
-    state = read_checkpoint(path)
-    weights = model_weights(state, path)
-    test_sets = build_test_sets(cfg, _trained_objects(state))
-    model = build_model(cfg, pretrained=False)
-    load_weights(model, weights, path)
-    model.to(device, memory_format=torch.channels_last)
-    for test_set in test_sets:
+    model, classes = trained_model(cfg, path, device)
+    for test_set in build_test_sets(cfg, classes):
         evaluate_model(model, test_set, cfg, device, str(path))
+
+
+def trained_model(cfg: Any, path: Path, device: torch.device) -> tuple[nn.Module, Sequence[str]]:
+    """The network of a checkpoint, and the names of its classes where the checkpoint tells them."""
+    state = read_checkpoint(path)
+    model = build_model(cfg, pretrained=False)
+    load_weights(model, model_weights(state, path), path)
+    return model.to(device, memory_format=torch.channels_last), _trained_objects(state)
 
 
 def _trained_objects(state: dict[str, Any]) -> Sequence[str]:
@@ -73,13 +84,38 @@ def build_test_sets(cfg: Any, classes: Sequence[str] = ()) -> list[TestSet]:
     return test_sets
 
 
-def evaluate_model(model: nn.Module, test_set: TestSet, cfg: Any, device: torch.device, origin: str) -> Scores:
+def evaluate_model(model: nn.Module, test_set: TestSet, cfg: Any, device: torch.device, origin: str) -> Scores | None:
     """Estimate, score and report one split; files go to OUTPUT_DIR/inference/<split>.
 
-    `origin` says where the weights come from, for the report.
+    `origin` says where the weights come from, for the report. The ROIs are shared out to all ranks; the first of them
+    scores and writes, the others return None. The network is left in the mode it came in.
     """
+    with evaluation_mode(model):
+        estimates = run_inference(model, test_set, cfg, device)
+        return _report(model, estimates, test_set, cfg, device, origin) if current_world().is_first else None
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """The network in evaluation mode, and then as it was.
+
+    torch's random numbers go on as though nothing had been tested: a loader draws one for its workers.
+    """
+    training = model.training
+    model.eval()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        model.train(training)
+
+
+def _report(
+    model: nn.Module, estimates: list[Estimate], test_set: TestSet, cfg: Any, device: torch.device, origin: str
+) -> Scores:
+    """Scores of the estimates, and all files of an evaluation."""
     folder = Path(cfg.OUTPUT_DIR) / "inference" / re.sub("[/:]", "-", test_set.spec.name)
-    estimates = run_inference(model, test_set, cfg, device)
+    delta = DELTA_OF.get(test_set.spec.root.resolve().name, DELTA)
     scores = evaluate(
         estimates,
         test_set.records,
@@ -87,8 +123,10 @@ def evaluate_model(model: nn.Module, test_set: TestSet, cfg: Any, device: torch.
         test_set.models_eval,
         test_set.symmetric_ids(cfg.DATASETS.SYM_OBJS),
         progress=True,
+        vsd=VsdScorer(test_set.models_eval, delta, progress=True),
     )
-    cases = report_cases(model, test_set, cfg.VAL.REPORT_CASES, device)  # reads files: nothing is written yet
+    solver = build_pose_solver(cfg, model)
+    cases = report_cases(model, test_set, cfg.VAL.REPORT_CASES, device, solver)  # reads files: nothing is written yet
     table = format_table(scores)
     # BOP's tools tell the parts of the name by '_' and '-', which a data set's own name therefore goes without.
     dataset = re.sub("[-_]", "", test_set.spec.root.resolve().name)
@@ -98,7 +136,8 @@ def evaluate_model(model: nn.Module, test_set: TestSet, cfg: Any, device: torch.
     write_text(folder / "table.txt", table + "\n")
     facts = {
         "data": f"{test_set.spec.name}: {len(test_set.records)} images, {scores.targets} targets",
-        "boxes": "ground truth" if cfg.TEST.TEST_BBOX_TYPE == "gt" else "detections",
+        "boxes": _boxes_in_words(cfg.TEST),
+        "poses": _poses_in_words(cfg.TEST),
         "weights": origin,
         "device": _device_name(device),
     }
@@ -116,37 +155,60 @@ def evaluate_model(model: nn.Module, test_set: TestSet, cfg: Any, device: torch.
     return scores
 
 
+def build_pose_solver(cfg: Any, model: nn.Module) -> PoseSolver:
+    """How the poses of a test come about, as TEST.USE_PNP and the keys beside it say."""
+    test, net = cfg.TEST, cfg.MODEL.POSE_NET
+    if not test.USE_PNP:
+        return PoseSolver()
+    thresholds = net.GEO_HEAD.MASK_THR_TEST, net.SELFOCC_HEAD.MASK_THR_TEST
+    reader = MapReader(model.pnp_input, *thresholds, test.PNP_LAYERS)
+    return PoseSolver(test.PNP_TYPE, reader, ransac_options(test))
+
+
+def ransac_options(test: Any) -> RansacOptions:
+    """What the keys of TEST say of RANSAC."""
+    return RansacOptions(test.PNP_REPROJ_ERROR, test.PNP_ITERATIONS, test.PNP_CONFIDENCE)
+
+
 @torch.inference_mode()
 def run_inference(model: nn.Module, test_set: TestSet, cfg: Any, device: torch.device) -> list[Estimate]:
-    """One estimate per ROI of the test set, in its order.
+    """One estimate per ROI of the test set, in its order; each rank works on its share and gets all.
 
-    An image's time is that of its ROIs in the network plus the detector's; cropping runs beside it in the workers.
+    An image's time is that of its ROIs in the network and the PnP solver plus the detector's; cropping runs beside it
+    in the workers.
     """
-    model.eval()
+    world, items = current_world(), test_set.source.items
     loader = make_test_loader(
-        test_set.source, collate_samples, cfg.TEST.IMS_PER_BATCH, num_workers=cfg.DATALOADER.NUM_WORKERS
+        test_set.source, collate_samples, cfg.TEST.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS, world.rank, world.size
     )
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=cfg.TEST.AMP_TEST and device.type == "cuda")
-    estimates: list[Estimate] = []
-    for rois, _, infos in tqdm(loader, desc=f"poses of {test_set.spec.name}", unit="batch"):
-        started = time.perf_counter()
-        with autocast:
-            prediction = model(rois.to(device))
-        poses = poses_of(prediction)
-        seconds = (time.perf_counter() - started) / len(infos)
-        estimates += [_estimate(info, pose, seconds) for info, pose in zip(infos, poses, strict=True)]
-    return with_image_times(estimates, test_set)
+    solve = build_pose_solver(cfg, model)
+    rows: list[Tensor] = []
+    hidden = not world.is_first
+    with evaluation_mode(model):
+        for rois, _, infos in tqdm(loader, desc=f"poses of {test_set.spec.name}", unit="batch", disable=hidden):
+            started = time.perf_counter()
+            rois = rois.to(device)
+            with autocast:
+                prediction = model(rois)
+            poses = solve(prediction, rois)
+            seconds = (time.perf_counter() - started) / len(infos)
+            rows += [_pack(pose, seconds) for pose in poses]
+    share = torch.stack(rows) if rows else torch.zeros(0, PACKED, dtype=torch.float64)
+    joined = join_shares(share, len(items), world, device).numpy()
+    return with_image_times((_unpack(item, row) for item, row in zip(items, joined, strict=True)), test_set)
 
 
-def poses_of(prediction: Prediction) -> list[Pose]:
-    """The poses of a prediction, on the host in float64."""
-    rotations = prediction.cam_R_obj.double().cpu().numpy()
-    translations = prediction.cam_t_obj.double().cpu().numpy()
-    return [Pose(R, t) for R, t in zip(rotations, translations, strict=True)]
+PACKED = 13  # numbers of one estimate: R, t and seconds
 
 
-def _estimate(info: SampleInfo, pose: Pose, seconds: float) -> Estimate:
-    return Estimate(info.scene_id, info.im_id, info.obj_id, info.score, pose, seconds)
+def _pack(pose: Pose, seconds: float) -> Tensor:
+    return torch.from_numpy(np.concatenate([pose.cam_R_obj.ravel(), pose.cam_t_obj, [seconds]]))
+
+
+def _unpack(item: TestItem, row: np.ndarray) -> Estimate:
+    pose = Pose(row[:9].reshape(3, 3), row[9:12])
+    return Estimate(item.record.scene_id, item.record.im_id, item.obj_id, item.score, pose, float(row[12]))
 
 
 def with_image_times(estimates: Iterable[Estimate], test_set: TestSet) -> list[Estimate]:
@@ -161,6 +223,15 @@ def with_image_times(estimates: Iterable[Estimate], test_set: TestSet) -> list[E
     for key, detection in test_set.detection_times().items():
         seconds[key] = seconds[key] + detection if detection >= 0 else -1.0  # BOP's word for unknown
     return [replace(estimate, time=seconds[estimate.scene_id, estimate.im_id]) for estimate in estimates]
+
+
+def _boxes_in_words(test: Any) -> str:
+    words = {"gt": "ground truth", "est": "detections", "csv": "poses of an earlier result"}[test.TEST_BBOX_TYPE]
+    return f"{words}, moved and scaled by up to {test.BBOX_JITTER:.0%}" if test.BBOX_JITTER > 0 else words
+
+
+def _poses_in_words(test: Any) -> str:
+    return f"{test.PNP_TYPE} from {test.PNP_LAYERS}" if test.USE_PNP else "the network's"
 
 
 def _device_name(device: torch.device) -> str:

@@ -15,26 +15,32 @@ from gdrn_selfocc_modeling.data.batch import Prediction, RoiTargets, collate_sam
 from gdrn_selfocc_modeling.data.bins import likeliest_coordinate
 from gdrn_selfocc_modeling.data.test_set import TestSet
 from gdrn_selfocc_modeling.models.gdrn import PnPInput, mask_probability
+from gdrn_selfocc_modeling.models.pnp_points import PoseSolver
 
 PLANES = {"x": slice(0, 2), "y": slice(2, 4), "z": slice(4, 6)}
 
 
 @torch.inference_mode()
-def report_cases(model: nn.Module, test_set: TestSet, count: int, device: torch.device) -> list[ReportCase]:
-    """Up to `count` test ROIs spread evenly over the set: contours of estimate and truth, P and Q beside theirs."""
-    model.eval()
+def report_cases(
+    model: nn.Module, test_set: TestSet, count: int, device: torch.device, solve: PoseSolver
+) -> list[ReportCase]:
+    """Up to `count` test ROIs spread evenly over the set: contours of estimate and truth, P and Q beside theirs.
+
+    The network is in evaluation mode; `solve` makes poses of what it predicts.
+    """
     total = len(test_set.source)
     chosen = np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int)) if total else []
-    return [_case(model, test_set, int(index), device) for index in chosen]
+    return [_case(model, test_set, int(index), device, solve) for index in chosen]
 
 
-def _case(model: nn.Module, test_set: TestSet, index: int, device: torch.device) -> ReportCase:
+def _case(model: nn.Module, test_set: TestSet, index: int, device: torch.device, solve: PoseSolver) -> ReportCase:
     item = test_set.source.items[index]
     rois, _, _ = collate_samples([test_set.source.sample(index)])
-    prediction = model(rois.to(device)).map(lambda tensor: tensor[0].float().cpu())
+    batch = model(rois.to(device))
+    pose = solve(batch, rois)[0]
+    prediction = batch.map(lambda tensor: tensor[0].float().cpu())
     targets = test_set.source.targets(index)
     target = test_set.source.objects[item.obj_id]
-    pose = Pose(prediction.cam_R_obj.double().numpy(), prediction.cam_t_obj.double().numpy())
     truth = None if item.truth is None else item.truth.pose
     overlay = pose_close_up(read_rgb(item.record), item.record.K, target.caster, pose, truth)
     panels = [("estimate and truth", overlay[..., ::-1]), *map_panels(prediction, targets, model.pnp_input)]

@@ -11,7 +11,10 @@ from mmengine.config import Config
 
 from core.config.check import KeyRules
 from core.config.load import load_config, look_up
-from core.utils.errors import UserError
+from core.utils.errors import UserError, nearest
+from gdrn_selfocc_modeling.models.build import has_selfocc_head
+from gdrn_selfocc_modeling.models.pnp_points import PNP_LAYERS
+from gdrn_selfocc_modeling.models.pnp_solvers import PNP_TYPES
 
 logger = logging.getLogger(__name__)
 
@@ -23,19 +26,17 @@ WITHOUT_EFFECT = (
     *(f"INPUT.{key}" for key in ("WITH_DEPTH", "AUG_DEPTH", "RANDOM_FLIP", "SMOOTH_XYZ", "BG_TYPE")),
     *(f"INPUT.{side}_SIZE_{split}" for side in ("MIN", "MAX") for split in ("TRAIN", "TEST")),
     *("INPUT.MIN_SIZE_TRAIN_SAMPLING", "DATASETS.PROPOSAL_FILES_TRAIN", "DATASETS.PROPOSAL_FILES_TEST"),
-    *(f"DATASETS.INIT_POSE_{key}" for key in ("FILES_TEST", "TOPK_PER_OBJ", "TOPK_PER_IM", "THR")),
     *(f"DATASETS.PRECOMPUTED_PROPOSAL_TOPK_{split}" for split in ("TRAIN", "TEST")),
     *(f"DATALOADER.{key}" for key in ("MAX_OBJS_TRAIN", "ASPECT_RATIO_GROUPING", "SAMPLER_TRAIN")),
     *("DATALOADER.REPEAT_THRESHOLD", "DATALOADER.FILTER_EMPTY_ANNOTATIONS", "DATALOADER.FILTER_EMPTY_DETS"),
     *(f"SOLVER.{key}" for key in ("BASE_LR", "WEIGHT_DECAY", "MOMENTUM")),
     *("TRAIN.VERBOSE", "TRAIN.VIS", "TRAIN.VIS_IMG", "TEST.VIS"),
-    *("TEST.PNP_TYPE", "TEST.PRECISE_BN.ENABLED", "TEST.PRECISE_BN.NUM_ITER"),
+    *("TEST.PRECISE_BN.ENABLED", "TEST.PRECISE_BN.NUM_ITER"),
     *(f"VAL.{key}" for key in ("DATASET_NAME", "SCRIPT_PATH", "RESULTS_PATH", "ERROR_TYPES", "RENDERER_TYPE")),
     *(f"VAL.{key}" for key in ("SPLIT", "SPLIT_TYPE", "N_TOP", "EVAL_CACHED", "SCORE_ONLY", "USE_BOP")),
     *("VAL.EVAL_PRINT_ONLY", "VAL.EVAL_PRECISION"),
     *("MODEL.LOAD_DETS_TEST", "MODEL.KEYPOINT_ON", "MODEL.LOAD_PROPOSALS", "MODEL.POSE_NET.XYZ_ONLINE"),
     *("MODEL.POSE_NET.LOSS_CFG.QD_LW", "MODEL.POSE_NET.LOSS_CFG.Q0_LOSS_MASK_GT"),
-    *(f"MODEL.POSE_NET.{head}.MASK_THR_TEST" for head in ("GEO_HEAD", "SELFOCC_HEAD")),
     "MODEL.POSE_NET.SELFOCC_HEAD.REGION_CLASS_AWARE",
     *("MODEL.EMA.INIT_CFG.updates", "MODEL.POSE_NET.BACKBONE.INIT_CFG.features_only"),
     *(f"MODEL.POSE_NET.SELFOCC_HEAD.INIT_CFG.{key}" for key in ("Q0_num_classes", "mask_num_classes")),
@@ -76,16 +77,19 @@ ANCESTOR_TARGETS = "lm_test_targets_bb8.json"
 LEAST = {
     **{f"SOLVER.{key}": 1 for key in ("IMS_PER_BATCH", "TOTAL_EPOCHS", "MAX_TO_KEEP")},
     **{f"SOLVER.{key}": 0 for key in ("CHECKPOINT_PERIOD", "WARMUP_ITERS", "CLIP_GRADIENTS")},
-    **{f"DATASETS.DET_TOPK_PER_{key}": 1 for key in ("OBJ", "IM")},
+    **{f"DATASETS.{source}_TOPK_PER_{key}": 1 for source in ("DET", "INIT_POSE") for key in ("OBJ", "IM")},
     **{"DATALOADER.NUM_WORKERS": 0, "TRAIN.PRINT_FREQ": 0, "CAD.MAX_OCCLUDERS": 0, "INPUT.DZI_PAD_SCALE": 0.1},
-    **{"TEST.IMS_PER_BATCH": 1, "TEST.EVAL_PERIOD": 0, "VAL.REPORT_CASES": 0},
+    **{"TEST.IMS_PER_BATCH": 1, "TEST.EVAL_PERIOD": 0, "TEST.BBOX_JITTER": 0, "VAL.REPORT_CASES": 0},
+    **{"TEST.PNP_ITERATIONS": 1, "TEST.PNP_REPROJ_ERROR": 0.01},
     **{"MODEL.POSE_NET.NUM_CLASSES": 1, "MODEL.POSE_NET.LOSS_CFG.NUM_PM_POINTS": 1},
 }
 ENTRIES = {
     **{f"MODEL.PIXEL_{key}": 3 for key in ("MEAN", "STD")},
     **{f"CAD.{key}": 2 for key in ("Z_RANGE", "CENTER_RANGE", "ELEVATION", "OCCLUDER_SPACING", "BLUR", "NOISE")},
 }
-NAMES = tuple(f"DATASETS.{key}" for key in ("OBJS", "TRAIN", "TRAIN2", "TEST", "DET_FILES_TEST"))
+NAMES = tuple(
+    f"DATASETS.{key}" for key in ("OBJS", "TRAIN", "TRAIN2", "TEST", "DET_FILES_TEST", "INIT_POSE_FILES_TEST")
+)
 
 
 def load_settings(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -102,8 +106,21 @@ def load_settings(path: Path, overrides: Sequence[str] = ()) -> Config:
         config.VAL.TARGETS_FILENAME = ""
     _check_values(config)
     if config.TEST.USE_PNP:
-        raise UserError("TEST.USE_PNP=True is not available: poses come from the network; set it to False")
+        _check_pnp(config)
     return config
+
+
+def _check_pnp(config: Config) -> None:
+    """`UserError` where TEST asks for a PnP that doesn't exist, or for maps that the network doesn't have."""
+    test = config.TEST
+    for key, known in (("PNP_TYPE", list(PNP_TYPES)), ("PNP_LAYERS", list(PNP_LAYERS))):
+        if test[key] not in known:
+            hint = nearest(test[key], known)
+            raise UserError(f"TEST.{key} is '{test[key]}'{hint} (known: {', '.join(known)})")
+    if not 0 < test.PNP_CONFIDENCE < 1:
+        raise UserError(f"TEST.PNP_CONFIDENCE must be between 0 and 1, got {test.PNP_CONFIDENCE}")
+    if test.PNP_LAYERS == "P+Q" and not has_selfocc_head(config.MODEL.POSE_NET):
+        raise UserError("TEST.PNP_LAYERS is 'P+Q' but SELFOCC_HEAD.ENABLED is False, there is no Q; set PNP_LAYERS=P")
 
 
 def _check_values(config: Config) -> None:

@@ -14,13 +14,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from core.config.load import save_config
 from core.data.loader import SampleSource, make_train_loader
-from core.engine.checkpoint import (
-    Checkpointer,
-    last_checkpoint,
-    load_weights,
-    model_weights,
-    read_checkpoint,
-)
+from core.engine.checkpoint import load_weights, model_weights, read_checkpoint
+from core.engine.checkpointer import Checkpointer, last_checkpoint
 from core.engine.hooks import ConsoleLog, Evaluate, JsonLog, SaveCheckpoint, TensorBoardLog, UpdateAverage
 from core.engine.launch import seed_everything, select_device
 from core.engine.trainer import StepOptions, Trainer
@@ -30,6 +25,7 @@ from core.utils.errors import UserError
 from core.utils.files import require_writable_dir
 from gdrn_selfocc_modeling.data.batch import RoiBatch, RoiTargets, SampleInfo, collate_samples
 from gdrn_selfocc_modeling.data.build import build_train_dataset, class_names
+from gdrn_selfocc_modeling.data.build_device import build_device_source
 from gdrn_selfocc_modeling.data.test_set import TestSet
 from gdrn_selfocc_modeling.evaluation import build_test_sets, evaluate_model
 from gdrn_selfocc_modeling.losses.build import build_criterion
@@ -186,6 +182,12 @@ def _assemble(
 
 def _set_loader(trainer: Trainer, cfg: Any, source: SampleSource, seed: int, device: torch.device) -> None:
     """Let the data start where the iterations do."""
+    if cfg.CAD.DEVICE:
+        size, start = cfg.SOLVER.IMS_PER_BATCH, trainer.iteration * trainer.options.batches
+        renderer = build_device_source(cfg, select_device(cfg.CAD.DEVICE), seed)
+        count = trainer.max_iter * trainer.options.batches - start
+        trainer.batches = renderer.batches(count, size, seed, cfg.DATALOADER.NUM_WORKERS, start)
+        return
     trainer.batches = make_train_loader(
         source,
         collate_samples,

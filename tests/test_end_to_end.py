@@ -31,7 +31,7 @@ INPUT = dict(DZI_PAD_SCALE=1.5)
 DATASETS = dict(ROOT="{root}", TRAIN=("toy_train",), TRAIN2=("toy_cad",), TRAIN2_RATIO=0.5, TEST=("toy_test",))
 DATALOADER = dict(NUM_WORKERS=0)
 SOLVER = dict(IMS_PER_BATCH=4, TOTAL_EPOCHS=1, LR_SCHEDULER_NAME="flat_and_anneal", ANNEAL_METHOD="cosine",
-              OPTIMIZER_CFG=dict(_delete_=True, type="Ranger", lr=1e-4))
+              CLIP_GRADIENTS=10.0, OPTIMIZER_CFG=dict(_delete_=True, type="Ranger", lr=1e-4))
 TRAIN = dict(PRINT_FREQ=1)
 VAL = dict(REPORT_CASES=2)
 TEST = dict(TEST_BBOX_TYPE="gt")
@@ -84,6 +84,17 @@ def test_accumulated_batches_make_as_many_steps_as_their_reference(run, tmp_path
     main(["--config-file", str(run["config"]), "--opts", *opts])
     steps = read_checkpoint(last_checkpoint(tmp_path))["iteration"]
     assert steps == read_checkpoint(last_checkpoint(run["output"]))["iteration"]
+
+
+def test_batches_rendered_on_a_device_train(run, tmp_path):
+    opts = ["DATASETS.TRAIN=toy_cad", "DATASETS.TRAIN2=", "DATASETS.TEST=", "CAD.DEVICE=cpu", "CAD.EPOCH_LENGTH=4"]
+    args = ["--config-file", str(run["config"]), "--opts", *opts, "SOLVER.IMS_PER_BATCH=2", f"OUTPUT_DIR={tmp_path}"]
+    main(args)
+    main([*args, "SOLVER.TOTAL_EPOCHS=2", "--resume"])
+    rows = [json.loads(row) for row in (tmp_path / "metrics.json").read_text().splitlines()]
+    assert [row["iteration"] for row in rows] == [1, 2, 3, 4]
+    with pytest.raises(UserError, match=r"CAD.DEVICE=cpu renders one split.*toy_train"):
+        main([*args, "DATASETS.TRAIN=toy_train", f"OUTPUT_DIR={tmp_path / 'other'}"])
 
 
 def test_evaluation_alone_gives_the_same_poses(run, tmp_path):

@@ -58,10 +58,10 @@ DATASETS = dict(  # data sets, their objects, and the boxes to test in
     DET_TOPK_PER_IM=30,  # keep so many detections of an image
     DET_THR=0.0,  # drop detections with a lower score
     SYM_OBJS=("bowl", "cup", "eggbox", "glue"),  # names of the objects scored by ADD-S
-    INIT_POSE_FILES_TEST=(),  # accepted, without effect: nothing is refined from a first pose
-    INIT_POSE_TOPK_PER_OBJ=1,  # accepted, without effect: nothing is refined from a first pose
-    INIT_POSE_TOPK_PER_IM=30,  # accepted, without effect: nothing is refined from a first pose
-    INIT_POSE_THR=0.0,  # accepted, without effect: nothing is refined from a first pose
+    INIT_POSE_FILES_TEST=(),  # a BOP csv for each entry of TEST, whose poses give the boxes of TEST_BBOX_TYPE csv
+    INIT_POSE_TOPK_PER_OBJ=1,  # keep so many of its poses of an object in an image
+    INIT_POSE_TOPK_PER_IM=30,  # keep so many of its poses of an image
+    INIT_POSE_THR=0.0,  # drop its poses with a lower score
     # accepted, without effect: proposals of the ancestor's detector framework
     PROPOSAL_FILES_TRAIN=(),
     PRECOMPUTED_PROPOSAL_TOPK_TRAIN=2000,
@@ -72,20 +72,43 @@ DATASETS = dict(  # data sets, their objects, and the boxes to test in
 # training sources named <folder>_cad or "path:cad": ROIs drawn on the fly from the models
 CAD = dict(
     EPOCH_LENGTH=20000,  # samples called an epoch
+    DEVICE="",  # "": rendered by the loader's processes; cuda, cuda:1: whole batches, on that GPU
     K=(),  # fx, fy, cx, cy of the camera, pixels; empty for the data set's camera.json
     IMAGE_SIZE=(),  # width, height, pixels; goes with K
     Z_RANGE=(0.5, 1.3),  # distance of the object along the optical axis, metres
     CENTER_RANGE=(0.1, 0.9),  # where the object's origin may project, shares of the image's width and height
-    ROTATIONS="uniform",  # or upper: seen from above, the object's z axis pointing up
-    ELEVATION=(0.0, 90.0),  # of the camera above the object, degrees, for upper
-    TILT=45.0,  # the camera's roll is within +- this, degrees, for upper
+    # uniform; upper: seen from above, the object's z axis pointing up; stable: lying on a table as it falls
+    ROTATIONS="uniform",
+    ELEVATION=(0.0, 90.0),  # of the camera above object or table, degrees, for upper and stable
+    TILT=45.0,  # the camera's roll is within +- this, degrees, for upper and stable
+    # An annotated split, such as lmo_test, whose distances, places in the image, elevations and rolls replace Z_RANGE,
+    # CENTER_RANGE, ELEVATION and TILT; its images are not read
+    POSES_FROM="",
     MAX_OCCLUDERS=3,  # 0 to so many other models of the folder stand around the object
-    OCCLUDER_SPACING=(0.5, 1.2),  # distance of the centres in sums of the bounding radii
-    STANDING_PROB=0.0,  # share of occluders that stand upright beside the object, for objects on a table
+    OCCLUDER_SPACING=(0.5, 1.2),  # of floating ones: distance of the centres in sums of the bounding radii
+    STANDING_PROB=0.0,  # share of occluders that stand beside the object on its table
+    GAP=(0.0, 0.05),  # distance of those that stand, outline to outline, metres; 0 touches
+    GROUND_PROB=0.6,  # share of scenes with a textured plane: the table, or with uniform rotations one behind
+    GROUND_TILE=(0.2, 1.0),  # metres that its texture covers before it repeats
+    GROUND_PHOTO_PROB=0.5,  # share of its textures cut from INPUT.BG_IMGS_ROOT; the others are procedural
     MIN_VISIB=0.3,  # draw a scene again where less of the object is visible
     TRUNCATE_PROB=0.2,  # share of objects cut where TRUNCATE_FG is on; occluders stand there already
+    LAMPS=(1, 3),  # number of lamps
+    LAMP_SIZE=(0.0, 0.2),  # radius of a lamp per distance; 0 casts a hard shadow
+    LAMP_TINT=0.15,  # colour of a lamp: each channel within 1 +- this
+    AMBIENT=(0.2, 0.6),  # light from everywhere; 1 shows the colours themselves
     SHADOWS=True,  # the lamps cast shadows
-    BLUR=(0.3, 0.9),  # softness of lens and sensor: Gaussian sigma, pixels of the camera
+    AMBIENT_OCCLUSION=True,  # what stands around takes ambient light away
+    SHADOW_STRIDE=2,  # pixels between the places that cast shadow rays; 1: every pixel
+    SHADOW_RAYS=1,  # from a place to each lamp
+    SKY_STRIDE=4,  # pixels between the places that cast rays for ambient occlusion
+    SKY_RAYS=4,  # from such a place
+    SPECULAR=(0.0, 0.06),  # reflectance of the objects' highlights, seen straight on
+    ROUGHNESS=(0.2, 0.9),  # of their surfaces: 0 a mirror, 1 chalk
+    HUE=8.0,  # the hue of an object's colours is turned by up to +- this, degrees
+    SATURATION=0.3,  # their saturation is scaled within 1 +- this
+    BRIGHTNESS=0.3,  # their brightness is scaled within 1 +- this
+    BLUR=(0.4, 1.4),  # softness of lens and sensor: Gaussian sigma, pixels of the camera
     GAIN=0.15,  # exposure within 1 +- this
     TINT=0.06,  # white balance of each channel within 1 +- this
     GAMMA=0.2,  # exponent of the response within 1 +- this
@@ -169,11 +192,19 @@ VAL = dict(  # what is to be found in the test images, and the report
 
 TEST = dict(  # evaluation
     EVAL_PERIOD=0,  # epochs between evaluations during training; 0: only at the end
-    TEST_BBOX_TYPE="est",  # est: DET_FILES_TEST; gt: boxes of scene_gt_info
+    # est: DET_FILES_TEST; gt: boxes of scene_gt_info; csv: boxes of the models at the poses of INIT_POSE_FILES_TEST
+    TEST_BBOX_TYPE="est",
+    BBOX_JITTER=0.0,  # boxes of gt are moved and scaled by up to this share of their size, alike in every run
     IMS_PER_BATCH=32,  # ROIs in a test batch
     AMP_TEST=False,  # mixed precision at test
-    USE_PNP=False,  # pose from the maps by PnP instead of from the network; True is not available
-    PNP_TYPE="ransac_pnp",  # accepted, without effect: poses come from the network
+    USE_PNP=False,  # pose from the maps by PnP, too few or bad points aside; else from the network
+    # ransac_pnp: from the maps alone; net_iter_pnp: refined from the network's pose by all points; net_ransac_pnp: the
+    # network's pose or RANSAC's, whichever more points agree with, refined; net_ransac_pnp_rot: of that the rotation
+    PNP_TYPE="ransac_pnp",
+    PNP_LAYERS="P",  # points of the visible surface (P), or those of the second layer as well (P+Q)
+    PNP_REPROJ_ERROR=3.0,  # pixels within which a point agrees with a pose
+    PNP_ITERATIONS=100,  # samples that RANSAC draws at most
+    PNP_CONFIDENCE=0.99,  # RANSAC ends when it has found the best pose with this probability
     VIS=False,  # accepted, without effect: pictures are in the html report
     PRECISE_BN=dict(ENABLED=False, NUM_ITER=200),  # accepted, without effect: batch statistics stay as trained
 )

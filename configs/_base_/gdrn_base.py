@@ -70,7 +70,7 @@ MODEL = dict(  # the network, its weights and its losses
             XYZ_CLASS_AWARE=False,  # P of each of NUM_CLASSES objects by channels of its own
             MASK_CLASS_AWARE=False,  # the mask of each object by channels of its own
             REGION_CLASS_AWARE=False,  # the regions of each object by channels of their own
-            MASK_THR_TEST=0.5,  # accepted, without effect: poses don't come from the masks
+            MASK_THR_TEST=0.5,  # mask probability above which TEST.USE_PNP takes a cell's P
             NUM_REGIONS=64,  # surface regions; 1 or less for none
         ),
         SELFOCC_HEAD=dict(  # the second layer, Q
@@ -81,7 +81,7 @@ MODEL = dict(  # the network, its weights and its losses
             Q0_CLASS_AWARE=False,  # Q of each of NUM_CLASSES objects by channels of its own
             MASK_CLASS_AWARE=False,  # the validity of Q likewise, with OCCMASK_AWARE
             REGION_CLASS_AWARE=False,  # accepted, without effect: Q has no regions
-            MASK_THR_TEST=0.5,  # accepted, without effect: poses don't come from the masks
+            MASK_THR_TEST=0.5,  # predicted validity above which TEST.USE_PNP takes a cell's Q, with OCCMASK_AWARE
             MIN_Q0_REGION=20,  # cells a plane's layer needs in the batch to count
             INIT_CFG=dict(  # arguments of the head
                 type="ConvSelfoccHead",  # ConvSelfoccHead is the only one

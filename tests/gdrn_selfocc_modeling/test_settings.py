@@ -195,9 +195,26 @@ def test_every_key_is_read_or_said_to_be_without_effect(repository):
     assert [key for key in known if key.rpartition(".")[2] not in words] == []
 
 
-def test_pnp_at_test_time_is_refused_rather_than_ignored():
-    with pytest.raises(UserError, match="not available"):
-        load_settings(SHIPPED[0], ["TEST.USE_PNP=True"])
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("TEST.PNP_TYPE=ransac_pmp", "did you mean 'ransac_pnp'"),
+        ("TEST.PNP_LAYERS=Q", r"known: P, P\+Q"),
+        ("TEST.PNP_CONFIDENCE=1.0", "between 0 and 1"),
+        ("TEST.PNP_ITERATIONS=0", "at least 1"),
+    ],
+)
+def test_a_pnp_that_does_not_exist_is_told_before_the_run(override, message):
+    with pytest.raises(UserError, match=f"{override.partition('=')[0]}.*{message}"):
+        load_settings(SHIPPED[0], ["TEST.USE_PNP=True", override])
+
+
+def test_pnp_from_a_layer_that_the_network_lacks_is_refused():
+    words = ["TEST.USE_PNP=True", "TEST.PNP_LAYERS=P+Q"]
+    baseline = next(path for path in SHIPPED if path.name == "lmo_single_layer.py")
+    with pytest.raises(UserError, match="there is no Q"):
+        load_settings(baseline, words)
+    assert load_settings(baseline, words[:1]).TEST.PNP_TYPE == "ransac_pnp"
 
 
 def test_an_underscore_never_reaches_the_name_of_a_result(tmp_path):

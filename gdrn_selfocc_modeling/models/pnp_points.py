@@ -1,0 +1,106 @@
+"""From predicted maps to the 2D-3D correspondences that a PnP solver takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.geometry.pose import Pose
+from gdrn_selfocc_modeling.data.batch import Prediction, RoiBatch
+from gdrn_selfocc_modeling.data.bins import likeliest_coordinate
+from gdrn_selfocc_modeling.data.self_occlusion import PLANE_AXES, unpack_Q
+from gdrn_selfocc_modeling.models.gdrn import PnPInput, mask_probability
+from gdrn_selfocc_modeling.models.pnp_solvers import Correspondences, RansacOptions, solve_pose
+
+PNP_LAYERS = ("P", "P+Q")
+# Off the object P is the origin: a cell this near to it, in extents along each axis, is background.
+BACKGROUND = 1e-4
+
+
+@dataclass(frozen=True)
+class MapReader:
+    """How predicted maps are read as points."""
+
+    form: PnPInput  # in what form the network tells mask and coordinates
+    mask_threshold: float = 0.5  # mask probability above which a cell's P counts
+    q_threshold: float = 0.5  # predicted validity above which a cell's Q counts
+    layers: str = "P"  # of PNP_LAYERS
+
+    def __call__(self, prediction: Prediction, rois: RoiBatch) -> list[Correspondences]:
+        """The correspondences of each ROI, on the host: those of P, then with "P+Q" those of Q_x, Q_y, Q_z."""
+        prediction = prediction.map(lambda maps: maps.float())
+        rois = rois.map(lambda values: values.double() if values.is_floating_point() else values)
+        P, present = self._P(prediction, rois.extent)
+        points, chosen = P[:, None], present[:, None]
+        if self.layers == "P+Q":
+            Q, valid = self._Q(prediction, rois.extent)
+            points, chosen = np.concatenate([points, Q], axis=1), np.concatenate([chosen, valid & chosen], axis=1)
+        pixels = np.broadcast_to(cell_positions(rois, P.shape[1])[:, None], (*chosen.shape, 2))
+        K = rois.K.cpu().numpy()
+        return [Correspondences(points[b, c], pixels[b, c], K[b]) for b, c in enumerate(chosen)]
+
+    def _P(self, prediction: Prediction, extent: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """(B, H, W, 3) metres, and where it counts (B, H, W) bool."""
+        coordinates, told = self._coordinates(prediction.xyz)
+        shift = coordinates.double() - 0.5
+        mask = mask_probability(prediction.mask, self.form.mask_type)[:, 0] > self.mask_threshold
+        present = mask & told.all(dim=1) & (shift.abs() > BACKGROUND).any(dim=1)
+        return _channels_last(shift * extent[..., None, None]), present.cpu().numpy()
+
+    def _Q(self, prediction: Prediction, extent: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """(B, plane, H, W, 3) metres, and where it counts (B, plane, H, W) bool.
+
+        A network that doesn't predict where Q exists is believed within an extent of the object's origin.
+        """
+        coordinates, told = self._coordinates(prediction.q)
+        shift = coordinates.double() - 0.5
+        valid = (told & (shift.abs() < 0.5)).unflatten(1, (3, 2)).all(dim=2)
+        if prediction.q_mask is not None:
+            valid &= prediction.q_mask > self.q_threshold
+        Q6 = _channels_last(shift * extent[:, PLANE_AXES.ravel(), None, None])
+        return np.moveaxis(unpack_Q(Q6), 3, 1), valid.cpu().numpy()
+
+    def _coordinates(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, H, W) normalised, and where they are told at all: binned ones may be background instead."""
+        if not self.form.bins:
+            return maps, torch.ones_like(maps, dtype=torch.bool)
+        likeliest = maps.unflatten(1, (-1, self.form.bins + 1)).argmax(dim=2)
+        return likeliest_coordinate(maps, self.form.bins), likeliest < self.form.bins
+
+
+@dataclass(frozen=True)
+class PoseSolver:
+    """Poses of a batch: the network's own, or by PnP from its maps."""
+
+    pnp_type: str = ""  # of PNP_TYPES; "" for the network's own
+    reader: MapReader | None = None
+    options: RansacOptions = field(default_factory=RansacOptions)
+
+    def __call__(self, prediction: Prediction, rois: RoiBatch) -> list[Pose]:
+        """One pose for each ROI, on the host in float64."""
+        poses = poses_of(prediction)
+        if self.reader is None:
+            return poses
+        found = self.reader(prediction, rois)
+        return [solve_pose(self.pnp_type, *pair, self.options) for pair in zip(found, poses, strict=True)]
+
+
+def poses_of(prediction: Prediction) -> list[Pose]:
+    """The poses that the network regressed, on the host in float64."""
+    rotations = prediction.cam_R_obj.double().cpu().numpy()
+    translations = prediction.cam_t_obj.double().cpu().numpy()
+    return [Pose(R, t) for R, t in zip(rotations, translations, strict=True)]
+
+
+def cell_positions(rois: RoiBatch, out: int) -> np.ndarray:
+    """(B, out, out, 2) float64 source pixels of the map cells: `roi_coord_2d` without its rounding."""
+    center, side = rois.box_center.double().cpu().numpy(), out / rois.resize_ratio.double().cpu().numpy()
+    cells = (np.stack(np.meshgrid(np.arange(out), np.arange(out)), axis=-1) - out / 2) / out
+    return center[:, None, None] + cells * side[:, None, None, None]
+
+
+def _channels_last(maps: Tensor) -> np.ndarray:
+    return maps.movedim(1, -1).cpu().numpy()

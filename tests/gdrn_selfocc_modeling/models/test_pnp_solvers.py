@@ -1,0 +1,201 @@
+"""Laws of the PnP solvers, and of the correspondences that maps are read as."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from core.geometry.camera import project
+from core.geometry.pose import Pose
+from core.geometry.rotation import random_rotation
+from core.utils.errors import UserError
+from gdrn_selfocc_modeling.models.gdrn import PnPInput
+from gdrn_selfocc_modeling.models.pnp_points import MapReader, PoseSolver, cell_positions, poses_of
+from gdrn_selfocc_modeling.models.pnp_solvers import PNP_TYPES, Correspondences, RansacOptions, solve_pose
+
+K = np.array([[600.0, 0, 320], [0, 590, 240], [0, 0, 1]])
+OPTIONS = RansacOptions()
+ROBUST = ("ransac_pnp", "net_ransac_pnp", "net_ransac_pnp_rot")
+EXACT = RansacOptions(iterations=1000)
+
+
+def scene(seed: int, count: int = 200, outliers: float = 0.0) -> tuple[Correspondences, Pose]:
+    """Points of a box of 20 cm seen from 0.6 m; a share of the pixels lies anywhere in the image."""
+    rng = np.random.default_rng(seed)
+    pose = Pose(random_rotation(rng), np.array([*rng.uniform(-0.1, 0.1, 2), 0.6]))
+    points = rng.uniform(-0.1, 0.1, (count, 3))
+    pixels = project(pose.transform(points), K)
+    wrong = rng.random(count) < outliers
+    pixels[wrong] = rng.uniform([0, 0], [640, 480], (wrong.sum(), 2))
+    return Correspondences(points, pixels, K), pose
+
+
+def nearby(pose: Pose, degrees: float = 8.0, metres: float = 0.02) -> Pose:
+    """What a network might say of the pose."""
+    turn = Rotation.from_rotvec(np.radians([degrees, 0, 0])).as_matrix()
+    return Pose(turn @ pose.cam_R_obj, pose.cam_t_obj + np.array([0, 0, metres]))
+
+
+def assert_same(pose: Pose, wanted: Pose, tolerance: float) -> None:
+    np.testing.assert_allclose(pose.cam_R_obj, wanted.cam_R_obj, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(pose.cam_t_obj, wanted.cam_t_obj, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("pnp_type", list(PNP_TYPES))
+@pytest.mark.parametrize("seed", range(5))
+def test_exact_points_give_the_exact_pose(pnp_type, seed):
+    found, pose = scene(seed)
+    network = nearby(pose)
+    wanted = Pose(pose.cam_R_obj, network.cam_t_obj) if pnp_type == "net_ransac_pnp_rot" else pose
+    assert_same(solve_pose(pnp_type, found, network, OPTIONS), wanted, 1e-6)  # a micrometre
+
+
+@pytest.mark.parametrize("pnp_type", ROBUST)
+@pytest.mark.parametrize("seed", range(5))
+def test_a_third_of_the_points_may_be_anywhere(pnp_type, seed):
+    found, pose = scene(seed, outliers=0.3)
+    network = nearby(pose)
+    solved = solve_pose(pnp_type, found, network, EXACT)
+    np.testing.assert_allclose(solved.cam_R_obj, pose.cam_R_obj, rtol=0, atol=2e-3)  # an outlier may fall within 3 px
+    wanted = network if pnp_type == "net_ransac_pnp_rot" else pose
+    np.testing.assert_allclose(solved.cam_t_obj, wanted.cam_t_obj, rtol=0, atol=5e-4)
+
+
+@pytest.mark.parametrize("pnp_type", ROBUST)
+def test_outliers_that_agree_with_nothing_change_nothing(pnp_type):
+    found, pose = scene(3)
+    pixels = found.pixels.copy()
+    pixels[:60] += np.random.default_rng(0).choice([-1, 1], (60, 2)) * 50.0
+    solved = solve_pose(pnp_type, replace(found, pixels=pixels), nearby(pose), EXACT)
+    np.testing.assert_allclose(solved.cam_R_obj, pose.cam_R_obj, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("pnp_type", list(PNP_TYPES))
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_too_few_points_leave_the_networks_pose(pnp_type, count):
+    found, pose = scene(0, count)
+    network = nearby(pose)
+    assert solve_pose(pnp_type, found, network, OPTIONS) is network
+
+
+def on_a_line(found: Correspondences) -> Correspondences:
+    return replace(found, points_obj=np.outer(np.linspace(-1, 1, len(found)), [0.1, 0.0, 0.0]), pixels=found.pixels)
+
+
+def not_a_number(found: Correspondences) -> Correspondences:
+    return replace(found, points_obj=np.full_like(found.points_obj, np.nan))
+
+
+@pytest.mark.parametrize("pnp_type", ROBUST)
+@pytest.mark.parametrize("damage", [on_a_line, not_a_number])
+def test_a_failed_solve_leaves_the_networks_pose(pnp_type, damage):
+    found, pose = scene(1, count=40)
+    network = nearby(pose)
+    assert solve_pose(pnp_type, damage(found), network, OPTIONS) is network
+
+
+def test_a_pose_far_from_the_networks_is_not_believed():
+    found, pose = scene(2)
+    network = nearby(pose, metres=1.5)
+    assert solve_pose("net_ransac_pnp", found, network, OPTIONS) is network
+    assert_same(solve_pose("ransac_pnp", found, network, OPTIONS), pose, 1e-6)  # which knows nothing of the network
+
+
+def test_the_networks_pose_is_the_start_where_ransac_finds_nothing():
+    found, pose = scene(4, outliers=0.3)
+    one_try = RansacOptions(iterations=1, reprojection_error=1.0)
+    solved = solve_pose("net_ransac_pnp", found, pose, one_try)
+    assert_same(solved, pose, 1e-3)
+
+
+def test_an_unknown_type_is_told():
+    with pytest.raises(UserError, match=r"TEST\.PNP_TYPE.*did you mean 'ransac_pnp'"):
+        solve_pose("ransac_pmp", *scene(0), OPTIONS)
+
+
+@pytest.fixture
+def told(make_ellipsoids, tell_truth):
+    rois, targets = make_ellipsoids(4, seed=1)
+    return rois, targets, tell_truth(targets)
+
+
+def reader(**changes: object) -> MapReader:
+    return MapReader(PnPInput(mask_type="L1"), **changes)
+
+
+def test_cells_lie_where_the_crop_was_sampled(told):
+    rois, targets, _ = told
+    pixels = torch.from_numpy(cell_positions(rois, 32)).permute(0, 3, 1, 2)
+    torch.testing.assert_close(pixels.float(), targets.pixel, rtol=0, atol=1e-3)  # of float32 centres and sides
+    relative = rois.roi_coord_2d * torch.tensor([639.0, 479.0])[:, None, None]
+    torch.testing.assert_close(pixels.float(), relative, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("layers", ["P", "P+Q"])
+def test_correspondences_of_true_maps_project_to_their_own_pixels(told, layers):
+    rois, targets, prediction = told
+    found = reader(layers=layers)(prediction, rois)
+    q_cells = (targets.Q.unflatten(1, (3, 2)) != 0).any(2).sum((1, 2, 3))
+    wanted = targets.mask_trunc.sum((1, 2)) + (q_cells if layers == "P+Q" else 0)
+    assert [len(points) for points in found] == wanted.int().tolist()
+    for points, pose in zip(found, poses_of(prediction), strict=True):
+        off = np.abs(project(pose.transform(points.points_obj), points.K) - points.pixels)
+        assert off.max() < 0.01  # pixels, of float32 maps
+
+
+@pytest.mark.parametrize("layers", ["P", "P+Q"])
+@pytest.mark.parametrize("pnp_type", ["ransac_pnp", "net_iter_pnp", "net_ransac_pnp"])
+def test_true_maps_correct_the_network(told, pnp_type, layers):
+    rois, targets, prediction = told
+    prediction = replace(prediction, cam_t_obj=prediction.cam_t_obj + torch.tensor([0.0, 0.0, 0.03]))
+    poses = PoseSolver(pnp_type, reader(layers=layers))(prediction, rois)
+    for pose, R, t in zip(poses, targets.cam_R_obj, targets.cam_t_obj, strict=True):
+        assert_same(pose, Pose(R.double().numpy(), t.double().numpy()), 1e-4)
+
+
+def test_without_a_reader_poses_are_the_networks(told):
+    rois, targets, prediction = told
+    for pose, t in zip(PoseSolver()(prediction, rois), targets.cam_t_obj, strict=True):
+        np.testing.assert_array_equal(pose.cam_t_obj, t.double().numpy())
+
+
+def test_the_mask_decides_which_cells_count(told):
+    rois, _, prediction = told
+    half = prediction.mask.clone()
+    half[..., :16] *= 0.4  # the left half is less certain
+    for threshold, left in ((0.3, True), (0.5, False)):
+        for points, side, center in zip(
+            reader(mask_threshold=threshold)(replace(prediction, mask=half), rois),
+            32 / rois.resize_ratio.numpy(),
+            rois.box_center.numpy(),
+            strict=True,
+        ):
+            assert (points.pixels[:, 0] < center[0] - 1e-3 * side).any() == left
+
+
+def test_predicted_validity_decides_which_Q_counts(told):
+    rois, targets, prediction = told
+    only_z = torch.zeros_like(targets.q_mask)
+    only_z[:, 2] = 1
+    found = reader(layers="P+Q")(replace(prediction, q_mask=only_z), rois)
+    for points, mask in zip(found, targets.mask_trunc, strict=True):
+        Q = points.points_obj[int(mask.sum()) :]
+        assert len(Q) > 0 and (Q[:, 2] == 0).all()
+
+
+def test_bins_of_the_background_give_no_point(told):
+    rois, targets, prediction = told
+    bins = 8
+    labels = (targets.P * bins).long().clamp(0, bins - 1)
+    labels[:, 0, :, :16] = bins  # one coordinate of the left half says: background
+    logits = 9.0 * torch.nn.functional.one_hot(labels, bins + 1).movedim(-1, 2).flatten(1, 2).float()
+    binned = MapReader(PnPInput(bins=bins))
+    counts = [len(points) for points in binned(replace(prediction, xyz=logits), rois)]
+    assert counts == targets.mask_trunc[..., 16:].sum((1, 2)).int().tolist()
+    for points, extent in zip(binned(replace(prediction, xyz=logits), rois), rois.extent, strict=True):
+        place = points.points_obj / extent.double().numpy() * bins  # middles of bins
+        np.testing.assert_allclose(np.abs(place - np.round(place)), 0.5, rtol=0, atol=1e-5)
