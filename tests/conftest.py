@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import mmengine.config  # noqa: F401  its formatter caches a grammar at the first import: here, before workers share it
 import pytest
 import torch
 from hypothesis import settings
