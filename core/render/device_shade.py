@@ -19,11 +19,12 @@ from core.render.device_scene import DeviceSceneHits, DeviceScenes
 from core.render.lighting import (
     KNOWN,
     LightSet,
+    Occlusion,
     Surface,
-    _towards,
     disk_pattern,
     hemisphere_pattern,
     interleaved,
+    lamp_openness,
     lamps_faced,
     reflect,
     sky_openness,
@@ -44,12 +45,18 @@ class SceneOcclusion:
         self.caster, self.objects, self.bodies = caster, scenes.objects, scenes.objects.shape[1]
         self.cam_R_obj, self.cam_t_obj = scenes.cam_R_obj.float(), scenes.cam_t_obj.float()
 
-    def __call__(self, scene: Tensor, starts_cam: Tensor, towards: Tensor, asked: Tensor | None = None) -> Tensor:
-        """(M,) bool of segments `start` to `start + towards` (3, M) of scenes (M,); False where not `asked` (M,)."""
-        blocked = torch.zeros(len(scene), dtype=torch.bool, device=scene.device)
-        pending = torch.ones_like(blocked) if asked is None else asked
+    def of(self, scene: Tensor) -> Occlusion:
+        """The `Occlusion` for points of scenes (N,), asked for them all a whole number of times."""
+
+        def occluded(starts_cam: Tensor, towards: Tensor, asked: Tensor) -> Tensor:
+            return self._blocked(scene.repeat(starts_cam.shape[1] // len(scene)), starts_cam, towards, asked)
+
+        return occluded
+
+    def _blocked(self, scene: Tensor, starts_cam: Tensor, towards: Tensor, asked: Tensor) -> Tensor:
+        blocked = torch.zeros_like(asked)
         for body in range(self.bodies):
-            objects = torch.where(pending & ~blocked, self.objects[scene, body], -1)
+            objects = torch.where(asked & ~blocked, self.objects[scene, body], -1)
             cam_R_obj, cam_t_obj = self.cam_R_obj[scene, body], self.cam_t_obj[scene, body]
             starts_obj = _rotate(cam_R_obj.mT, starts_cam.T - cam_t_obj)
             blocked |= self.caster.occluded(objects, starts_obj, _rotate(cam_R_obj.mT, towards.T), 1.0)
@@ -92,14 +99,11 @@ class SceneShader:
         shading, openness, share = self.shading, None, None
 
         def lamps(index: Tensor, which: Tensor | None) -> Tensor:
-            lit = _columns(columns, index)
-            return _lamp_openness(surface.take(index), lit, occlusion, scene[index], _rays(self._disk, which))
+            lit, offsets = _columns(columns, index), _rays(self._disk, which)
+            return lamp_openness(surface.take(index), lit, occlusion.of(scene[index]), offsets)
 
         def sky(index: Tensor, which: Tensor | None) -> Tensor:
-            def blocked(starts: Tensor, towards: Tensor) -> Tensor:
-                return occlusion(scene[index].repeat(starts.shape[1] // len(index)), starts, towards)
-
-            return sky_openness(surface.take(index), blocked, _rays(self._hemisphere, which))[None]
+            return sky_openness(surface.take(index), occlusion.of(scene[index]), _rays(self._hemisphere, which))[None]
 
         if shading.shadows and len(lights.sizes):
             openness = grid.measure(shading.shadow_stride, lamps, lamps_faced(surface, columns))
@@ -197,21 +201,6 @@ class _Grid:
             for part, full in zip(parts, spread_maps, strict=True):
                 part += full[:, self.scene, self.rows, self.columns] * (at == owner)
         return parts[0], parts[1]
-
-
-def _lamp_openness(
-    surface: Surface, lights: LightSet, occlusion: SceneOcclusion, scene: Tensor, offsets: Tensor
-) -> Tensor:
-    """As `lighting.lamp_openness`, of points of scenes (N,): without a list of those turned to the lamp, whose length
-    the device would have to tell first."""
-    starts, count = surface.starts_cam, len(scene)
-    seen = starts.new_zeros(len(lights.positions_cam), count)
-    for lamp in range(len(seen)):
-        for offset in offsets:
-            towards = _towards(surface.points_cam, lights, lamp, offset).expand(3, count)
-            facing = (surface.facets * towards).sum(dim=0) > 0
-            seen[lamp] += (facing & ~occlusion(scene, starts, towards, facing)) / len(offsets)
-    return seen
 
 
 def _rays(points: Tensor, which: Tensor | None) -> Tensor:

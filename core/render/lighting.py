@@ -23,8 +23,9 @@ KNOWN = 0.02  # weight of `spread` below which a pixel is to be measured by itse
 GOLDEN = 0.618034  # turns of this part of a circle never meet
 MIN_ALPHA = 0.02  # of the lobe: a sharper highlight would fall between the pixels
 
-# (starts_cam (3, M), towards (3, M)) -> (M,) bool: something lies on the open segment start + λ towards, 0 < λ < 1.
-Occlusion = Callable[[Tensor, Tensor], Tensor]
+# (starts_cam (3, M), towards (3, M), asked (M,) bool) -> (M,) bool: something lies on the open segment
+# start + λ towards, 0 < λ < 1; False where it is not asked. A mask and not a list: a device need not tell its length.
+Occlusion = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,10 +80,9 @@ def lamp_openness(surface: Surface, lights: LightSet, occluded: Occlusion, offse
     # All rays in one go: each question to the casters has a price of its own.
     rays = torch.cat(towards, dim=1)
     facets, sources = (columns.repeat(1, len(towards)) for columns in (surface.facets, starts))
-    lit = (_dot(facets, rays) > 0).nonzero()[:, 0]
-    seen = starts.new_zeros(rays.shape[1])
-    seen[lit] = (~occluded(sources[:, lit], rays[:, lit])).to(seen)
-    return seen.view(-1, len(offsets), count).mean(dim=1)
+    facing = _dot(facets, rays) > 0
+    seen = facing & ~occluded(sources, rays, facing)
+    return seen.to(starts).view(-1, len(offsets), count).mean(dim=1)
 
 
 def lamps_faced(surface: Surface, lights: LightSet) -> Tensor:
@@ -100,7 +100,8 @@ def sky_openness(surface: Surface, occluded: Occlusion, directions: Tensor) -> T
     """
     starts, frame = surface.starts_cam, _tangent_frame(surface.facets)
     rays = torch.cat([(FAR * _turn(frame, direction)).expand_as(starts) for direction in directions], dim=1)
-    blocked = occluded(starts.repeat(1, len(directions)), rays)
+    everywhere = torch.ones(rays.shape[1], dtype=torch.bool, device=rays.device)
+    blocked = occluded(starts.repeat(1, len(directions)), rays, everywhere)
     return 1 - blocked.view(len(directions), -1).float().mean(dim=0)
 
 

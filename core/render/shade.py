@@ -144,8 +144,14 @@ class Occluders:
         self._obj_T_cam = [body.pose.inverse() for body in bodies]
         self._centers = [_column(body.pose.transform(body.caster.center)) for body in bodies]
 
-    def __call__(self, starts_cam: Tensor, towards: Tensor) -> Tensor:
-        """(M,) bool of segments from starts (3, M) to `start + towards`, camera frame, metres."""
+    def __call__(self, starts_cam: Tensor, towards: Tensor, asked: Tensor) -> Tensor:
+        """(M,) bool of segments from starts (3, M) to `start + towards`, camera frame, metres; False if not `asked`."""
+        answer = torch.zeros_like(asked)
+        index = asked.nonzero()[:, 0]
+        answer[index] = self._blocked(starts_cam.index_select(1, index), towards.index_select(1, index))
+        return answer
+
+    def _blocked(self, starts_cam: Tensor, towards: Tensor) -> Tensor:
         starts, along = starts_cam.numpy(), towards.numpy()
         blocked = np.zeros(starts.shape[1], bool)
         if self.ground is not None:

@@ -20,7 +20,7 @@ from core.render.device_caster import DeviceCaster
 from core.render.device_scene import DeviceScenes
 from gdrn_selfocc_modeling.data.batch import RoiTargets
 from gdrn_selfocc_modeling.data.correspondence import normalise_P
-from gdrn_selfocc_modeling.data.self_occlusion import MIN_SLOPE, PLANE_AXES
+from gdrn_selfocc_modeling.data.self_occlusion import PLANE_AXES, crossings
 from gdrn_selfocc_modeling.data.targets import RoiView, TrainedObject
 
 
@@ -190,15 +190,10 @@ def _crossings(
 
     origins (B, 1, 3) and directions (B, n, 3) in the object's frame; mask (B, n); bounds_min and extent (B, 3).
     """
-    axes = torch.from_numpy(PLANE_AXES).to(mask.device)
-    depth = -origins / directions  # (B, n, plane)
-    points = origins[..., axes] + depth[..., None] * directions[..., axes]  # (B, n, plane, 2)
-    bounds_max = bounds_min + extent
-    low, high = (bound[:, axes][:, None] for bound in (bounds_min, bounds_max))
-    through = (bounds_min < 0) & (bounds_max > 0)
-    valid = ((points > low) & (points < high)).all(dim=-1) & (directions.abs() >= MIN_SLOPE) & (depth > 0)
-    valid &= through[:, None] & mask[..., None]
-    return torch.where(valid[..., None], points, 0.0).flatten(-2), valid
+    first = (part.movedim(-1, 0) for part in (origins, directions, bounds_min[:, None], (bounds_min + extent)[:, None]))
+    points, accepted = crossings(*first)  # (plane, 2, B, n), (plane, B, n)
+    valid = (accepted & mask).movedim(0, -1)
+    return torch.where(valid[..., None], points.movedim((0, 1), (-2, -1)), 0.0).flatten(-2), valid
 
 
 def _normalise_Q(Q_obj: Tensor, extent: Tensor, valid: Tensor) -> Tensor:

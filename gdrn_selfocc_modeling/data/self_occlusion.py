@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from core.geometry.camera import Array
 from core.geometry.pose import Pose
 from core.render.raycast import camera_rays
 
@@ -17,6 +18,21 @@ MIN_SLOPE = 1e-6
 # The two coordinates that remain of each plane's point; channel order Q_x: (y, z), Q_y: (x, z), Q_z: (x, y).
 PLANE_AXES = np.array([[1, 2], [0, 2], [0, 1]])
 _KEPT = (3 * np.arange(3)[:, None] + PLANE_AXES).ravel()  # of the nine numbers (plane, xyz) the six that are stored
+
+
+def crossings(origin: Array, directions: Array, low: Array, high: Array) -> tuple[Array, Array]:
+    """Where rays `origin + λ directions` cross the planes, of numpy or torch alike: points (plane, 2, ...), accepted.
+
+    All arguments are (3, ...) with the coordinate first (long rows are faster), metres, the object's frame, and
+    broadcast; low and high are the box's corners. accepted is (plane, ...) bool: ahead of the camera, not along the
+    plane, strictly inside the box.
+    """
+    depth = -origin / directions
+    points = origin[PLANE_AXES] + depth[:, None] * directions[PLANE_AXES]
+    inside = ((points > low[PLANE_AXES]) & (points < high[PLANE_AXES])).all(1)
+    # A plane goes through the origin: a box beside the origin has no point of it.
+    through = (low < 0) & (high > 0)
+    return points, inside & (abs(directions) >= MIN_SLOPE) & (depth > 0) & through
 
 
 def cast_Q(
@@ -36,15 +52,10 @@ def cast_Q(
     """
     pixel = np.flatnonzero(mask)
     origin, directions = camera_rays(pose, K, positions.reshape(-1, 2).take(pixel, axis=0))
-    rows = directions.T.copy()  # one row per coordinate: numpy is faster along long rows
     with np.errstate(divide="ignore", invalid="ignore"):
-        depth = -origin[:, None] / rows  # (plane, M)
-        points = origin[PLANE_AXES][..., None] + depth[:, None] * rows[PLANE_AXES]  # (plane, 2, M)
-    low, high = bounds_min[PLANE_AXES][..., None], (bounds_min + extent)[PLANE_AXES][..., None]
-    # A plane goes through the origin: a box beside the origin has no point of it.
-    through = (bounds_min < 0) & (bounds_min + extent > 0)
-    accepted = ((points > low) & (points < high)).all(axis=1)
-    accepted &= (np.abs(rows) >= MIN_SLOPE) & (depth > 0) & through[:, None]
+        points, accepted = crossings(
+            origin[:, None], directions.T.copy(), bounds_min[:, None], (bounds_min + extent)[:, None]
+        )
     Q, valid = np.zeros((6, mask.size)), np.zeros((3, mask.size), bool)
     Q[:, pixel] = np.where(accepted[:, None], points, 0.0).reshape(6, -1)
     valid[:, pixel] = accepted

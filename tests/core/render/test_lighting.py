@@ -52,18 +52,18 @@ def lamps(*positions: tuple[float, ...], size: float = 0.0, ambient: float = 0.0
     )
 
 
-def nothing(starts: Tensor, towards: Tensor) -> Tensor:
+def nothing(starts: Tensor, towards: Tensor, asked: Tensor) -> Tensor:
     return torch.zeros(starts.shape[1], dtype=torch.bool)
 
 
-def everything(starts: Tensor, towards: Tensor) -> Tensor:
-    return ~nothing(starts, towards)
+def everything(starts: Tensor, towards: Tensor, asked: Tensor) -> Tensor:
+    return ~nothing(starts, towards, asked)
 
 
-def half_plane(edge: float, z: float) -> Callable[[Tensor, Tensor], Tensor]:
+def half_plane(edge: float, z: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """The sheet x > edge at depth z."""
 
-    def occluded(starts: Tensor, towards: Tensor) -> Tensor:
+    def occluded(starts: Tensor, towards: Tensor, asked: Tensor) -> Tensor:
         share = (z - starts[2]) / towards[2]
         return (share > 0) & (share < 1) & (starts[0] + share * towards[0] > edge)
 
@@ -94,14 +94,14 @@ def test_a_point_in_a_closed_box_gets_no_outside_light():
 
 
 def test_a_plane_alone_sees_the_whole_sky():
-    def below(starts: Tensor, towards: Tensor) -> Tensor:
+    def below(starts: Tensor, towards: Tensor, asked: Tensor) -> Tensor:
         return starts[2] + towards[2] > 1.0
 
     assert (sky_openness(plane(), below, hemisphere_pattern(16)[..., None]) == 1).all()
 
 
 def test_a_wall_takes_half_of_the_sky_at_its_foot():
-    def wall(starts: Tensor, towards: Tensor) -> Tensor:
+    def wall(starts: Tensor, towards: Tensor, asked: Tensor) -> Tensor:
         return towards[0] > 0
 
     assert sky_openness(plane(), wall, hemisphere_pattern(256)[..., None]).sub(0.5).abs().max() < 0.02
@@ -130,9 +130,9 @@ def test_a_penumbra_is_as_wide_as_the_lamp_says():
 def test_a_lamp_behind_is_not_seen_and_costs_no_ray():
     cast = []
 
-    def counting(starts: Tensor, towards: Tensor) -> Tensor:
-        cast.append(starts.shape[1])
-        return nothing(starts, towards)
+    def counting(starts: Tensor, towards: Tensor, asked: Tensor) -> Tensor:
+        cast.append(int(asked.sum()))
+        return nothing(starts, towards, asked)
 
     light = lamps((0.0, 0.0, 2.0, 1.0))
     assert not lamp_openness(plane(), light, counting, torch.zeros(1, 3, 1)).any() and sum(cast) == 0
