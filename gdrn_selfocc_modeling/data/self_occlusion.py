@@ -57,8 +57,11 @@ def cast_Q(
             origin[:, None], directions.T.copy(), bounds_min[:, None], (bounds_min + extent)[:, None]
         )
     Q, valid = np.zeros((6, mask.size)), np.zeros((3, mask.size), bool)
-    Q[:, pixel] = np.where(accepted[:, None], points, 0.0).reshape(6, -1)
-    valid[:, pixel] = accepted
+    # Row by row: numpy scatters into one row faster than into several at once.
+    for row, channel in zip(Q, np.where(accepted[:, None], points, 0.0).reshape(6, -1), strict=True):
+        row[pixel] = channel
+    for row, plane in zip(valid, accepted, strict=True):
+        row[pixel] = plane
     return Q.T.reshape(*mask.shape, 6), valid.T.reshape(*mask.shape, 3)
 
 
