@@ -209,7 +209,6 @@ def make_train_loader(
             num_workers=num_workers,
             collate_fn=_CollateOrFail(collate),
             worker_init_fn=_single_threaded,
-            persistent_workers=num_workers > 0,
             pin_memory=pin_memory,
         )
     )
