@@ -147,7 +147,7 @@ def resolve_split(name: str, datasets_root: Path) -> SplitSpec:
         known = sorted({*ANCESTOR_SPLITS, *(f"{folder}_test" for folder in {*here, *DATASETS})})
         raise UserError(
             f"unknown data set '{name}'{nearest(name, known)} (it may be <folder>_<split> of a folder in "
-            f"{datasets_root}, or path/to/folder:split)"
+            f"{datasets_root}, where there are: {', '.join(sorted(here)) or 'none'}; or path/to/folder:split)"
         )
     folder = max(folders, key=len)
     split = name[len(folder) + 1 :]
