@@ -28,9 +28,9 @@ class Deviations:
     """The largest ones of the files looked at, and by how much any is more than its numbers' rounding explains."""
 
     instances: int = 0
-    P: float = 0.0  # metres
-    Q: float = 0.0  # metres
-    off_line: float = 0.0  # metres, of P from the line through the camera and Q
+    P: float | None = None  # metres; None: no file was there to compare
+    Q: float | None = None  # metres
+    off_line: float | None = None  # metres, of P from the line through the camera and Q
     mask_pixels: int = 0  # that are on the object in one of both, all instances together
     excess: float = 0.0  # metres
 
@@ -43,11 +43,15 @@ class Deviations:
         """What was found, a line each."""
         return [
             f"instances looked at      {self.instances}",
-            f"largest deviation of P   {M_TO_MM * self.P:.4f} mm",
-            f"largest deviation of Q   {M_TO_MM * self.Q:.4f} mm",
-            f"P off the line camera-Q  {M_TO_MM * self.off_line:.4f} mm",
+            f"largest deviation of P   {_in_mm(self.P)}",
+            f"largest deviation of Q   {_in_mm(self.Q)}",
+            f"P off the line camera-Q  {_in_mm(self.off_line)}",
             f"pixels of other masks    {self.mask_pixels}",
         ]
+
+
+def _in_mm(metres: float | None) -> str:
+    return "not looked at" if metres is None else f"{M_TO_MM * metres:.4f} mm"
 
 
 def check_maps(spec: SplitSpec, records: Sequence[ImageRecord], kind: MapKind, count: int) -> Deviations:
@@ -88,11 +92,11 @@ def _compare(spec: SplitSpec, record: ImageRecord, instance: Instance, kind: Map
             found.mask_pixels += _different_pixels(file, exact)
             continue
         off = np.abs(file.values.astype(np.float64) - exact.values)
-        setattr(found, name, max(getattr(found, name), float(off.max())))
-        found.excess = max(found.excess, float((off - _rounding(file.values)).max()))
+        setattr(found, name, max(getattr(found, name) or 0.0, float(off.max(initial=0.0))))
+        found.excess = max(found.excess, float((off - _rounding(file.values)).max(initial=0.0)))
     if P is not None and Q is not None and P.box == Q.box:
         off, excess = _off_line(P, Q, instance.pose)
-        found.off_line, found.excess = max(found.off_line, off), max(found.excess, excess)
+        found.off_line, found.excess = max(found.off_line or 0.0, off), max(found.excess, excess)
 
 
 def _exact_Q(known: CastObject, record: ImageRecord, instance: Instance, exact_P: PixelMap) -> PixelMap:

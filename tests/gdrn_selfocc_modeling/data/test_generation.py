@@ -166,6 +166,9 @@ def test_an_instance_outside_the_image_has_a_file_without_points(make_bare_split
         assert not layers.mask.any() and not layers.valid.any()
     again, _ = write_all(root)
     assert again.written == 0 and again.fresh == tally.written
+    for kind in (P_MAP, Q_MAP):
+        found = check_maps(split_of(root), select_records(split_of(root)), kind, 1000)
+        assert found.is_rounding and found.mask_pixels == 0
 
 
 def test_a_second_run_writes_nothing_and_another_one_the_same_bytes(make_bare_split):

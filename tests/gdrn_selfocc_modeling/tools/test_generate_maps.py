@@ -94,6 +94,8 @@ def test_a_split_is_written_told_and_checked(make_bare_split, run_tool):
         assert code == 0 and " 0 instances written (0.0 MiB)" in said
         code, said, _ = run_tool(layer, *options(root, "--check", "5"))
         assert code == 0 and "instances looked at      5" in said and "pixels of other masks    0" in said
+        # The first pass has no Q yet: that it was not compared is said, not "0 mm".
+        assert ("not looked at" in said) == (layer == "P")
     path = next((root / "train/xyz_crop").rglob("*.npz"))
     with np.load(path) as archive:
         content = dict(archive)
