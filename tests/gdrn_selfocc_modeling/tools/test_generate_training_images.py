@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +41,39 @@ def test_a_configuration_says_how_images_look(toy_root, tmp_path, repository):
     camera = json.loads((tmp_path / "train_cad/000001/scene_camera.json").read_text())
     assert camera["0"]["cam_K"] == [100, 0, 48, 0, 100, 32, 0, 0, 1]
     assert len(list(tmp_path.glob("train_cad/000001/rgb/*.png"))) == 2
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_cluster_that_loses_a_worker_writes_the_bytes_of_one_process(toy_root, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    arguments = ["--images", "16", "--images-per-scene", "2", "--objects-per-image", "2", "3"]
+    arguments += ["--dataset-root", str(toy_root), "--opts", *CAMERA]
+    main([*arguments, "--workers", "1", "--output", str(tmp_path / "alone")])
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
+    ) as cluster:
+        victim, scenes = next(iter(cluster.workers.values())).pid, tmp_path / "cluster/train_cad"
+
+        def finished() -> int:
+            return len(list(scenes.glob("00*/scene_gt.json")))
+
+        def kill_amid_the_work() -> None:
+            end = time.monotonic() + 120
+            while not finished() and time.monotonic() < end:
+                time.sleep(0.002)
+            os.kill(victim, signal.SIGKILL)
+            killed_at.append(finished())
+
+        killed_at: list[int] = []
+        killer = threading.Thread(target=kill_amid_the_work)
+        killer.start()
+        main([*arguments, "--cluster", cluster.scheduler_address, "--output", str(tmp_path / "cluster")])
+        killer.join()
+    assert 0 < killed_at[0] < 8, "the worker died amid the work"
+    assert files_of(tmp_path / "cluster") == files_of(tmp_path / "alone")
 
 
 @pytest.mark.parametrize("wrong", [("--split", "cad"), ("--split", "a/b"), ("--nothing",)])
