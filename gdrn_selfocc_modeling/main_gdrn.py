@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 EXAMPLES = """examples:
   python gdrn_selfocc_modeling/main_gdrn.py --config-file configs/gdrn_selfocc/toy/demo.py
   python gdrn_selfocc_modeling/main_gdrn.py --config-file configs/gdrn_selfocc/lmo/cad_only.py --resume \\
-      --opts DATASETS.ROOT=/data/bop INPUT.BG_IMGS_ROOT=/data/photos DATASETS.OBJS=[ape]
+      --opts DATASETS.ROOT=path/to/bop INPUT.BG_IMGS_ROOT=path/to/photos DATASETS.OBJS=[ape]
   python gdrn_selfocc_modeling/main_gdrn.py --config-file configs/gdrn_selfocc/lmo/cad_only.py --eval-only \\
       --opts MODEL.WEIGHTS=output/gdrn_selfocc/lmo/cad_only/model_0030000.pth
 

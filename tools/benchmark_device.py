@@ -69,6 +69,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Measure the parts of a batch, whole batches and the rays against Embree; print, and write the numbers."""
     args = parse_args(argv)
     if args.json:
         require_writable_file(args.json)

@@ -37,7 +37,7 @@ from gdrn_selfocc_modeling.settings import load_settings
 
 EPILOG = """example:
   OMP_NUM_THREADS=1 python tools/benchmark_loader.py --config-file configs/gdrn_selfocc/lmo/cad_only.py \\
-      --opts DATASETS.ROOT=/data/bop INPUT.BG_IMGS_ROOT=/data/photos
+      --opts DATASETS.ROOT=path/to/bop INPUT.BG_IMGS_ROOT=path/to/photos
 
 Parts are shares of a sample's processor time. rays: Embree and what surrounds it, everywhere; maps: P and Q with
 their rays; shading: the picture from the hits on, shadow rays included.

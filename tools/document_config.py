@@ -47,7 +47,7 @@ they are needed, not before.
 
 ```
 python gdrn_selfocc_modeling/main_gdrn.py --config-file configs/gdrn_selfocc/lmo/cad_only.py --opts \\
-    SOLVER.IMS_PER_BATCH=16 SOLVER.OPTIMIZER_CFG.lr=3e-4 INPUT.BG_IMGS_ROOT=/data/photos \\
+    SOLVER.IMS_PER_BATCH=16 SOLVER.OPTIMIZER_CFG.lr=3e-4 INPUT.BG_IMGS_ROOT=path/to/photos \\
     DATASETS.TEST=[lmo_test,lmo_bop_test] SOLVER.REL_STEPS=0.5,0.75 'CAD.Z_RANGE=(0.4, 1.5)' \\
     'SOLVER.OPTIMIZER_CFG={type: SGD, momentum: 0.9}'
 ```

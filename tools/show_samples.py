@@ -24,7 +24,7 @@ from gdrn_selfocc_modeling.settings import load_settings
 EXAMPLE = """examples:
   python tools/show_samples.py --config-file configs/gdrn_selfocc/toy/demo.py
   python tools/show_samples.py --config-file configs/gdrn_selfocc/lmo/cad_only.py --count 24 \\
-      --output output/lmo.png --opts DATASETS.ROOT=/data/bop INPUT.BG_IMGS_ROOT=/data/photos
+      --output output/lmo.png --opts DATASETS.ROOT=path/to/bop INPUT.BG_IMGS_ROOT=path/to/photos
   python tools/show_samples.py --config-file configs/gdrn_selfocc/toy/from_cad.py --grid 64 --output output/grid.jpg
 
 In the column of masks, white is visible, blue hidden, and red cut away by truncation.

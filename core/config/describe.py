@@ -108,6 +108,7 @@ def describe_source(source: str) -> Description:
     meanings: dict[str, str] = {}
 
     def visit(name: str, value: ast.expr, line: int, group_comment: str) -> None:
+        """Take in what `value` of the key `name` says, and all below it; a group's comment serves keys without one."""
         if not _is_dict_call(value):
             meaning = comments.behind(value.end_lineno) or comments.above(line) or group_comment
             entries.append(Entry(name, _as_written(source, value), meaning))

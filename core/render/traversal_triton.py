@@ -90,6 +90,7 @@ def _walk(
     min_slope: tl.constexpr,
     block: tl.constexpr,
 ):
+    """Walk the tree of boxes with `block` rays at once; `answer` takes the slot of each ray's triangle, or -1."""
     ray = (tl.program_id(0) * block + tl.arange(0, block)).to(tl.int64)
     valid = ray < count
     ox = tl.load(origins + 3 * ray, mask=valid, other=0.0)

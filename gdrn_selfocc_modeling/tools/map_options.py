@@ -14,12 +14,26 @@ from gdrn_selfocc_modeling.data.map_check import check_maps
 from gdrn_selfocc_modeling.data.map_files import MapKind
 
 CHECK_COUNT = 100
+PURPOSE = """
+The files are for INPUT.XYZ_SOURCE=files. Training needs no such files: by default it casts its maps on the fly.
+Finished files are left alone, so a run that was stopped is started again in the same way.
+"""
+EXAMPLES = (
+    "--dataset lmo --split train_pbr",
+    "--dataset lmo_pbr_train --scenes 0 1 --objects ape can --workers 8",
+    "--dataset path/to/mine --split train --also-masks",
+    "--dataset lmo --split train_pbr --check 200",
+    "--dataset lmo --split train_pbr --cluster tcp://head:8786",
+)
 
 
-def parse_args(argv: list[str] | None, description: str, epilog: str) -> argparse.Namespace:
-    """The command line of a generator."""
+def parse_args(argv: list[str] | None, script: str, description: str) -> argparse.Namespace:
+    """The command line of the generator `script`, a file's name in this folder."""
+    examples = [f"  python gdrn_selfocc_modeling/tools/{script} {example}" for example in EXAMPLES]
     parser = argparse.ArgumentParser(
-        description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description + PURPOSE,
+        epilog="\n".join(["examples:", *examples]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--dataset", required=True, help="a BOP folder by name or path, or a whole name such as lmo_pbr_train"

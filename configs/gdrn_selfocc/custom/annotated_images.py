@@ -10,7 +10,7 @@ OUTPUT_DIR = "output/gdrn_selfocc/mine/annotated_images"  # a folder for each ru
 INPUT = dict(BG_IMGS_ROOT="")  # a folder of photographs, such as those of VOC or COCO: real training needs them
 DATASETS = dict(
     OBJS=(),  # names of models to train, ("obj_000001",); empty for all
-    TRAIN=("mine_train",),  # <folder>_<split>, or "/data/bop/mine:train"
+    TRAIN=("mine_train",),  # <folder>_<split>, or "path/to/bop/mine:train"
     TRAIN2=(),  # ("mine_cad",) adds images rendered from the models,
     TRAIN2_RATIO=0.0,  # in this share
     TEST=("mine_test",),

@@ -7,7 +7,7 @@ _base_ = ["./annotated_images.py"]
 
 OUTPUT_DIR = "output/gdrn_selfocc/mine/cad_only"  # a folder for each run
 DATASETS = dict(
-    TRAIN=("mine_cad",),  # <folder>_cad, or "/data/bop/mine:cad"
+    TRAIN=("mine_cad",),  # <folder>_cad, or "path/to/bop/mine:cad"
     TEST=(),  # ("mine_test",) once there are annotated images to score on
 )
 CAD = dict(

@@ -286,10 +286,10 @@ def test_a_gpu_meets_what_the_cpu_meets(backend):
     origins, aims = rng.normal(size=(20000, 3)) + 1, 1 + rng.normal(scale=0.08, size=(20000, 3))
     rays = torch.from_numpy(origins), torch.from_numpy(aims - origins)
     device_caster = DeviceCaster([caster], "cuda", backend)
-    found = device_caster.cast(ONE.cuda(), *(part.cuda() for part in rays))
+    found = device_caster.cast(ONE.to("cuda"), *(part.to("cuda") for part in rays))
     expected = cast(caster, *(part.numpy() for part in rays))
     # Sums may be rounded in another order: a ray through an edge may name either face.
     assert (found.face.cpu() != expected.face).sum() <= 2
     torch.testing.assert_close(found.points_obj.cpu(), expected.points_obj, rtol=0, atol=1e-12)
-    shadow = device_caster.occluded(ONE.cuda(), *(part.cuda() for part in rays)).cpu()
+    shadow = device_caster.occluded(ONE.to("cuda"), *(part.to("cuda") for part in rays)).cpu()
     assert (shadow != expected.hit).sum() <= 2

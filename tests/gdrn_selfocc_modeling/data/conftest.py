@@ -1,13 +1,15 @@
-"""Laws that every training sample obeys, whatever it was made from."""
+"""Laws that every training sample obeys, whatever it was made from, and the toy objects' models."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
+from core.bop.models import ObjectModel, load_models
 from gdrn_selfocc_modeling.data.batch import Sample
 from gdrn_selfocc_modeling.data.self_occlusion import unpack_Q
 from gdrn_selfocc_modeling.data.targets import CROSS, TrainedObject
@@ -63,3 +65,9 @@ def _assert_lawful(sample: Sample, target: TrainedObject) -> None:
 def assert_lawful() -> Callable[[Sample, TrainedObject], None]:
     """`assert_lawful(sample, target)`: P, Q, masks, regions and SITE agree with the pose and the pixels."""
     return _assert_lawful
+
+
+@pytest.fixture(scope="session")
+def models(toy_root: Path) -> dict[int, ObjectModel]:
+    """The toy objects by id."""
+    return load_models(toy_root / "models")

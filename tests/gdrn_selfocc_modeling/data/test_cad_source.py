@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from core.bop.datasets import SplitSpec, resolve_split
-from core.bop.models import ObjectModel, load_models
 from core.bop.scene import load_split
 from core.data.backgrounds import Backgrounds
 from core.data.roi import Roi, roi_positions
@@ -36,11 +35,6 @@ ON_TABLE = replace(
     look=Look(ground=GroundRange(prob=1.0)),
 )
 PLAIN = TrainAugmentation(color_prob=0.0, change_bg_prob=0.0)
-
-
-@pytest.fixture(scope="module")
-def models(toy_root) -> dict[int, ObjectModel]:
-    return load_models(toy_root / "models")
 
 
 @pytest.fixture(scope="module")

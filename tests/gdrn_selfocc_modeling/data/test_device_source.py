@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from core.bop.models import ObjectModel, load_models
 from core.data.augment import Cut
 from core.data.backgrounds import Backgrounds
 from core.data.roi import Roi, roi_positions
@@ -46,11 +45,6 @@ SIZE = (640, 480)
 PERFECT = Sensor(blur=(0, 0), gain=0, tint=0, gamma=0, noise=(0, 0), jpeg_prob=0)
 OPTIONS = DeviceOptions(K, SIZE, sensor=PERFECT)
 PLAIN = TrainAugmentation(color_prob=0.0, change_bg_prob=0.0)
-
-
-@pytest.fixture(scope="module")
-def models(toy_root) -> dict[int, ObjectModel]:
-    return load_models(toy_root / "models")
 
 
 @pytest.fixture(scope="module")

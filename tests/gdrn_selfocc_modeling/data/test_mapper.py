@@ -10,7 +10,6 @@ import pytest
 
 from core.bop.datasets import resolve_split
 from core.bop.detections import Detection
-from core.bop.models import load_models
 from core.bop.scene import ImageRecord, load_split, read_mask, read_rgb
 from core.bop.targets import Target
 from core.data.augment import parse_augmentation
@@ -35,11 +34,6 @@ from gdrn_selfocc_modeling.data.test_set import build_test_set
 
 FORMAT = RoiFormat(input_res=64, output_res=32)
 PLAIN = TrainAugmentation(color_prob=0.0, change_bg_prob=0.0)
-
-
-@pytest.fixture(scope="module")
-def models(toy_root):
-    return load_models(toy_root / "models")
 
 
 @pytest.fixture(scope="module")
