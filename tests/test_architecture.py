@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import runpy
 from pathlib import Path
 
 import pytest
@@ -48,8 +49,13 @@ def test_networks_see_no_configuration(repository):
 
 
 @pytest.mark.parametrize("folder", ["tools", "gdrn_selfocc_modeling"])
-def test_every_script_shows_its_help_with_an_example(repository, folder):
+def test_every_script_shows_its_help_with_an_example(repository, folder, capsys):
     for path in sorted((repository / folder).rglob("*.py")):
         text = path.read_text()
-        if "__main__" in text:
-            assert "example" in text and "run_cli(main)" in text, path
+        if "__main__" not in text:
+            continue
+        assert "run_cli(main)" in text, path
+        with pytest.raises(SystemExit) as left:
+            runpy.run_path(str(path), run_name="script")["main"](["--help"])
+        said = capsys.readouterr().out
+        assert left.value.code == 0 and "example" in said and path.name in said.split("example")[1], path
