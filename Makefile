@@ -28,7 +28,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python gdrn_selfocc_modeling/main_gdrn.py --config-file $(DEMO_CONFIG) --resume
 
 test: $(VENV)/.installed-dev lint
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

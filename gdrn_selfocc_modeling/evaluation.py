@@ -6,8 +6,7 @@ import logging
 import re
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,10 @@ from core.bop.results import Estimate, result_name, write_results
 from core.data.loader import make_test_loader
 from core.engine.checkpoint import FACTS, load_weights, model_weights, read_checkpoint
 from core.engine.checkpointer import last_checkpoint
-from core.engine.distributed import current_world, join_shares
-from core.engine.hooks import read_metrics
+from core.engine.distributed import current_world, join_shares, process_group
 from core.engine.launch import select_device
+from core.engine.logs import read_metrics
+from core.engine.modes import evaluation_mode
 from core.evaluation.bop import group_targets
 from core.evaluation.evaluator import Scores, evaluate, write_scores
 from core.evaluation.report import write_report
@@ -52,9 +52,10 @@ def evaluate_checkpoint(cfg: Any) -> None:
         raise UserError(f"{cfg.OUTPUT_DIR} has no checkpoint; train first, or name one by MODEL.WEIGHTS in --opts")
     require_writable_dir(Path(cfg.OUTPUT_DIR), "name another OUTPUT_DIR in --opts")
     device = select_device(cfg.MODEL.DEVICE)
-    model, classes = trained_model(cfg, path, device)
-    for test_set in build_test_sets(cfg, classes):
-        evaluate_model(model, test_set, cfg, device, str(path))
+    with process_group(device):
+        model, classes = trained_model(cfg, path, device)
+        for test_set in build_test_sets(cfg, classes):
+            evaluate_model(model, test_set, cfg, device, str(path))
 
 
 def trained_model(cfg: Any, path: Path, device: torch.device) -> tuple[nn.Module, Sequence[str]]:
@@ -93,21 +94,6 @@ def evaluate_model(model: nn.Module, test_set: TestSet, cfg: Any, device: torch.
     with evaluation_mode(model):
         estimates = run_inference(model, test_set, cfg, device)
         return _report(model, estimates, test_set, cfg, device, origin) if current_world().is_first else None
-
-
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """The network in evaluation mode, and then as it was.
-
-    torch's random numbers go on as though nothing had been tested: a loader draws one for its workers.
-    """
-    training = model.training
-    model.eval()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        model.train(training)
 
 
 def _report(

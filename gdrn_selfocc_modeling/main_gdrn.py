@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from core.config.describe import describe, format_entries, format_groups
+from core.engine.distributed import launched_world
 from core.utils.errors import run_cli
 from gdrn_selfocc_modeling.evaluation import evaluate_checkpoint
 from gdrn_selfocc_modeling.settings import SCHEMA, load_settings
-from gdrn_selfocc_modeling.training import train
+from gdrn_selfocc_modeling.training import RunOptions, train
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +23,7 @@ EXAMPLES = """examples:
       --opts DATASETS.ROOT=path/to/bop INPUT.BG_IMGS_ROOT=path/to/photos DATASETS.OBJS=[ape]
   python gdrn_selfocc_modeling/main_gdrn.py --config-file configs/gdrn_selfocc/lmo/cad_only.py --eval-only \\
       --opts MODEL.WEIGHTS=output/gdrn_selfocc/lmo/cad_only/model_0030000.pth
+  torchrun --nproc-per-node 2 gdrn_selfocc_modeling/main_gdrn.py --config-file …   (docs/multi_gpu.md)
 
 groups of options (--help-config GROUP shows one; docs/configuration.md shows all):
 """
@@ -49,6 +51,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--config-file", type=Path, required=True, help="a .py, .yaml or .json configuration")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR")
+    parser.add_argument("--dry-run", action="store_true", help="load all, two steps, two test images; nothing is kept")
+    parser.add_argument("--profile", action="store_true", help="write a trace of five steps to OUTPUT_DIR/profile")
     parser.add_argument("--eval-only", action="store_true", help="score MODEL.WEIGHTS, or the last checkpoint")
     parser.add_argument(
         "--opts",
@@ -64,7 +68,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         spellings = dict.fromkeys((f"--{name}", f"--{name.replace('-', '_')}"))
         takes = {} if name in LAUNCH_VALUES else {"action": "store_const", "const": ""}
         parser.add_argument(*spellings, dest=name, default=None, help=argparse.SUPPRESS, **takes)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.eval_only and (args.dry_run or args.profile):
+        parser.error("--eval-only trains nothing; leave --dry-run and --profile out")
+    if args.dry_run and args.resume:
+        parser.error("--dry-run starts from the beginning, leave --resume out")
+    return args
 
 
 def launch_words(args: argparse.Namespace) -> Sequence[str]:
@@ -75,17 +84,18 @@ def launch_words(args: argparse.Namespace) -> Sequence[str]:
 def main(argv: list[str] | None = None) -> None:
     """Train, then evaluate; or only evaluate."""
     args = parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    level = logging.INFO if launched_world().is_first else logging.WARNING
+    logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
     if words := launch_words(args):
         logger.warning(
-            "%s: accepted from older scripts, without effect; a run is one process on the device of MODEL.DEVICE",
+            "%s: accepted from older scripts, without effect; torchrun starts several processes, see docs/multi_gpu.md",
             ", ".join(words),
         )
     cfg = load_settings(args.config_file, args.opts)
     if args.eval_only:
         evaluate_checkpoint(cfg)
     else:
-        train(cfg, resume=args.resume)
+        train(cfg, RunOptions(resume=args.resume, profile=args.profile, dry=args.dry_run))
 
 
 if __name__ == "__main__":

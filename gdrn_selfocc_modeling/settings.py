@@ -22,7 +22,7 @@ SCHEMA = Path(__file__).resolve().parents[1] / "configs" / "_base_" / "gdrn_base
 
 # Of the ancestor's files; each stands in the schema with the reason.
 WITHOUT_EFFECT = (
-    *("OUTPUT_ROOT", "DEBUG", "IM_BACKEND", "VIS_PERIOD", "DIST_PARAMS.backend"),
+    *("OUTPUT_ROOT", "DEBUG", "IM_BACKEND", "DIST_PARAMS.backend"),
     *(f"INPUT.{key}" for key in ("WITH_DEPTH", "AUG_DEPTH", "RANDOM_FLIP", "SMOOTH_XYZ", "BG_TYPE")),
     *(f"INPUT.{side}_SIZE_{split}" for side in ("MIN", "MAX") for split in ("TRAIN", "TEST")),
     *("INPUT.MIN_SIZE_TRAIN_SAMPLING", "DATASETS.PROPOSAL_FILES_TRAIN", "DATASETS.PROPOSAL_FILES_TEST"),
@@ -79,6 +79,7 @@ LEAST = {
     **{f"SOLVER.{key}": 0 for key in ("CHECKPOINT_PERIOD", "WARMUP_ITERS", "CLIP_GRADIENTS")},
     **{f"DATASETS.{source}_TOPK_PER_{key}": 1 for source in ("DET", "INIT_POSE") for key in ("OBJ", "IM")},
     **{"DATALOADER.NUM_WORKERS": 0, "TRAIN.PRINT_FREQ": 0, "CAD.MAX_OCCLUDERS": 0, "INPUT.DZI_PAD_SCALE": 0.1},
+    **{"TRAIN.MAX_SKIPPED": 1, "VIS_PERIOD": 0},
     **{"TEST.IMS_PER_BATCH": 1, "TEST.EVAL_PERIOD": 0, "TEST.BBOX_JITTER": 0, "VAL.REPORT_CASES": 0},
     **{"TEST.PNP_ITERATIONS": 1, "TEST.PNP_REPROJ_ERROR": 0.01},
     **{"MODEL.POSE_NET.NUM_CLASSES": 1, "MODEL.POSE_NET.LOSS_CFG.NUM_PM_POINTS": 1},

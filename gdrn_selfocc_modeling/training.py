@@ -3,37 +3,60 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from mmengine.config import Config
+from torch import nn
 
 from core.config.load import save_config
 from core.data.loader import SampleSource, make_train_loader
-from core.engine.checkpoint import load_weights, model_weights, read_checkpoint
+from core.engine.checkpoint import load_weights, model_weights, read_checkpoint, save_weights
 from core.engine.checkpointer import Checkpointer, last_checkpoint
-from core.engine.hooks import ConsoleLog, Evaluate, JsonLog, SaveCheckpoint, TensorBoardLog, UpdateAverage
+from core.engine.distributed import current_world, of_all_ranks, process_group, take_buffers_of_first
+from core.engine.guard import Guard
+from core.engine.hooks import Evaluate, Profile, SaveCheckpoint, UpdateAverage
 from core.engine.launch import seed_everything, select_device
-from core.engine.trainer import StepOptions, Trainer
-from core.solver.optimizers import accumulation, build_optimizer
-from core.solver.schedules import build_schedule
+from core.engine.logs import ConsoleLog, JsonLog, TensorBoardLog
+from core.engine.modes import evaluation_mode
+from core.engine.run_record import record_start
+from core.engine.signals import StopSignals
+from core.engine.trainer import Hook, Trainer
 from core.utils.errors import UserError
 from core.utils.files import require_writable_dir
-from gdrn_selfocc_modeling.data.batch import RoiBatch, RoiTargets, SampleInfo, collate_samples
-from gdrn_selfocc_modeling.data.build import build_train_dataset, class_names
+from gdrn_selfocc_modeling.data.batch import collate_samples
+from gdrn_selfocc_modeling.data.build import build_roi_format, build_train_dataset, class_names
 from gdrn_selfocc_modeling.data.build_device import build_device_source
+from gdrn_selfocc_modeling.data.first_look import first_samples, look_at
 from gdrn_selfocc_modeling.data.test_set import TestSet
 from gdrn_selfocc_modeling.evaluation import build_test_sets, evaluate_model
-from gdrn_selfocc_modeling.losses.build import build_criterion
-from gdrn_selfocc_modeling.models.build import build_model, build_parameter_groups
+from gdrn_selfocc_modeling.failed_batch import keep_failed_step
+from gdrn_selfocc_modeling.learner import Batch, Learner, RunLength, build_learner, rois_per_rank, rois_per_step
+from gdrn_selfocc_modeling.models.build import build_model, has_selfocc_head
+from gdrn_selfocc_modeling.training_pictures import batch_pictures
 
 logger = logging.getLogger(__name__)
 METRICS = "metrics.json"
-Batch = tuple[RoiBatch, RoiTargets, list[SampleInfo]]
+FINAL = "model_final.safetensors"  # the weights alone, at the end of a run
+LOOKED_AT = 64  # samples of the unit check at the start
+DRY_STEPS, DRY_IMAGES = 2, 2
+PICTURES = 4  # ROIs in a TensorBoard picture
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run is started, beside its configuration."""
+
+    resume: bool = False  # from the last checkpoint in OUTPUT_DIR
+    profile: bool = False  # write a trace of a few steps
+    dry: bool = False  # two steps, an evaluation of two images, and nothing is left behind
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,66 +65,99 @@ class Run:
 
     trainer: Trainer
     checkpointer: Checkpointer
+    learner: Learner
     evaluate: Callable[[], None]
+    start: dict[str, int] = field(default_factory=dict)  # what `run.json` says of it
 
 
-@dataclass(frozen=True)
-class RunLength:
-    """How long a run is, in iterations."""
-
-    per_epoch: int
-    epochs: int
-
-    @property
-    def total(self) -> int:
-        return self.per_epoch * self.epochs
-
-    def epoch(self, iteration: int) -> int:
-        """The epoch, counted from 1, that an iteration, counted from 0, belongs to."""
-        return iteration // self.per_epoch + 1
-
-
-def train(cfg: Any, resume: bool = False) -> None:
+def train(cfg: Any, options: RunOptions | None = None) -> None:
     """Train as `cfg` says, then evaluate on DATASETS.TEST.
 
-    Everything the run will need, test sets included, is opened before anything is written. Raises `UserError` for
-    bad input, and where OUTPUT_DIR holds another run that is not to be resumed.
+    Everything the run will need, test sets included, is opened before anything is written. SIGINT and SIGTERM write a
+    checkpoint and leave the process with exit code 130 and 0. Raises `UserError` for bad input, and where OUTPUT_DIR
+    holds another run that is not to be resumed.
     """
+    options = options or RunOptions()
+    device = select_device(cfg.MODEL.DEVICE)
+    with StopSignals() as signals, process_group(device), _output_of(cfg, options) as cfg:
+        run = build_run(cfg, options, device, signals)
+        first = current_world().is_first
+        if first:
+            save_config(cfg, Path(cfg.OUTPUT_DIR) / "config.py")
+            record_start(Path(cfg.OUTPUT_DIR), run.start, device)
+        with signals.deferred():
+            finished = run.trainer.train()
+        if not finished:
+            logger.warning("stopped after iteration %d; go on with --resume", run.trainer.iteration)
+            signals.leave()
+        if first:
+            save_weights(run.learner.tested.state_dict(), Path(cfg.OUTPUT_DIR) / FINAL, run.checkpointer.facts)
+        run.evaluate()
+    if options.dry:
+        logger.info("dry run: data, network, %d steps, checkpoint and evaluation work; nothing was kept", DRY_STEPS)
+
+
+@contextmanager
+def _output_of(cfg: Any, options: RunOptions) -> Iterator[Any]:
+    """The configuration with a folder to write to: its own, or one that a dry run throws away."""
+    if options.dry:
+        with TemporaryDirectory() as folder:
+            dry = Config(cfg.to_dict())
+            dry.OUTPUT_DIR, dry.TRAIN.PRINT_FREQ, dry.VIS_PERIOD = folder, 1, DRY_STEPS
+            yield dry
+        return
     output = Path(cfg.OUTPUT_DIR)
-    if not resume and last_checkpoint(output) is not None:
+    if not options.resume and last_checkpoint(output) is not None:
         raise UserError(f"{output} holds a run already; add --resume to go on, or name another OUTPUT_DIR in --opts")
     require_writable_dir(output, "name another OUTPUT_DIR in --opts")
-    device = select_device(cfg.MODEL.DEVICE)
+    yield cfg
+
+
+def build_run(cfg: Any, options: RunOptions, device: torch.device, signals: StopSignals) -> Run:
+    """Everything of a run, at the iteration it starts from; the data are looked at, nothing is written."""
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
-    seed = seed_everything(_seed(cfg, resume))
+    seed = seed_everything(_seed(cfg, options.resume))
+    world, per_rank = current_world(), rois_per_rank(cfg.SOLVER)
     source = build_train_dataset(cfg)
     test_sets = build_test_sets(cfg)
-    model = _initial_model(cfg, resume, device)
+    if options.dry:
+        test_sets = [test_set.first_images(DRY_IMAGES) for test_set in test_sets]
+    model = _initial_model(cfg, options.resume, device)
     length = RunLength(max(len(source) // rois_per_step(cfg.SOLVER), 1), cfg.SOLVER.TOTAL_EPOCHS)
-    run = _assemble(cfg, model, source, length, seed, test_sets, device)
-    if resume:
+    probe = next(iter(first_samples(source, 2, seed))) if world.size > 1 else None
+    learner = build_learner(cfg, model, length, device, probe)
+    seed_everything(seed + world.rank)  # what ranks draw from here on differs
+    run = _assemble(cfg, learner, test_sets, options, signals, seed)
+    if options.resume:
         run.trainer.iteration = run.checkpointer.resume()
     _set_loader(run.trainer, cfg, source, seed, device)
-    save_config(cfg, output / "config.py")
     logger.info(
-        "%d samples an epoch, %d epochs of %d iterations, seed %d, %s, output in %s",
-        *(len(source), length.epochs, length.per_epoch, seed, device, output),
+        "%d samples an epoch, %d epochs of %d iterations, %d x %d ROIs, seed %d, %s, output in %s",
+        *(len(source), length.epochs, length.per_epoch, world.size, per_rank, seed, device, cfg.OUTPUT_DIR),
     )
-    run.trainer.train()
-    run.evaluate()
-
-
-def rois_per_step(solver: Any) -> int:
-    """ROIs whose gradients make one step: IMS_PER_BATCH, times the batches that REFERENCE_BS lets accumulate."""
-    return solver.IMS_PER_BATCH * accumulation(solver.IMS_PER_BATCH, solver.REFERENCE_BS)[0]
+    if world.is_first:
+        _look_at_data(source, seed, has_selfocc_head(cfg.MODEL.POSE_NET))
+    facts = {"iteration": run.trainer.iteration, "seed": seed, "samples": len(source), "iterations": length.total}
+    return replace(run, start=facts)
 
 
 def _seed(cfg: Any, resume: bool) -> int:
-    """SEED; where it is to be drawn, a resumed run goes on with the one it drew first."""
-    last = last_checkpoint(Path(cfg.OUTPUT_DIR)) if resume and cfg.SEED < 0 else None
+    """SEED; where it is to be drawn, a resumed run goes on with the one it drew first, and all ranks with the same."""
+    if cfg.SEED >= 0:
+        return cfg.SEED
+    last = last_checkpoint(Path(cfg.OUTPUT_DIR)) if resume else None
     facts = None if last is None else read_checkpoint(last).get("facts")
-    drawn = facts.get("seed") if isinstance(facts, dict) else None
-    return drawn if isinstance(drawn, int) else cfg.SEED
+    told = facts.get("seed") if isinstance(facts, dict) else None
+    drawn = np.random.SeedSequence().generate_state(1)[0] % 2**31
+    return told if isinstance(told, int) else int(of_all_ranks(int(drawn))[0])
+
+
+def _look_at_data(source: SampleSource, seed: int, two_layers: bool) -> None:
+    """Say what the first samples are like, and warn where that can't be right."""
+    look = look_at(first_samples(source, LOOKED_AT, seed))
+    logger.info("%s", look.summary())
+    for warning in look.warnings(two_layers):
+        logger.warning("%s", warning)
 
 
 def _initial_model(cfg: Any, resume: bool, device: torch.device) -> nn.Module:
@@ -120,110 +176,106 @@ def _initial_model(cfg: Any, resume: bool, device: torch.device) -> nn.Module:
 
 
 def _assemble(
-    cfg: Any,
-    model: nn.Module,
-    source: SampleSource,
-    length: RunLength,
-    seed: int,
-    test_sets: list[TestSet],
-    device: torch.device,
+    cfg: Any, learner: Learner, test_sets: list[TestSet], options: RunOptions, signals: StopSignals, seed: int
 ) -> Run:
     """The trainer with its hooks, and what they use."""
-    output, solver = Path(cfg.OUTPUT_DIR), cfg.SOLVER
-    criterion = build_criterion(cfg).to(device)
-    groups = build_parameter_groups(model, cfg)
-    learned_weights = list(criterion.parameters())
-    if learned_weights:
-        groups.append({"params": learned_weights, "lr": solver.OPTIMIZER_CFG.lr, "name": "loss_weights"})
-    batches, decay_factor = accumulation(solver.IMS_PER_BATCH, solver.REFERENCE_BS)
-    options = {**solver.OPTIMIZER_CFG}
-    if "weight_decay" in options:
-        options["weight_decay"] *= decay_factor
-    optimizer = build_optimizer(groups, **options)
-    schedule = make_schedule(optimizer, solver, length.total)
-    average = _moving_average(model, cfg.MODEL.EMA)
-    parts = {"optimizer": optimizer, "schedule": schedule}
-    parts |= {"criterion": criterion} if learned_weights else {}
-    parts |= {"ema_model": average} if average is not None else {}
-    tested = model if average is None else average.module
+    output, length = Path(cfg.OUTPUT_DIR), learner.length
     facts = {"objects": class_names(cfg), "seed": seed, "config": cfg.pretty_text}
-    checkpointer = Checkpointer(output, model, parts, facts, keep=solver.MAX_TO_KEEP)
-
-    def compute_losses(batch: Batch, iteration: int) -> dict[str, Tensor]:
-        rois, targets = (part.to(device, non_blocking=True) for part in batch[:2])
-        return criterion(model(rois), rois, targets, length.epoch(iteration))
+    checkpointer = Checkpointer(output, learner.model, learner.stateful_parts(), facts, keep=cfg.SOLVER.MAX_TO_KEEP)
 
     def evaluate_all() -> None:
-        for test_set in test_sets:
-            evaluate_model(tested, test_set, cfg, device, f"{trainer.iteration} iterations")
+        iteration, metric = trainer.iteration, cfg.SOLVER.BEST_METRIC
+        checkpointer.save(iteration)  # what is interrupted from here on goes on after this step
+        take_buffers_of_first(learner.tested)
+        device = next(learner.model.parameters()).device
+        for place, test_set in enumerate(test_sets):
+            scores = evaluate_model(learner.tested, test_set, cfg, device, f"{iteration} iterations")
+            if scores is not None and place == 0:
+                _keep_best(checkpointer, iteration, metric, scores.overall)
 
-    amp_dtype = torch.bfloat16 if solver.AMP.ENABLED and device.type == "cuda" else None
-    checkpoint_period = solver.CHECKPOINT_PERIOD * (length.per_epoch if solver.CHECKPOINT_BY_EPOCH else 1)
     trainer = Trainer(
-        model,
-        compute_losses,
+        learner.model,
+        learner.compute_losses,
         batches=(),
-        optimizer=optimizer,
-        schedule=schedule,
-        max_iter=length.total,
-        hooks=[
-            *([UpdateAverage(average)] if average is not None else []),
-            ConsoleLog(cfg.TRAIN.PRINT_FREQ, length.per_epoch),
-            JsonLog(cfg.TRAIN.PRINT_FREQ, output / METRICS),
-            TensorBoardLog(cfg.TRAIN.PRINT_FREQ, output / "tensorboard"),
-            SaveCheckpoint(checkpoint_period, checkpointer),
-            Evaluate(cfg.TEST.EVAL_PERIOD * length.per_epoch, evaluate_all),
-        ],
-        options=StepOptions(amp_dtype, solver.CLIP_GRADIENTS, batches),
-        describe=_describe,
+        optimizer=learner.optimizer,
+        schedule=learner.schedule,
+        max_iter=DRY_STEPS if options.dry else length.total,
+        hooks=_hooks(cfg, learner, checkpointer, evaluate_all, options),
+        options=learner.options,
+        scaler=learner.scaler,
+        guard=_guard(cfg, learner),
+        should_stop=signals.asked,
     )
-    return Run(trainer, checkpointer, evaluate_all)
+    return Run(trainer, checkpointer, learner, evaluate_all)
+
+
+def _keep_best(checkpointer: Checkpointer, iteration: int, metric: str, values: dict[str, float]) -> None:
+    """Keep the checkpoint just evaluated where it is the best by SOLVER.BEST_METRIC on the first split."""
+    if metric not in values:
+        logger.warning("SOLVER.BEST_METRIC=%s was not measured (known: %s); no best is kept", metric, ", ".join(values))
+    elif checkpointer.keep_best(iteration, metric, values[metric]):
+        logger.info("best so far: %s %.1f %% after %d iterations", metric, 100 * values[metric], iteration)
+
+
+def _hooks(
+    cfg: Any, learner: Learner, checkpointer: Checkpointer, evaluate: Callable[[], None], options: RunOptions
+) -> list[Hook]:
+    """What is done around the steps; the first rank alone tells and draws."""
+    output, per_epoch, solver = Path(cfg.OUTPUT_DIR), learner.length.per_epoch, cfg.SOLVER
+    period = solver.CHECKPOINT_PERIOD * (per_epoch if solver.CHECKPOINT_BY_EPOCH else 1)
+    hooks: list[Hook] = [] if learner.average is None else [UpdateAverage(learner.average)]
+    if current_world().is_first:
+        draw = partial(_draw, learner=learner, roi_format=build_roi_format(cfg))
+        hooks += [
+            ConsoleLog(cfg.TRAIN.PRINT_FREQ, per_epoch),
+            JsonLog(cfg.TRAIN.PRINT_FREQ, output / METRICS),
+            TensorBoardLog(cfg.TRAIN.PRINT_FREQ, output / "tensorboard", cfg.VIS_PERIOD, draw),
+        ]
+        hooks += [Profile(output / "profile")] if options.profile else []
+    return [*hooks, SaveCheckpoint(period, checkpointer), Evaluate(cfg.TEST.EVAL_PERIOD * per_epoch, evaluate)]
+
+
+@torch.no_grad()
+def _draw(batch: Batch, learner: Learner, roi_format: Any) -> dict[str, np.ndarray]:
+    """Pictures of a training batch as the network sees it now."""
+    device = next(learner.model.parameters()).device
+    rois, targets = (part.map(lambda tensor: tensor[:PICTURES]).to(device) for part in batch[:2])
+    with evaluation_mode(learner.model):
+        prediction = learner.model(rois)
+    return batch_pictures(rois, targets, prediction, roi_format, learner.model.pnp_input, PICTURES)
+
+
+def _guard(cfg: Any, learner: Learner) -> Guard:
+    """Steps that are not finite are skipped; TRAIN.MAX_SKIPPED in a row end the run."""
+    rank = current_world().rank
+    path = Path(cfg.OUTPUT_DIR) / (f"failed_step_rank{rank}.pth" if rank else "failed_step.pth")
+    return Guard(
+        cfg.TRAIN.MAX_SKIPPED,
+        _describe,
+        keep=lambda record: keep_failed_step(path, record, learner.model, learner.length.epoch(record.iteration)),
+        remedy=f"see what was wrong by tools/replay_batch.py {path}, or resume with a lower SOLVER.OPTIMIZER_CFG.lr",
+    )
 
 
 def _set_loader(trainer: Trainer, cfg: Any, source: SampleSource, seed: int, device: torch.device) -> None:
-    """Let the data start where the iterations do."""
+    """Let the data start where the iterations do; every rank gets its share of each step's samples."""
+    world, size, workers = current_world(), rois_per_rank(cfg.SOLVER), cfg.DATALOADER.NUM_WORKERS
     if cfg.CAD.DEVICE:
-        size, start = cfg.SOLVER.IMS_PER_BATCH, trainer.iteration * trainer.options.batches
+        start, end = (n * trainer.options.batches * world.size for n in (trainer.iteration, trainer.max_iter))
         renderer = build_device_source(cfg, select_device(cfg.CAD.DEVICE), seed)
-        count = trainer.max_iter * trainer.options.batches - start
-        trainer.batches = renderer.batches(count, size, seed, cfg.DATALOADER.NUM_WORKERS, start)
+        trainer.batches = renderer.batches(range(start + world.rank, end, world.size), size, seed, workers)
         return
     trainer.batches = make_train_loader(
         source,
         collate_samples,
-        cfg.SOLVER.IMS_PER_BATCH,
+        size,
         seed,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        num_workers=workers,
         start=trainer.iteration * rois_per_step(cfg.SOLVER),
+        rank=world.rank,
+        world_size=world.size,
         pin_memory=device.type == "cuda",
     )
-
-
-def make_schedule(
-    optimizer: torch.optim.Optimizer, solver: Any, total_iters: int
-) -> torch.optim.lr_scheduler.LRScheduler:
-    """The learning rate of a run of `total_iters` steps, as SOLVER says."""
-    return build_schedule(
-        optimizer,
-        name=solver.LR_SCHEDULER_NAME,
-        total_iters=total_iters,
-        warmup_method=solver.WARMUP_METHOD,
-        # A short run keeps a flat part.
-        warmup_iters=min(solver.WARMUP_ITERS, total_iters // 10),
-        warmup_factor=solver.WARMUP_FACTOR,
-        anneal_method=solver.ANNEAL_METHOD,
-        anneal_point=solver.ANNEAL_POINT,
-        poly_power=solver.POLY_POWER,
-        rel_steps=solver.REL_STEPS,
-        gamma=solver.GAMMA,
-    )
-
-
-def _moving_average(model: nn.Module, options: Any) -> AveragedModel | None:
-    if not options.ENABLED:
-        return None
-    average = get_ema_multi_avg_fn(options.INIT_CFG.decay)
-    return AveragedModel(model, multi_avg_fn=average, use_buffers=True)
 
 
 def _describe(batch: Batch) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import mmengine.config  # noqa: F401  its formatter caches a grammar at the first import: here, before workers share it
@@ -19,6 +20,33 @@ torch.set_num_threads(1)
 # The first call of anything in torch or Embree is slow, and machines are shared; examples are the same every run.
 settings.register_profile("project", deadline=None, derandomize=True, max_examples=30)
 settings.load_profile("project")
+
+
+TINY_CONFIG = """
+_base_ = ["{base}"]
+SEED = 1
+OUTPUT_DIR = "{output}"
+INPUT = dict(DZI_PAD_SCALE=1.5)
+DATASETS = dict(ROOT="{root}", TRAIN=("toy_train",), TRAIN2=("toy_cad",), TRAIN2_RATIO=0.5, TEST=("toy_test",))
+DATALOADER = dict(NUM_WORKERS=0)
+SOLVER = dict(IMS_PER_BATCH=4, TOTAL_EPOCHS=1, LR_SCHEDULER_NAME="flat_and_anneal", ANNEAL_METHOD="cosine",
+              CLIP_GRADIENTS=10.0, OPTIMIZER_CFG=dict(_delete_=True, type="Ranger", lr=1e-4))
+TRAIN = dict(PRINT_FREQ=1)
+VAL = dict(REPORT_CASES=2)
+TEST = dict(TEST_BBOX_TYPE="gt")
+CAD = dict(EPOCH_LENGTH=8, Z_RANGE=(0.4, 0.9))
+MODEL = dict(
+    DEVICE="cpu",
+    POSE_NET=dict(
+        NUM_CLASSES=4, INPUT_RES=64, OUTPUT_RES=16,
+        BACKBONE=dict(PRETRAINED="", INIT_CFG=dict(type="timm/resnet10t", out_indices=(3,))),
+        GEO_HEAD=dict(INIT_CFG=dict(in_dim=256, feat_dim=32, up_types=("deconv", "bilinear"))),
+        SELFOCC_HEAD=dict(INIT_CFG=dict(in_dim=256, feat_dim=32, up_types=("deconv", "bilinear"))),
+        PNP_NET=dict(WITH_2D_COORD=True, REGION_ATTENTION=True, ROT_TYPE="allo_rot6d"),
+        LOSS_CFG=dict(NUM_PM_POINTS=64, PM_LOSS_SYM=True, Q0_DEF_LW=10.0, CT_LW=10.0, CT_P_LW=1.0),
+    ),
+)
+"""
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +72,19 @@ def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("bop") / "toy"
     make_toy_dataset(root, num_train=8, num_test=4, seed=7)
     return root
+
+
+@pytest.fixture(scope="session")
+def write_tiny_config(toy_root: Path, repository: Path) -> Callable[..., Path]:
+    """`write_tiny_config(folder, more="")`: a configuration `tiny.py` there, of a run of seconds on the toy set.
+
+    Its OUTPUT_DIR is `folder/out`; `more` are lines that stand below.
+    """
+
+    def write(folder: Path, more: str = "") -> Path:
+        path = folder / "tiny.py"
+        base = repository / "configs" / "_base_" / "gdrn_base.py"
+        path.write_text(TINY_CONFIG.format(base=base, output=folder / "out", root=toy_root.parent) + more)
+        return path
+
+    return write

@@ -23,40 +23,12 @@ from gdrn_selfocc_modeling.main_gdrn import main
 from gdrn_selfocc_modeling.settings import load_settings
 from tools.export_weights import main as export_weights
 
-CONFIG = """
-_base_ = ["{base}"]
-SEED = 1
-OUTPUT_DIR = "{output}"
-INPUT = dict(DZI_PAD_SCALE=1.5)
-DATASETS = dict(ROOT="{root}", TRAIN=("toy_train",), TRAIN2=("toy_cad",), TRAIN2_RATIO=0.5, TEST=("toy_test",))
-DATALOADER = dict(NUM_WORKERS=0)
-SOLVER = dict(IMS_PER_BATCH=4, TOTAL_EPOCHS=1, LR_SCHEDULER_NAME="flat_and_anneal", ANNEAL_METHOD="cosine",
-              CLIP_GRADIENTS=10.0, OPTIMIZER_CFG=dict(_delete_=True, type="Ranger", lr=1e-4))
-TRAIN = dict(PRINT_FREQ=1)
-VAL = dict(REPORT_CASES=2)
-TEST = dict(TEST_BBOX_TYPE="gt")
-CAD = dict(EPOCH_LENGTH=8, Z_RANGE=(0.4, 0.9))
-MODEL = dict(
-    DEVICE="cpu",
-    POSE_NET=dict(
-        NUM_CLASSES=4, INPUT_RES=64, OUTPUT_RES=16,
-        BACKBONE=dict(PRETRAINED="", INIT_CFG=dict(type="timm/resnet10t", out_indices=(3,))),
-        GEO_HEAD=dict(INIT_CFG=dict(in_dim=256, feat_dim=32, up_types=("deconv", "bilinear"))),
-        SELFOCC_HEAD=dict(INIT_CFG=dict(in_dim=256, feat_dim=32, up_types=("deconv", "bilinear"))),
-        PNP_NET=dict(WITH_2D_COORD=True, REGION_ATTENTION=True, ROT_TYPE="allo_rot6d"),
-        LOSS_CFG=dict(NUM_PM_POINTS=64, PM_LOSS_SYM=True, Q0_DEF_LW=10.0, CT_LW=10.0, CT_P_LW=1.0),
-    ),
-)
-"""
-
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, toy_root, repository) -> dict[str, Path]:
+def run(tmp_path_factory, write_tiny_config) -> dict[str, Path]:
     """A finished run of six iterations: its configuration and output folder."""
     folder = tmp_path_factory.mktemp("run")
-    config = folder / "tiny.py"
-    base = repository / "configs" / "_base_" / "gdrn_base.py"
-    config.write_text(CONFIG.format(base=base, output=folder / "out", root=toy_root.parent))
+    config = write_tiny_config(folder)
     main(["--config-file", str(config), "--opts", "SOLVER.TOTAL_EPOCHS=1", "SOLVER.IMS_PER_BATCH=6"])
     return {"config": config, "output": folder / "out"}
 
@@ -195,6 +167,7 @@ def test_a_corrupt_image_ends_the_run_in_one_line(run, toy_root, tmp_path, worke
     for image in (root / "toy" / "train").glob("*/rgb/*"):
         image.write_bytes(b"no image")
     opts = [f"DATASETS.ROOT={root}", f"OUTPUT_DIR={tmp_path / 'out'}", f"DATALOADER.NUM_WORKERS={worker_count}"]
+    opts += ["DATASETS.TRAIN2="]
     with pytest.raises(UserError, match=r"rgb.*cannot be decoded") as caught:
         main(["--config-file", str(run["config"]), "--opts", *opts])
     assert "\n" not in str(caught.value)

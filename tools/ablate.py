@@ -39,7 +39,7 @@ from gdrn_selfocc_modeling.ablation import (
 )
 from gdrn_selfocc_modeling.evaluation import build_test_sets, evaluate_model, trained_model
 from gdrn_selfocc_modeling.settings import load_settings
-from gdrn_selfocc_modeling.training import train
+from gdrn_selfocc_modeling.training import RunOptions, train
 
 EPILOG = """example:
   python tools/ablate.py --config-file configs/gdrn_selfocc/toy/demo.py --output output/ablation --dry-run
@@ -136,7 +136,7 @@ def run_plan(
         if not path.is_file():
             if not trained:
                 write_start(args)
-                train(_settings(args, plan, ["DATASETS.TEST="]), resume=True)
+                train(_settings(args, plan, ["DATASETS.TEST="]), RunOptions(resume=True))
                 trained = True
             write_case(path, words, _test(_settings(args, plan, as_words(overrides)), plan, name))
             gc.collect()

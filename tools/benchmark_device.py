@@ -129,7 +129,7 @@ def _measure(source: DeviceSource, batch: int, rng: np.random.Generator) -> Iter
 
 def _throughput(source: DeviceSource, args: argparse.Namespace) -> float:
     """ROIs per second of a stream of batches, as training calls it; the first two do not count."""
-    stream = source.batches(args.repeats + 2, args.batch, seed=1, workers=args.workers)
+    stream = source.batches(range(args.repeats + 2), args.batch, seed=1, workers=args.workers)
     for _ in range(2):
         next(stream)
     with _watch(source.device) as spent:

@@ -16,12 +16,13 @@ from torch import Tensor
 
 from core.bop.results import Estimate
 from core.engine.launch import select_device
+from core.engine.modes import evaluation_mode
 from core.evaluation.evaluator import evaluate
 from core.geometry.pose import Pose
 from core.utils.errors import UserError, run_cli
 from gdrn_selfocc_modeling.data.batch import Prediction, RoiBatch, RoiTargets, collate, collate_samples
 from gdrn_selfocc_modeling.data.test_set import TestSet
-from gdrn_selfocc_modeling.evaluation import build_test_sets, evaluation_mode, ransac_options, trained_model
+from gdrn_selfocc_modeling.evaluation import build_test_sets, ransac_options, trained_model
 from gdrn_selfocc_modeling.models.gdrn import PnPInput
 from gdrn_selfocc_modeling.models.pnp_points import PNP_LAYERS, MapReader, PoseSolver
 from gdrn_selfocc_modeling.models.pnp_solvers import PNP_TYPES, RansacOptions

@@ -11,7 +11,7 @@ DEBUG = False  # accepted, without effect: DATALOADER.NUM_WORKERS=0 keeps all in
 SEED = -1  # random seed of data, weights and augmentation; -1 draws one and logs it
 CUDNN_BENCHMARK = True  # let cuDNN choose its fastest convolutions
 IM_BACKEND = "cv2"  # accepted, without effect: OpenCV reads every image
-VIS_PERIOD = 0  # accepted, without effect: pictures are in the html report
+VIS_PERIOD = 0  # iterations between pictures of P, Q, masks and poses in TensorBoard; 0: none
 
 INPUT = dict(  # what the network sees, and how training images are changed
     FORMAT="BGR",  # channel order the network sees: BGR or RGB
@@ -156,13 +156,16 @@ SOLVER = dict(  # optimizer, learning rate, length, checkpoints
     CHECKPOINT_PERIOD=5,  # epochs (or iterations) between checkpoints
     CHECKPOINT_BY_EPOCH=True,  # whether CHECKPOINT_PERIOD counts epochs, else iterations
     MAX_TO_KEEP=5,  # checkpoints kept
+    BEST_METRIC="ad_0.10",  # best.pth is the best by this score on the first test split; names as in scores.json
     AMP=dict(  # mixed precision in training
-        ENABLED=False,  # bfloat16 on a GPU, but for the pose and the losses
+        ENABLED=False,  # half precision on a GPU, but for the pose and the losses
+        DTYPE="bfloat16",  # bfloat16, or float16 with a scaled loss
     ),
 )
 
 TRAIN = dict(  # the training loop: what it prints, and when losses join
     PRINT_FREQ=100,  # iterations between console lines and entries of metrics.json
+    MAX_SKIPPED=10,  # a step that is not finite is skipped; so many in a row end the run
     CT_START=0.2,  # share of the epochs after which loss_ct joins
     CT_P_START=0.2,  # share of the epochs after which loss_ct_pro joins
     # accepted, without effect: tools/show_samples.py draws what is trained on

@@ -4,6 +4,8 @@ _base_ = ["./common_base.py"]
 
 MODEL = dict(  # the network, its weights and its losses
     DEVICE="cuda",  # cuda, cuda:1, cpu; falls back to cpu with a warning where there is no GPU
+    COMPILE=False,  # run the network through torch.compile; the first steps then take minutes
+    SYNC_BN=False,  # batch statistics over the GPUs of all processes
     WEIGHTS="",  # checkpoint to start from, or to evaluate; "" takes the run's last one with --eval-only
     PIXEL_MEAN=[0, 0, 0],  # in [0, 255], in the order of INPUT.FORMAT
     PIXEL_STD=[255.0, 255.0, 255.0],  # pixels are (value - mean) / std

@@ -3,13 +3,20 @@
 A `SampleSource` makes a sample from an index and a random generator. The generator of the sample at a
 position of an epoch is seeded with (seed, epoch, position) and nothing else, so that a run sees the same
 samples with any number of workers, no two positions, epochs or workers share random numbers, and a run can
-be resumed at any position.
+be resumed at any position. In training another sample takes the place of a broken one; which one depends on
+the same numbers, and all other samples stay as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import atexit
+import ctypes
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import cv2
@@ -17,9 +24,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from core.utils.errors import UserError
-
-Collate = Callable[[list[Any]], Any]
+from core.data.broken import BREAKS, TRIES, BrokenCount, Collate, CollateOrFail, Replacement, SampleFailure
+from core.utils.errors import UserError, one_line
 
 
 class SampleSource(Protocol):
@@ -124,13 +130,6 @@ class SequentialSampler(Sampler[SampleKey]):
         return (SampleKey(0, index, index) for index in self.indices)
 
 
-@dataclass(frozen=True)
-class SampleFailure:
-    """A `UserError` on its way out of a worker process, where torch would wrap it into a traceback."""
-
-    message: str
-
-
 class SeededDataset(Dataset):
     """A source's samples by `SampleKey`."""
 
@@ -148,38 +147,85 @@ class SeededDataset(Dataset):
             return SampleFailure(str(error))
 
 
-class _CollateOrFail:
-    """`collate`, unless one of the samples failed."""
+class ReplacingDataset(SeededDataset):
+    """As `SeededDataset`, with another sample in the place of a broken one; it fails after `TRIES` more."""
 
-    def __init__(self, collate: Collate) -> None:
-        self.collate = collate
+    def __getitem__(self, key: SampleKey) -> Any:
+        messages: list[str] = []
+        for index, rng in self._draws(key):
+            try:
+                sample = self.source.sample(index, rng)
+            except BREAKS as error:
+                messages.append(one_line(error))
+            else:
+                return Replacement(sample, tuple(messages)) if messages else sample
+        return SampleFailure(messages[-1])
 
-    def __call__(self, samples: list[Any]) -> Any:
-        failures = [sample for sample in samples if isinstance(sample, SampleFailure)]
-        return failures[0] if failures else self.collate(samples)
+    def _draws(self, key: SampleKey) -> Iterator[tuple[int, np.random.Generator]]:
+        """The index and generator of the key's own sample, then those of the samples to try in its place."""
+        yield key.index, np.random.default_rng([self.seed, key.epoch, key.position])
+        for attempt in range(1, TRIES + 1):
+            # The fifth word keeps these streams apart from the permutations' (seed, epoch, 0, 1).
+            rng = np.random.default_rng([self.seed, key.epoch, key.position, attempt, 1])
+            yield int(rng.integers(len(self.source))), rng
+
+
+def _start_worker(_worker_id: int, stopping: Any) -> None:
+    """Leave signals, which go to a whole group, to the main process; what it sends itself comes while `stopping`."""
+    # The workers are the parallelism; threads of their own would only compete.
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0) if stopping.value else None)
 
 
 class Loader:
-    """Iterates over batches; a sample that failed in a worker raises its `UserError` here, in one line."""
+    """Iterates over batches; a sample that failed in a worker raises its `UserError` here, in one line.
 
-    def __init__(self, batches: DataLoader) -> None:
-        self._batches = batches
+    Broken samples that others replaced are logged and counted; too many raise a `UserError`.
+    """
+
+    def __init__(self, collate: Collate, **options: Any) -> None:
+        """`options` are those of a `DataLoader`."""
+        self._count = BrokenCount()
+        self._stopping = multiprocessing.RawValue(ctypes.c_bool, False)  # seen by the workers
+        self._batches = DataLoader(
+            collate_fn=CollateOrFail(collate),
+            worker_init_fn=partial(_start_worker, stopping=self._stopping),
+            generator=torch.Generator(),  # else each loader would draw from the run's own random state
+            **options,
+        )
+
+    @property
+    def seen(self) -> int:
+        """Samples looked at so far, the broken ones included."""
+        return self._count.seen
+
+    @property
+    def broken(self) -> int:
+        """Samples so far that others replaced."""
+        return self._count.broken
 
     def __len__(self) -> int:
         """Number of batches; only a test loader has one."""
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Any]:
-        for batch in self._batches:
-            if isinstance(batch, SampleFailure):
-                raise UserError(batch.message)
-            yield batch
-
-
-def _single_threaded(_worker_id: int) -> None:
-    # The workers are the parallelism; threads of their own would only compete.
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
+        self._stopping.value = False
+        stop = partial(setattr, self._stopping, "value", True)
+        # A process may leave while something holds this iterator: then a signal is all that ends the workers.
+        atexit.register(stop)
+        batches = iter(self._batches)
+        try:
+            for made in batches:
+                if isinstance(made, SampleFailure):
+                    raise UserError(made.message)
+                self._count.add(made.seen, made.messages)
+                yield made.batch
+        finally:
+            stop()
+            del batches  # torch shuts its workers down
+            atexit.unregister(stop)
 
 
 def make_train_loader(
@@ -201,16 +247,12 @@ def make_train_loader(
     """
     sampler = TrainingSampler(len(source), seed, start, rank, world_size, shuffle)
     return Loader(
-        DataLoader(
-            generator=torch.Generator(),  # else each loader would draw from the run's own random state
-            dataset=SeededDataset(source, seed),
-            batch_size=batch_size,
-            sampler=sampler,
-            num_workers=num_workers,
-            collate_fn=_CollateOrFail(collate),
-            worker_init_fn=_single_threaded,
-            pin_memory=pin_memory,
-        )
+        collate,
+        dataset=ReplacingDataset(source, seed),
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
     )
 
 
@@ -224,13 +266,9 @@ def make_test_loader(
 ) -> Loader:
     """This rank's samples once, in order, in batches of at most `batch_size`."""
     return Loader(
-        DataLoader(
-            generator=torch.Generator(),
-            dataset=SeededDataset(source, seed=0),
-            batch_size=batch_size,
-            sampler=SequentialSampler(len(source), rank, world_size),
-            num_workers=num_workers,
-            collate_fn=_CollateOrFail(collate),
-            worker_init_fn=_single_threaded,
-        )
+        collate,
+        dataset=SeededDataset(source, seed=0),
+        batch_size=batch_size,
+        sampler=SequentialSampler(len(source), rank, world_size),
+        num_workers=num_workers,
     )

@@ -119,6 +119,14 @@ def roi_positions(roi: Roi, out: int) -> np.ndarray:
     return np.stack(np.meshgrid(roi.center[0] + offsets, roi.center[1] + offsets), axis=-1)
 
 
+def crop_positions(uv: np.ndarray, center: np.ndarray, side: float, resolution: int) -> np.ndarray:
+    """Pixels (..., 2) of the image as positions (..., 2) in a crop: the inverse of `roi_positions`.
+
+    The crop has `resolution` samples a side, the first at 0; the ROI is `side` pixels long around `center` (2,).
+    """
+    return (uv - center) * (resolution / side) + resolution / 2
+
+
 def crop_image(image: np.ndarray, roi: Roi, out: int, interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
     """The image (H, W) or (H, W, C) sampled at `roi_positions(roi, out)`; zero outside of the image."""
     step = roi.size / out

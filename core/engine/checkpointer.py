@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from core.engine.checkpoint import load_weights, model_weights, read_checkpoint
+from core.engine.distributed import current_world, of_all_ranks
 from core.engine.random_state import RandomState
 from core.utils.errors import UserError
 from core.utils.files import atomic_path, read_json, write_json, write_text
@@ -40,7 +41,8 @@ class Stateful(Protocol):
 class Checkpointer:
     """Saves `model` and `parts` to `folder`, keeps the last `keep` and the best, and resumes from the newest whole one.
 
-    `facts` are plain values written beside the weights, such as the objects' names.
+    `facts` are plain values written beside the weights, such as the objects' names. In a distributed run all ranks
+    save together: the first one writes, with the random states of all.
     """
 
     def __init__(
@@ -56,23 +58,33 @@ class Checkpointer:
         self.parts = dict(parts)
         self.facts = dict(facts or {})
         self.keep = keep
+        self._saved: int | None = None  # the iteration that was written last
 
     def save(self, iteration: int) -> Path:
         """Write the state after `iteration` steps, then point `last_checkpoint` to it and drop old ones.
 
-        Raises `UserError` where the disk is full; what was there before is whole then.
+        What was written for this iteration already is left. Raises `UserError` where the disk is full; what was there
+        before is whole then.
         """
         path = self.folder / f"model_{iteration:07d}.pth"
+        if self._saved == iteration:
+            return path
+        random_states = of_all_ranks(RandomState().state_dict())
+        if current_world().is_first:
+            self._write(path, iteration, random_states)
+        self._saved = iteration
+        return path
+
+    def _write(self, path: Path, iteration: int, random_states: list[dict[str, Any]]) -> None:
         state = {"iteration": iteration, "facts": self.facts, "model": self.model.state_dict()}
         state |= {name: part.state_dict() for name, part in self.parts.items()}
-        state[RANDOM] = RandomState().state_dict()
+        state[RANDOM] = random_states
         _write_state(path, state)
         write_text(self.folder / LAST, path.name + "\n")
         for old in sorted(self.folder.glob(PATTERN))[: -self.keep or None]:
             if old != path:
                 old.unlink()
                 checksum_path(old).unlink(missing_ok=True)
-        return path
 
     def keep_best(self, iteration: int, metric: str, value: float) -> bool:
         """Keep the checkpoint of an iteration as the best where its `value` of `metric` is the largest so far.
@@ -111,11 +123,20 @@ class Checkpointer:
                 raise UserError(f"{path}: the state of '{name}' is of another run ({reason})") from error
         if not isinstance(state.get("iteration"), int):
             raise UserError(f"{path} doesn't tell its iteration; start from its weights with MODEL.WEIGHTS")
-        if RANDOM in state:
-            RandomState().load_state_dict(state[RANDOM])
-        else:
-            logger.warning("%s is of an older version without random states; what is drawn at random differs", path)
+        _restore_random_state(state.get(RANDOM), path)
+        self._saved = state["iteration"]
         return state["iteration"]
+
+
+def _restore_random_state(states: Any, path: Path) -> None:
+    """This rank's of the random states in a checkpoint; a warning where that has none for it."""
+    world = current_world()
+    states = [states] if isinstance(states, dict) else states  # an older version's, of its only process
+    if states and len(states) == world.size:
+        RandomState().load_state_dict(states[world.rank])
+        return
+    was = f"of {len(states)} processes" if states else "of an older version without random states"
+    logger.warning("%s is %s; what is drawn at random differs", path, was)
 
 
 def last_checkpoint(folder: Path) -> Path | None:

@@ -1,12 +1,24 @@
-"""Work shared out to the processes of `torch.distributed`; a single process is the only one."""
+"""Work shared out to the processes of `torch.distributed`; a single process is the only one.
+
+`torchrun` starts the processes and tells each its rank by environment variables; where one ends with an error, it
+ends the others.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+
+# The first rank scores alone while the others wait for it in the next step.
+TIMEOUT = timedelta(hours=2)
 
 
 @dataclass(frozen=True)
@@ -31,6 +43,56 @@ def current_world() -> World:
     if not (dist.is_available() and dist.is_initialized()):
         return World()
     return World(dist.get_rank(), dist.get_world_size())
+
+
+def launched_world() -> World:
+    """The world that `torchrun` says this process is part of, before anything is initialised."""
+    return World(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+
+
+def local_rank() -> int:
+    """The number of this process among those of its machine, as `torchrun` counts them."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[World]:
+    """The process group of a run on `device`: NCCL between GPUs, Gloo between CPUs; nothing for a single process."""
+    if launched_world().size == 1 or current_world().size > 1:  # alone, or a group that is there already
+        yield current_world()
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    yield current_world()
+    # After an error nobody waits: the process ends, and torchrun ends the others.
+    dist.destroy_process_group()
+
+
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """The sum of every rank's `values`, of equal shape; without gradient. A single process gets its own back."""
+    if current_world().size == 1:
+        return values
+    total = values.detach().clone()
+    dist.all_reduce(total)
+    return total
+
+
+def of_all_ranks(value: Any) -> list[Any]:
+    """Every rank's `value` (tensors and plain values), in the order of ranks."""
+    world = current_world()
+    if world.size == 1:
+        return [value]
+    values: list[Any] = [None] * world.size
+    dist.all_gather_object(values, value)
+    return values
+
+
+def take_buffers_of_first(model: nn.Module) -> None:
+    """Give every rank's `model` the first rank's buffers: batch statistics are of each rank's own batches."""
+    if current_world().size > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)
 
 
 def join_shares(share: Tensor, count: int, world: World, device: torch.device) -> Tensor:

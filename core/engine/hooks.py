@@ -1,24 +1,21 @@
-"""Periodic acts of a training run: console lines, metrics.json, TensorBoard, checkpoints, evaluations."""
+"""Acts of a training run beside its log: averages, checkpoints, evaluations, profiles."""
 
 from __future__ import annotations
 
-import json
-import sys
-import time
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 
 import torch
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.tensorboard import SummaryWriter
+from torch.profiler import ProfilerActivity, profile, schedule
 
 from core.engine.checkpointer import Checkpointer
 from core.engine.trainer import Hook
 from core.utils.files import write_text
 
-BAR_WIDTH = 20
+logger = logging.getLogger(__name__)
 
 
 class Periodic(Hook, ABC):
@@ -37,93 +34,6 @@ class Periodic(Hook, ABC):
         """What is done periodically."""
 
 
-class ConsoleLog(Periodic):
-    """A line with progress bar, ETA, losses, learning rate and times."""
-
-    def __init__(self, period: int, iterations_per_epoch: int) -> None:
-        super().__init__(period)
-        self.iterations_per_epoch = iterations_per_epoch
-
-    def before_train(self) -> None:
-        self._started, self._first = time.perf_counter(), self.trainer.iteration
-
-    def act(self) -> None:
-        done, whole = self.trainer.iteration, self.trainer.max_iter
-        elapsed = time.perf_counter() - self._started
-        remaining = elapsed / max(done - self._first, 1) * (whole - done)
-        values = self.trainer.events.medians()
-        filled = BAR_WIDTH * done // whole
-        losses = "  ".join(f"{k.removeprefix('loss_')} {v:.3g}" for k, v in values.items() if k.startswith("loss_"))
-        epoch = min((done - 1) // self.iterations_per_epoch + 1, -(-whole // self.iterations_per_epoch))
-        print(
-            f"[{'#' * filled}{'.' * (BAR_WIDTH - filled)}] epoch {epoch} iter {done}/{whole}  "
-            f"ETA {timedelta(seconds=round(remaining))}  loss {values['total_loss']:.3f} ({losses})  "
-            f"lr {values['lr']:.2e}  step {values['time']:.3f} s (data {values['data_time']:.3f} s){_memory()}",
-            file=sys.stdout,
-            flush=True,
-        )
-
-
-def _memory() -> str:
-    """Largest memory taken on the GPU so far, or nothing without one."""
-    return f"  mem {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB" if torch.cuda.is_initialized() else ""
-
-
-class JsonLog(Periodic):
-    """`metrics.json`: one json object a line. A resumed run drops the lines after the iteration it starts from."""
-
-    def __init__(self, period: int, path: Path) -> None:
-        super().__init__(period)
-        self.path = Path(path)
-
-    def before_train(self) -> None:
-        kept = [
-            json.dumps(row)
-            for row in read_metrics(self.path)
-            if row["iteration"] <= self.trainer.iteration and self.trainer.iteration > 0
-        ]
-        write_text(self.path, "".join(line + "\n" for line in kept))
-
-    def act(self) -> None:
-        row = {"iteration": self.trainer.iteration, **self.trainer.events.medians()}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-
-
-def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The rows of a `metrics.json`; none where there is no file. A line cut off by a crash is left out."""
-    rows = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(row, dict) and isinstance(row.get("iteration"), int):
-            rows.append(row)
-    return rows
-
-
-class TensorBoardLog(Periodic):
-    """The same scalars for TensorBoard."""
-
-    def __init__(self, period: int, folder: Path) -> None:
-        super().__init__(period)
-        self.folder = Path(folder)
-        self._writer: SummaryWriter | None = None
-
-    def before_train(self) -> None:
-        self._writer = SummaryWriter(str(self.folder), purge_step=self.trainer.iteration + 1)
-
-    def act(self) -> None:
-        for name, value in self.trainer.events.medians().items():
-            group = "losses" if "loss" in name else "run"
-            self._writer.add_scalar(f"{group}/{name}", value, self.trainer.iteration)
-
-    def after_train(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-
-
 class UpdateAverage(Hook):
     """Lets a moving average of the weights follow every step; stands before `SaveCheckpoint`."""
 
@@ -135,7 +45,7 @@ class UpdateAverage(Hook):
 
 
 class SaveCheckpoint(Periodic):
-    """Writes the state of the run."""
+    """Writes the state of the run, also where it is asked to stop."""
 
     def __init__(self, period: int, checkpointer: Checkpointer) -> None:
         super().__init__(period)
@@ -143,6 +53,9 @@ class SaveCheckpoint(Periodic):
 
     def act(self) -> None:
         self.checkpointer.save(self.trainer.iteration)
+
+    def on_stop(self) -> None:
+        self.act()
 
 
 class Evaluate(Periodic):
@@ -156,3 +69,39 @@ class Evaluate(Periodic):
         if self.trainer.iteration < self.trainer.max_iter:
             self.evaluate()
             self.trainer.model.train()
+
+
+class Profile(Hook):
+    """Watches a few steps by torch.profiler: a trace for ui.perfetto.dev, and a table of operations.
+
+    The first `skip` steps, in which memory is taken and kernels are chosen, are left out.
+    """
+
+    def __init__(self, folder: Path, skip: int = 5, steps: int = 5) -> None:
+        self.folder, self.skip, self.steps = Path(folder), skip, steps
+        self._profiler: profile | None = None
+
+    def before_train(self) -> None:
+        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
+        self._profiler = profile(
+            activities=activities,
+            schedule=schedule(wait=self.skip, warmup=1, active=self.steps, repeat=1),
+            on_trace_ready=self._write,
+        )
+        self._profiler.start()
+
+    def after_step(self) -> None:
+        self._profiler.step()
+
+    def after_train(self) -> None:
+        if self._profiler is not None:
+            self._profiler.stop()
+
+    def _write(self, done: profile) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        trace = self.folder / "trace.json.gz"
+        done.export_chrome_trace(str(trace))
+        order = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
+        table = done.key_averages().table(sort_by=order, row_limit=25)
+        write_text(self.folder / "operations.txt", table + "\n")
+        logger.info("%d steps profiled: %s (open it in ui.perfetto.dev) and operations.txt", self.steps, trace)

@@ -8,19 +8,25 @@ import random
 import numpy as np
 import torch
 
+from core.engine.distributed import launched_world, local_rank
 from core.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 
 def select_device(name: str) -> torch.device:
-    """The device called `name` ("cuda", "cuda:1", "cpu"); the CPU, with a warning, where there is no such GPU."""
+    """The device called `name` ("cuda", "cuda:1", "cpu"); the CPU, with a warning, where there is no such GPU.
+
+    Of several processes that torchrun started, each gets the GPU of its own number.
+    """
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise UserError(f"MODEL.DEVICE: '{name}' is no device; use cuda, cuda:1 or cpu") from error
     if device.type not in ("cuda", "cpu"):
         raise UserError(f"MODEL.DEVICE: '{name}' is not supported; use cuda, cuda:1 or cpu")
+    if device.type == "cuda" and launched_world().size > 1:
+        device = torch.device("cuda", local_rank())
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         logger.warning("MODEL.DEVICE=%s: no such GPU here (%d found), using the CPU", name, torch.cuda.device_count())
         return torch.device("cpu")

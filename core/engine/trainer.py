@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from core.engine.events import Events
-from core.utils.errors import UserError
+from core.engine.distributed import current_world, sum_over_ranks
+from core.engine.events import Delayed, Events
+from core.engine.guard import Guard, StepRecord
+from core.engine.step import OptimisationStep, StepOptions
+
+LAG = 2  # steps after which a device's answers are read on the host; nobody waits for them then
 
 
 class Hook:
@@ -25,31 +29,27 @@ class Hook:
     def after_step(self) -> None:
         """Called after every step; `trainer.iteration` counts the steps done, this one included."""
 
+    def on_stop(self) -> None:
+        """Called where the loop leaves before its end because it was asked to."""
+
     def after_train(self) -> None:
         """Called once after the last step, and also when a step raised: files are closed here."""
-
-
-@dataclass(frozen=True)
-class StepOptions:
-    """How a step is computed."""
-
-    amp_dtype: torch.dtype | None = None  # of mixed-precision autocasting; None for float32 throughout
-    clip_norm: float = 0.0  # largest norm of all gradients; 0 for no limit
-    batches: int = 1  # how many make one step: their gradients are averaged
 
 
 class Trainer:
     """Runs `max_iter` optimisation steps.
 
     Args:
-        model: the network; only its parameters are touched here.
+        model: the network; only its parameters and buffers are touched here.
         compute_losses: (batch, iteration) -> {name: weighted scalar loss}; the sum is minimised.
         batches: an endless source of batches.
         optimizer, schedule: stepped once per iteration.
         max_iter: iterations of the whole run.
         hooks: called in this order.
-        options: mixed precision and gradient clipping.
-        describe: what to call a batch in the message about a loss that is not finite.
+        options: mixed precision, gradient clipping, accumulation.
+        scaler: of float16 gradients.
+        guard: what is done about steps that are not finite; by default the first one ends the run.
+        should_stop: asked after every step; where it says so on one rank, all leave after the same step.
     """
 
     def __init__(
@@ -62,10 +62,11 @@ class Trainer:
         max_iter: int,
         hooks: Sequence[Hook] = (),
         options: StepOptions | None = None,
-        describe: Callable[[Any], str] = str,
+        scaler: torch.amp.GradScaler | None = None,
+        guard: Guard | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.model = model
-        self.compute_losses = compute_losses
         self.batches = batches
         self.optimizer = optimizer
         self.schedule = schedule
@@ -73,64 +74,76 @@ class Trainer:
         self.iteration = 0
         self.events = Events()
         self.options = options or StepOptions()
-        self.describe = describe
+        self.step = OptimisationStep(model, compute_losses, optimizer, self.options, scaler)
+        self.guard = guard or Guard(limit=1)
+        self.should_stop = should_stop
+        self.last_batch: Any = None
+        self._stopping = False
+        self._answers = Delayed(LAG if self.step.device.type == "cuda" else 0)
         self.hooks = list(hooks)
         for hook in self.hooks:
             hook.trainer = self
 
-    def train(self) -> None:
-        """Run from `iteration` to `max_iter`. Raises `UserError` at a loss that is not finite."""
-        try:
-            for hook in self.hooks:
-                hook.before_train()
-            batches = iter(self.batches)
-            self.model.train()
-            while self.iteration < self.max_iter:
-                self.run_step(batches)
-                self.iteration += 1
+    def train(self) -> bool:
+        """Run from `iteration` to `max_iter`; False where it was asked to stop before.
+
+        Raises `UserError` after too many steps in a row that were not finite.
+        """
+        with warnings.catch_warnings():
+            # The schedule goes on where a step, and be it the first, was skipped.
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+            try:
                 for hook in self.hooks:
-                    hook.after_step()
-        finally:
+                    hook.before_train()
+                self._loop()
+            finally:
+                for hook in self.hooks:
+                    hook.after_train()
+        return self.iteration >= self.max_iter
+
+    def _loop(self) -> None:
+        batches = iter(self.batches)
+        self.model.train()
+        while self.iteration < self.max_iter and not self._stopping:
+            self.run_step(batches)
+            self.iteration += 1
             for hook in self.hooks:
-                hook.after_train()
+                hook.after_step()
+            self._look_back()
+        self._look_back(everything=True)
+        if self.iteration < self.max_iter:
+            for hook in self.hooks:
+                hook.on_stop()
 
     def run_step(self, batches: Iterator[Any]) -> None:
         """Take as many batches as a step has and make one optimisation step; what is logged are their means."""
         started = time.perf_counter()
-        self.optimizer.zero_grad(set_to_none=True)
-        waited, sums = 0.0, {}
-        for _ in range(self.options.batches):
+        self.step.begin()
+        waited, used, sums = 0.0, [], {}
+        for left in reversed(range(self.options.batches)):
             asked = time.perf_counter()
-            batch = next(batches)
+            used.append(next(batches))
             waited += time.perf_counter() - asked
-            for name, loss in self._accumulate(batch).items():
-                sums[name] = sums.get(name, 0) + loss
-        if self.options.clip_norm > 0:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip_norm)
+            for name, loss in self.step.backward(used[-1], self.iteration, last=left == 0).items():
+                sums[name] = sums[name] + loss if name in sums else loss
         learning_rate = self.optimizer.param_groups[0]["lr"]
-        self.optimizer.step()
+        bad = self.step.finish()
         self.schedule.step()
-        self.events.put({"total_loss": sum(sums.values()), **sums})
-        self.events.put({"lr": learning_rate, "data_time": waited})
-        self.events.put({"time": time.perf_counter() - started})
+        self.last_batch = used[-1]
+        self._tell(bad, sums, StepRecord(self.iteration, used, sums))
+        seconds = time.perf_counter() - started
+        self.events.put({"lr": learning_rate, "data_time": waited, "time": seconds, "data_share": waited / seconds})
 
-    def _accumulate(self, batch: Any) -> dict[str, Tensor]:
-        """Add the gradients of a batch to those there are; its share of the step's losses by name."""
-        device = next(self.model.parameters()).device
-        amp_dtype = self.options.amp_dtype
-        with torch.autocast(device.type, dtype=amp_dtype, enabled=amp_dtype is not None):
-            losses = self.compute_losses(batch, self.iteration)
-        total = torch.stack(list(losses.values())).sum()
-        self._require_finite(total, losses, batch)
-        (total / self.options.batches).backward()
-        return {name: loss.detach() / self.options.batches for name, loss in losses.items()}
+    def _tell(self, bad: Tensor, losses: dict[str, Tensor], record: StepRecord) -> None:
+        """Log the losses, means over all ranks, and put aside what the host will want to know of the step."""
+        stop = torch.full_like(bad, self.should_stop())
+        told = sum_over_ranks(torch.stack([bad, stop, *losses.values()]).float())
+        means = told[2:] / current_world().size
+        self.events.put({"total_loss": means.sum(), **dict(zip(losses, means.unbind(), strict=True))})
+        self._answers.put(told[:2], record)
 
-    def _require_finite(self, total: Tensor, losses: dict[str, Tensor], batch: Any) -> None:
-        """Stop before the weights are touched; `UserError` names the losses and the batch."""
-        if bool(torch.isfinite(total)):
-            return
-        bad = [name for name, loss in losses.items() if not bool(torch.isfinite(loss))] or ["total_loss"]
-        raise UserError(
-            f"iteration {self.iteration + 1}: {', '.join(bad)} not finite for the batch {self.describe(batch)}; "
-            f"the weights were not changed by it, resume with a lower SOLVER.OPTIMIZER_CFG.lr or check these images"
-        )
+    def _look_back(self, everything: bool = False) -> None:
+        """Act on what became of earlier steps: of all of them, or of those whose answers should be there by now."""
+        for (bad, stop), record in self._answers.take(everything):
+            self.guard.check(bad > 0, record)
+            self._stopping |= stop > 0

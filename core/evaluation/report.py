@@ -178,7 +178,8 @@ def _training_figures(metrics: Sequence[Mapping[str, float]]) -> list[_Figure]:
     if not names:
         return []
     steps = [row["iteration"] for row in metrics]
-    series = {name: [row.get(name, np.nan) for row in metrics] for name in names}
+    # A loss that was not finite is null there.
+    series = {name: [np.nan if row.get(name) is None else row[name] for row in metrics] for name in names}
     return [_figure("Training", partial(plots.training_curves, steps=steps, series=series), wide=True)]
 
 

@@ -82,7 +82,7 @@ def lamp_openness(surface: Surface, lights: LightSet, occluded: Occlusion, offse
     facets, sources = (columns.repeat(1, len(towards)) for columns in (surface.facets, starts))
     facing = _dot(facets, rays) > 0
     seen = facing & ~occluded(sources, rays, facing)
-    return seen.to(starts).view(-1, len(offsets), count).mean(dim=1)
+    return seen.to(starts).view(len(lights.positions_cam), len(offsets), count).mean(dim=1)
 
 
 def lamps_faced(surface: Surface, lights: LightSet) -> Tensor:

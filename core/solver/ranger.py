@@ -28,7 +28,12 @@ class Ranger(torch.optim.Optimizer):
         n_sma_threshold: length of the moving average above which the step is rectified; else plain momentum.
         k, alpha: Lookahead's period and step.
         centralise: False leaves the gradients as they are.
+
+    A step with `found_inf` set (a tensor that is not 0, as torch's gradient scaler and fused optimizers have it)
+    changes neither weights nor moments, decided on the device; Lookahead keeps its period.
     """
+
+    _step_supports_amp_scaling = True  # tells `torch.amp.GradScaler` to leave `found_inf` to this optimizer
 
     def __init__(
         self,
@@ -93,18 +98,24 @@ class Ranger(torch.optim.Optimizer):
         exp_avg, exp_avg_sq, slow = (
             [self.state[param][name] for param in params] for name in ("exp_avg", "exp_avg_sq", "slow")
         )
+        squares = torch._foreach_mul(grads, grads)
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None:  # moments move towards themselves, which leaves them
+            grads = [torch.where(found_inf > 0, mean, grad) for mean, grad in zip(exp_avg, grads, strict=True)]
+            squares = [torch.where(found_inf > 0, mean, x) for mean, x in zip(exp_avg_sq, squares, strict=True)]
         torch._foreach_lerp_(exp_avg, grads, 1 - beta1)
-        torch._foreach_mul_(exp_avg_sq, beta2)
-        torch._foreach_addcmul_(exp_avg_sq, grads, grads, 1 - beta2)
-        if group["weight_decay"]:
-            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_lerp_(exp_avg_sq, squares, 1 - beta2)
         size, rectified = step_size(step, beta1, beta2, group["n_sma_threshold"])
+        change = torch._foreach_mul(exp_avg, size)
         if rectified:
             scale = torch._foreach_sqrt(exp_avg_sq)
             torch._foreach_add_(scale, group["eps"])
-            torch._foreach_addcdiv_(params, exp_avg, scale, -group["lr"] * size)
-        else:
-            torch._foreach_add_(params, exp_avg, alpha=-group["lr"] * size)
+            torch._foreach_div_(change, scale)
+        if group["weight_decay"]:
+            torch._foreach_add_(change, params, alpha=group["weight_decay"])
+        if found_inf is not None:
+            torch._foreach_mul_(change, (found_inf == 0).to(change[0].dtype))
+        torch._foreach_add_(params, change, alpha=-group["lr"])
         if step % group["k"] == 0:
             torch._foreach_lerp_(slow, params, group["alpha"])
             torch._foreach_copy_(params, slow)

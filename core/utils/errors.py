@@ -18,6 +18,14 @@ def nearest(word: str, known: list[str]) -> str:
     return f"; did you mean '{matches[0]}'?" if matches else ""
 
 
+def one_line(error: UserError | OSError) -> str:
+    """What an error of ours, or of the system's about a file, tells the user."""
+    if isinstance(error, UserError):
+        return str(error)
+    place = f"{error.filename}: " if error.filename else ""
+    return f"{place}{' '.join(str(error.strerror or error).split())}; check path, permissions and disk"
+
+
 def run_cli(main: Callable[[list[str] | None], Any]) -> None:
     """Run a script's `main` on the command line's words and leave the process.
 
@@ -26,12 +34,8 @@ def run_cli(main: Callable[[list[str] | None], Any]) -> None:
     """
     try:
         main(None)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        print(f"error: {place}{error.strerror or error}; check path, permissions and disk", file=sys.stderr)
+    except (UserError, OSError) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

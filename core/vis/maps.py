@@ -45,6 +45,13 @@ def grid(panels: Sequence[tuple[str, np.ndarray]], columns: int | None = None, s
     return np.concatenate(rows, axis=0)
 
 
+def stack(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """Pictures (H, W, 3) one below the other, the narrower ones filled up with white."""
+    width = max(picture.shape[1] for picture in pictures)
+    fitted = [np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in pictures]
+    return np.concatenate(fitted)
+
+
 def _tile(title: str, picture: np.ndarray, size: int, gap: int = 4, bar: int = 22) -> np.ndarray:
     """One picture below its title, centred on white."""
     tile = np.full((size + bar + gap, size + gap, 3), 255, np.uint8)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
-import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from core.bop.models import ObjectModel
+from core.data.loader import Loader
 from core.data.roi import ImageSize
 from core.data.scene_sampling import OccluderRange, PoseRange
 from core.data.sensor import Sensor
@@ -75,9 +75,8 @@ class SceneDrawer:
 
         They depend on the seed and the batch's number, not on the number of workers.
         """
-        generator = torch.Generator()  # else the loader would draw from the run's own random state
         draws = _Draws(self, batches, size, seed)
-        return iter(DataLoader(draws, None, num_workers=workers, collate_fn=_as_it_is, generator=generator))
+        return iter(Loader(_only_one, dataset=draws, batch_size=1, num_workers=workers))
 
 
 class _Draws(Dataset):
@@ -96,5 +95,6 @@ class _Draws(Dataset):
         return indices, [self.drawer.draw(self.drawer.target(index), rng) for index in indices]
 
 
-def _as_it_is(item: T) -> T:
+def _only_one(items: list[T]) -> T:
+    (item,) = items
     return item

@@ -84,12 +84,11 @@ class DeviceSource:
         self.trained = pack_objects([objects.get(obj_id) for obj_id in ids], self.device)
         self.pool = DevicePool(backgrounds, pool_size, roi_format.input_res, self.device, seed)
 
-    def batches(self, count: int, size: int, seed: int, workers: int = 0, start: int = 0) -> Iterator[Batch]:
-        """`count` batches of `size` samples, from number `start` on.
+    def batches(self, numbers: range, size: int, seed: int, workers: int = 0) -> Iterator[Batch]:
+        """The batches of these numbers, of `size` samples each; ranks of a distributed run take every n-th number.
 
         The numbers of their scenes are drawn ahead by `workers` processes.
         """
-        numbers = range(start, start + count)
         for number, (indices, draws) in zip(numbers, self.drawer.stream(numbers, size, seed, workers), strict=True):
             rng = np.random.default_rng((seed, number, 1))
             self.pool.generator.manual_seed(int(rng.integers(2**62)))  # a resumed run makes the same batches

@@ -227,6 +227,10 @@ class TestSource:
         self.format, self.pad_scale = roi_format, pad_scale
         self._last: tuple[Path, np.ndarray] | None = None  # ROIs of one image come one after another
 
+    def of_items(self, items: Sequence[TestItem]) -> TestSource:
+        """The same for other items."""
+        return TestSource(items, self.objects, self.casters, self.format, self.pad_scale)
+
     def __len__(self) -> int:
         return len(self.items)
 

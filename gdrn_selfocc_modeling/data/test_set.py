@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmengine.config import Config
@@ -40,6 +40,18 @@ class TestSet:
     def detection_times(self) -> dict[tuple[int, int], float]:
         """Seconds the detector spent on each image, by (scene id, image id)."""
         return {(item.record.scene_id, item.record.im_id): item.time for item in self.source.items}
+
+    def first_images(self, count: int) -> TestSet:
+        """The same split, cut down to the first `count` images that have a box."""
+        chosen = list(dict.fromkeys((i.record.scene_id, i.record.im_id) for i in self.source.items))[:count]
+        return replace(
+            self,
+            records=[record for record in self.records if (record.scene_id, record.im_id) in chosen],
+            targets=[target for target in self.targets if (target.scene_id, target.im_id) in chosen],
+            source=self.source.of_items(
+                [item for item in self.source.items if (item.record.scene_id, item.record.im_id) in chosen]
+            ),
+        )
 
 
 def build_test_set(cfg: Config, name: str, classes: Sequence[str] = ()) -> TestSet:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from core.engine.distributed import current_world, sum_over_ranks
 from gdrn_selfocc_modeling.data.batch import Prediction, RoiBatch, RoiTargets
 from gdrn_selfocc_modeling.data.bins import expected_coordinate
 from gdrn_selfocc_modeling.losses.cross_layer import (
@@ -44,7 +44,7 @@ class Criterion(nn.Module):
     Args:
         terms: what to compute.
         learn_weights: balance the losses by a learned s for each, L exp(-s) + log(1 + exp(s)) (after Kendall
-            et al., CVPR 2018); `log_variance` (losses,) is then a parameter to optimise, equal on all ranks.
+            et al., CVPR 2018); `log_variance` (losses,) is then a parameter to optimise.
     """
 
     def __init__(self, terms: Sequence[Term], learn_weights: bool = False) -> None:
@@ -52,8 +52,6 @@ class Criterion(nn.Module):
         self.terms = tuple(terms)
         self.names = tuple(name for term in terms for name in term.names)
         self.log_variance = nn.Parameter(torch.zeros(len(self.names))) if learn_weights else None
-        if learn_weights:
-            self.log_variance.register_hook(_mean_over_ranks)
 
     def forward(self, prediction: Prediction, batch: RoiBatch, targets: RoiTargets, epoch: float) -> dict[str, Tensor]:
         """Name -> weighted scalar. Epochs count from 1. Computed in float32 (float64 stays)."""
@@ -70,15 +68,6 @@ class Criterion(nn.Module):
             return {name: x * (-learned[name]).exp() + softplus(learned[name]) for name, x in losses.items()}
 
 
-def _mean_over_ranks(grad: Tensor) -> Tensor:
-    """A gradient averaged over the ranks of a distributed run, which wraps the network alone."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return grad
-    mean = grad / dist.get_world_size()
-    dist.all_reduce(mean)
-    return mean
-
-
 # Adapters: one per kind of loss, from typed data to the pure function.
 
 
@@ -93,8 +82,8 @@ def on_coordinates(loss: Loss, bins: int) -> Loss:
 
 
 def mean_focal(batch: RoiBatch) -> Tensor:
-    """Mean f_x of the ROIs, pixels."""
-    return batch.K[:, 0, 0].mean()
+    """Mean f_x of all ranks' ROIs, pixels."""
+    return sum_over_ranks(batch.K[:, 0, 0].mean()) / current_world().size
 
 
 def mask_named(targets: RoiTargets, name: str) -> Tensor:

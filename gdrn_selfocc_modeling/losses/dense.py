@@ -1,7 +1,8 @@
 """Losses on maps: mask, visible-surface coordinates, regions and self-occlusion coordinates.
 
 Pure functions. Maps are (B, C, H, W), masks (B, H, W) in {0, 1}. A masked mean is a sum over the mask divided
-by the mask's size, at least 1.
+by the mask's size, at least 1. In a distributed run the size is the mean of all ranks' sizes, so that the mean of the
+ranks' losses is that of one process with all their samples.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from core.engine.distributed import current_world, sum_over_ranks
 from gdrn_selfocc_modeling.data.bins import bin_labels
 
 MASK_LOSSES = ("L1", "BCE", "CE")
@@ -22,7 +24,15 @@ def masked_mean(x: Tensor, mask: Tensor, dim: tuple[int, ...] | None = None) -> 
     Cells outside the mask do not count even where `x` is infinite or NaN.
     """
     inside = mask > 0
-    return torch.where(inside, x, 0).sum(dim) / inside.to(x.dtype).sum(dim).clamp(min=1)
+    return torch.where(inside, x, 0).sum(dim) / mask_size(inside.to(x.dtype).sum(dim))
+
+
+def mask_size(count: Tensor) -> Tensor:
+    """What a sum over a mask is divided by for its mean: the cells of all ranks' masks, at least 1, shared out.
+
+    `count` are this rank's cells, a number for each mask.
+    """
+    return sum_over_ranks(count).clamp(min=1) / current_world().size
 
 
 def xyz_l1(xyz: Tensor, P: Tensor, mask: Tensor) -> Tensor:
@@ -42,7 +52,7 @@ def bin_cross_entropy(logits: Tensor, coordinates: Tensor, present: Tensor, mask
     bins = logits.shape[2] - 1
     label = bin_labels(coordinates, present.expand_as(coordinates), bins) * mask.long()
     entropy = F.cross_entropy((logits * mask[:, :, None]).transpose(1, 2), label, reduction="none")
-    return entropy.sum(dim=(0, 2, 3)) / mask.sum(dim=(0, 2, 3)).clamp(min=1)
+    return entropy.sum(dim=(0, 2, 3)) / mask_size(mask.sum(dim=(0, 2, 3)))
 
 
 def mask_loss(mask: Tensor, target: Tensor, kind: str) -> Tensor:
@@ -61,7 +71,7 @@ def region_loss(region: Tensor, label: Tensor, mask: Tensor) -> Tensor:
     ln(regions + 1): the weights of published configurations were tuned with it.
     """
     entropy = F.cross_entropy(region * mask[:, None], label * mask.long(), reduction="sum")
-    return entropy / mask.sum().clamp(min=1)
+    return entropy / mask_size(mask.sum())
 
 
 def self_occlusion_l1(q: Tensor, Q: Tensor, q_mask: Tensor, min_region: int) -> Tensor:
@@ -81,4 +91,4 @@ def self_occlusion_cross_entropy(q: Tensor, Q: Tensor, q_mask: Tensor, min_regio
 
 
 def _has_cells(q_mask: Tensor, min_region: int) -> Tensor:
-    return q_mask.sum(dim=(0, 2, 3)) >= min_region
+    return sum_over_ranks(q_mask.sum(dim=(0, 2, 3))) >= min_region

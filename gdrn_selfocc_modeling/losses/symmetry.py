@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from core.engine.distributed import sum_over_ranks
 from gdrn_selfocc_modeling.data.batch import Prediction, RoiBatch, RoiTargets
 from gdrn_selfocc_modeling.losses.cross_layer import denormalise_P, denormalise_Q, to_camera
 from gdrn_selfocc_modeling.losses.dense import masked_mean
@@ -48,7 +49,7 @@ def oriented_Q(prediction: Prediction, batch: RoiBatch, targets: RoiTargets, min
     Q, Q_true = (denormalise_Q(maps, batch.extent) for maps in (prediction.q, targets.Q))
     oriented = _oriented_residual(Q, Q_true, prediction, targets).sum(dim=2)
     symmetric = is_symmetric(targets.symmetry_rotations)[:, None, None, None]
-    enough = targets.q_mask.sum() >= min_region
+    enough = sum_over_ranks(targets.q_mask.sum()) >= min_region
     return [masked_mean(torch.where(symmetric, oriented, plain), targets.q_mask) * enough]
 
 

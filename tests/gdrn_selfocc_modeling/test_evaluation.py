@@ -19,11 +19,12 @@ from core.data.roi import test_roi
 from core.engine.checkpoint import read_checkpoint
 from core.engine.checkpointer import last_checkpoint
 from core.engine.distributed import World, join_shares
+from core.engine.modes import evaluation_mode
 from core.geometry.pose import Pose
 from gdrn_selfocc_modeling import evaluation
 from gdrn_selfocc_modeling.data.batch import Prediction, RoiBatch
 from gdrn_selfocc_modeling.data.test_set import TestSet, build_test_set
-from gdrn_selfocc_modeling.evaluation import evaluate_model, evaluation_mode, run_inference, with_image_times
+from gdrn_selfocc_modeling.evaluation import evaluate_model, run_inference, with_image_times
 from gdrn_selfocc_modeling.models.gdrn import PnPInput
 from gdrn_selfocc_modeling.training import train
 

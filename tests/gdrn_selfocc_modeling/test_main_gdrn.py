@@ -18,7 +18,7 @@ DEMO = "configs/gdrn_selfocc/toy/demo.py"
 def runs(monkeypatch: pytest.MonkeyPatch) -> list:
     """The configurations that would have been trained."""
     started: list = []
-    monkeypatch.setattr(main_gdrn, "train", lambda cfg, resume: started.append(cfg))
+    monkeypatch.setattr(main_gdrn, "train", lambda cfg, options: started.append(cfg))
     return started
 
 

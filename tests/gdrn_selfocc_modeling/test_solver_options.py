@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from core.solver.optimizers import build_optimizer
+from gdrn_selfocc_modeling.learner import make_schedule, rois_per_step
 from gdrn_selfocc_modeling.models.build import build_model, build_parameter_groups
 from gdrn_selfocc_modeling.settings import SCHEMA, load_settings
-from gdrn_selfocc_modeling.training import make_schedule, rois_per_step
 
 LMO = SCHEMA.parents[1] / "gdrn_selfocc" / "lmo" / "gdrn_selfocc_multistep_40E.py"
 FLAT = "SOLVER.LR_SCHEDULER_NAME=flat_and_anneal"

@@ -14,9 +14,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from core.engine.checkpoint import load_weights, model_weights, read_checkpoint, save_weights
 from core.engine.checkpointer import Checkpointer, checksum_path, last_checkpoint
-from core.engine.hooks import ConsoleLog, Evaluate, JsonLog, SaveCheckpoint, TensorBoardLog, UpdateAverage, read_metrics
+from core.engine.guard import Guard
+from core.engine.hooks import Evaluate, SaveCheckpoint, UpdateAverage
 from core.engine.launch import seed_everything, select_device
-from core.engine.trainer import StepOptions, Trainer
+from core.engine.logs import ConsoleLog, JsonLog, TensorBoardLog, read_metrics
+from core.engine.step import StepOptions
+from core.engine.trainer import Trainer
 from core.utils.errors import UserError
 
 
@@ -47,7 +50,7 @@ class Line:
                 SaveCheckpoint(5, self.checkpointer),
                 Evaluate(10, self.evaluate),
             ],
-            describe=lambda batch: f"x from {float(batch[0]):.1f}",
+            guard=Guard(limit=1, describe=lambda batch: f"x from {float(batch[0]):.1f}"),
         )
 
     def evaluate(self) -> None:

@@ -1,0 +1,61 @@
+"""Asked to leave: SIGINT (Ctrl-C) and SIGTERM (a scheduler) let a run finish its step and write a checkpoint."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+logger = logging.getLogger(__name__)
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopSignals:
+    """A context in which SIGINT and SIGTERM leave the process in order: exit code 130 after SIGINT, 0 after SIGTERM.
+
+    They leave at once; inside `deferred()` they only ask (`asked`), and a second SIGINT leaves at once. Where signals
+    can't be caught, outside the main thread, the context does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._deferred = False
+
+    def __enter__(self) -> StopSignals:
+        main = threading.current_thread() is threading.main_thread()
+        self._before = {number: signal.signal(number, self._handle) for number in SIGNALS} if main else {}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def asked(self) -> bool:
+        """Whether a signal has come."""
+        return self.received is not None
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Signals wait in here until someone looks at `asked`."""
+        self._deferred = True
+        try:
+            yield
+        finally:
+            self._deferred = False
+
+    def leave(self) -> None:
+        """Leave the process as the signal that came wants: `KeyboardInterrupt` for SIGINT, exit code 0 for SIGTERM."""
+        if self.received == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.exit(0)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        again = self.asked() and number == signal.SIGINT
+        self.received = signal.Signals(number)
+        if again or not self._deferred:
+            self.leave()
+        logger.warning("%s: writing a checkpoint after this step; Ctrl-C leaves at once", self.received.name)

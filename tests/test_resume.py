@@ -1,0 +1,217 @@
+"""A run that is killed, stopped or spoilt on its way: it ends with the same bits, or says what was wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from core.engine.checkpoint import read_checkpoint
+from core.engine.checkpointer import last_checkpoint
+from core.engine.trainer import Trainer
+from core.utils.errors import UserError
+from gdrn_selfocc_modeling import training
+from gdrn_selfocc_modeling.data.batch import collate_samples
+from gdrn_selfocc_modeling.main_gdrn import main
+from tools.replay_batch import main as replay_batch
+
+# The undisturbed run is shared by the tests here, so that one worker of pytest-xdist does them all.
+pytestmark = pytest.mark.xdist_group("resume")
+# Everything that has a state: Lookahead, accumulation, average, dropout, learned loss weights, a worker, two sources.
+EVERYTHING = """
+SOLVER.update(IMS_PER_BATCH=2, REFERENCE_BS=4, TOTAL_EPOCHS=4, CHECKPOINT_PERIOD=1, CHECKPOINT_BY_EPOCH=False)
+DATALOADER.update(NUM_WORKERS=1)
+DATASETS.update(TEST=())
+MODEL.update(EMA=dict(ENABLED=True, INIT_CFG=dict(decay=0.9)))
+MODEL["POSE_NET"].update(USE_MTL=True)
+MODEL["POSE_NET"]["PNP_NET"].update(INIT_CFG=dict(drop_prob=0.3))
+"""
+
+
+def start(config: Path, output: Path, *words: str) -> subprocess.Popen:
+    command = [sys.executable, "gdrn_selfocc_modeling/main_gdrn.py", "--config-file", str(config), *words]
+    command += ["--opts", f"OUTPUT_DIR={output}"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    root = Path(__file__).resolve().parents[1]
+    return subprocess.Popen(
+        command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def read_until(process: subprocess.Popen, word: str) -> None:
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if word in line:
+            return
+    raise AssertionError("".join(said))
+
+
+def assert_same_state(one: Path, other: Path) -> None:
+    """Weights, average, optimizer with slow weights, schedule, loss weights, random states: all bits alike."""
+    states = [read_checkpoint(last_checkpoint(folder)) for folder in (one, other)]
+    assert states[0].keys() == states[1].keys()
+    assert states[0].keys() >= {"model", "ema_model", "optimizer", "schedule", "criterion", "random"}
+    flat = [dict(flatten(state)) for state in states]
+    assert flat[0].keys() == flat[1].keys()
+    for name, value in flat[0].items():
+        if torch.is_tensor(value):
+            torch.testing.assert_close(flat[1][name], value, rtol=0, atol=0, msg=name)
+        elif not name.startswith("facts/config"):
+            assert value == flat[1][name], name
+
+
+def flatten(value, path: str = ""):
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from flatten(item, f"{path}/{key}".lstrip("/"))
+    elif isinstance(value, list | tuple):
+        for place, item in enumerate(value):
+            yield from flatten(item, f"{path}/{place}")
+    else:
+        yield path, value
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, write_tiny_config) -> tuple[Path, Path]:
+    """The configuration and the output of a run that was left alone."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    config = write_tiny_config(folder, EVERYTHING)
+    process = start(config, folder / "out")
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    return config, folder / "out"
+
+
+def test_killed_ten_times_a_run_ends_with_the_same_bits(undisturbed, tmp_path):
+    config, expected = undisturbed
+    draw, kills = random.Random(4), 0
+    while kills < 10:
+        process = start(config, tmp_path / "out", "--resume")
+        # At any moment: while it loads, before the first step, in a step, in a checkpoint.
+        if kills % 3 == 0:
+            time.sleep(draw.uniform(0.5, 6.0))
+        else:
+            read_until(process, "iter ")
+            time.sleep(draw.uniform(0.0, 0.2))
+        process.kill()
+        process.communicate()
+        kills += 1
+        last = last_checkpoint(tmp_path / "out")
+        if last is not None and last.name == last_checkpoint(expected).name:
+            break  # it was quicker than its killers
+    said, _ = (process := start(config, tmp_path / "out", "--resume")).communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert kills >= 5
+    assert_same_state(expected, tmp_path / "out")
+    rows = [json.loads(line) for line in (tmp_path / "out" / "metrics.json").read_text().splitlines()]
+    assert [row["iteration"] for row in rows] == list(range(1, len(rows) + 1))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_stopped_by_a_signal_it_goes_on_with_the_same_bits(undisturbed, tmp_path, number, code):
+    config, expected = undisturbed
+    sparse = tmp_path / "sparse.py"  # no checkpoint but the one that the signal asks for
+    sparse.write_text(config.read_text() + "\nSOLVER.update(CHECKPOINT_PERIOD=1000)\n")
+    process = start(sparse, tmp_path / "out")
+    read_until(process, "iter 2/")
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == code, said
+    assert "go on with --resume" in said
+    assert len(list((tmp_path / "out").glob("model_*.pth"))) == 1
+    said, _ = (process := start(config, tmp_path / "out", "--resume")).communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert_same_state(expected, tmp_path / "out")
+
+
+@pytest.fixture
+def tiny(tmp_path, write_tiny_config) -> list[str]:
+    """Arguments of a short run without a test."""
+    config = write_tiny_config(tmp_path, "\nDATASETS.update(TEST=())\nSOLVER.update(TOTAL_EPOCHS=2)\n")
+    return ["--config-file", str(config), "--opts", "TRAIN.MAX_SKIPPED=3"]
+
+
+def spoil_image(monkeypatch: pytest.MonkeyPatch, which) -> None:
+    """NaN in one pixel of the batches whose number `which` says."""
+    made = []
+
+    def collate(samples):
+        rois, targets, infos = collate_samples(samples)
+        made.append(1)
+        if which(len(made)):
+            rois.image[1, 0, 3, 3] = torch.nan
+        return rois, targets, infos
+
+    monkeypatch.setattr(training, "collate_samples", collate)
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return read_checkpoint(last_checkpoint(folder))["model"]
+
+
+def test_a_spoilt_image_is_skipped_and_counted(tiny, tmp_path, monkeypatch, caplog):
+    spoil_image(monkeypatch, lambda number: number == 3)
+    main(tiny)
+    assert "iteration 3:" in caplog.text and "step skipped (1 so far)" in caplog.text
+    assert all(bool(torch.isfinite(value).all()) for value in weights_of(tmp_path / "out").values())
+    rows = [json.loads(line) for line in (tmp_path / "out" / "metrics.json").read_text().splitlines()]
+    assert rows[-1]["skipped_steps"] == 1 and rows[-1]["total_loss"] is not None
+
+
+def test_spoilt_images_in_a_row_end_the_run_and_are_replayed(tiny, tmp_path, monkeypatch, capsys):
+    spoil_image(monkeypatch, lambda number: number >= 2)
+    with pytest.raises(UserError, match=r"iteration 4: loss_.* as in the 2 steps before .*failed_step\.pth") as caught:
+        main(tiny)
+    assert "\n" not in str(caught.value)
+    step = tmp_path / "out" / "failed_step.pth"
+    replay_batch([str(step), "--picture", str(tmp_path / "failed.png")])
+    said = capsys.readouterr().out
+    assert "input image of ROI [1]" in said and "weights    finite" in said
+    assert "look at these images" in said
+    assert (tmp_path / "failed.png").stat().st_size > 10_000
+
+
+def test_a_spoilt_weight_ends_the_run_and_is_named(tiny, tmp_path, monkeypatch, capsys):
+    run_step = Trainer.run_step
+
+    def spoil_weight(self: Trainer, batches) -> None:
+        if self.iteration == 1:
+            with torch.no_grad():
+                next(self.model.geo_head_net.parameters())[0] = torch.nan
+        run_step(self, batches)
+
+    monkeypatch.setattr(Trainer, "run_step", spoil_weight)
+    with pytest.raises(UserError, match=r"iteration 4: .* not finite"):
+        main(tiny)
+    replay_batch([str(tmp_path / "out" / "failed_step.pth")])
+    said = capsys.readouterr().out
+    assert "weights    NOT FINITE: geo_head_net" in said and "go on from an earlier checkpoint" in said
+
+
+def test_a_spoilt_loss_ends_the_run_and_does_not_come_back(tiny, tmp_path, monkeypatch, capsys):
+    compute = training.Learner.compute_losses
+
+    def spoil_loss(self, batch, iteration):
+        losses = compute(self, batch, iteration)
+        return losses | {"loss_mask": losses["loss_mask"] * torch.inf}
+
+    monkeypatch.setattr(training.Learner, "compute_losses", spoil_loss)
+    with pytest.raises(UserError, match=r"iteration 3: loss_mask not finite, as in the 2 steps before"):
+        main(tiny)
+    replay_batch([str(tmp_path / "out" / "failed_step.pth")])
+    assert "All is finite here" in capsys.readouterr().out
+
+
+def test_a_file_that_holds_no_step_is_told(tmp_path, tiny, repository):
+    torch.save({"model": {}}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=r"a\.pth holds no step"):
+        replay_batch([str(tmp_path / "a.pth"), "--config-file", tiny[1]])

@@ -1,0 +1,142 @@
+"""Compute again the batch at which a run stopped because losses or gradients were not finite, and say what was wrong.
+
+A run that skips too many steps in a row leaves `failed_step.pth` in its OUTPUT_DIR: the batch, the losses and the
+weights at that moment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from core.engine.checkpoint import load_weights
+from core.engine.launch import select_device
+from core.engine.load_report import by_module
+from core.utils.errors import run_cli
+from core.utils.files import require_image_name, require_writable_file, write_image
+from core.vis.maps import stack
+from gdrn_selfocc_modeling.data.build import build_roi_format
+from gdrn_selfocc_modeling.failed_batch import (
+    FailedStep,
+    first_bad_module,
+    not_finite_inputs,
+    not_finite_tensors,
+    read_failed_step,
+    roi_of,
+)
+from gdrn_selfocc_modeling.learner import Batch, Learner, RunLength, build_learner
+from gdrn_selfocc_modeling.models.build import build_model
+from gdrn_selfocc_modeling.settings import load_settings
+from gdrn_selfocc_modeling.training_pictures import batch_pictures
+
+EPILOG = """example:
+  python tools/replay_batch.py output/gdrn_selfocc/lmo/cad_only/failed_step.pth --picture failed.png
+"""
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("step", type=Path, help="the failed_step.pth of a run")
+    parser.add_argument("--config-file", type=Path, help="default: config.py beside it")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the batch: crops, poses, masks, P and Q")
+    parser.add_argument("--opts", nargs="+", default=[], metavar="KEY=VALUE", help="override configuration keys")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Replay, print, and draw."""
+    args = parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    if args.picture:
+        require_writable_file(require_image_name(args.picture))
+    step = read_failed_step(args.step)
+    cfg = load_settings(args.config_file or args.step.parent / "config.py", args.opts)
+    device = select_device(cfg.MODEL.DEVICE)
+    model = build_model(cfg, pretrained=False)
+    load_weights(model, step.weights, args.step)
+    learner = build_learner(cfg, model.to(device), RunLength(1, cfg.SOLVER.TOTAL_EPOCHS), device)
+    print(f"iteration {step.iteration + 1}, epoch {step.epoch}, on {device}")
+    for batch in step.batches:
+        replay(learner, step, batch)
+        if args.picture:
+            draw(learner, batch, cfg, args.picture)
+
+
+def replay(learner: Learner, step: FailedStep, batch: Batch) -> None:
+    """Print what is not finite: inputs, weights, losses of the batch and of each ROI, gradients, outputs of modules."""
+    weights = not_finite_tensors(step.weights)
+    inputs = not_finite_inputs(batch)
+    losses, gradients = compute(learner, batch, step.epoch)
+    print(f"  {'loss':<16}{'then':>12}{'now':>12}")
+    for name, then in step.losses.items():
+        print(f"  {name:<16}{then:>12.4g}{losses.get(name, float('nan')):>12.4g}")
+    print(f"inputs     {_told([f'{name} of ROI {places}' for name, places in inputs])}")
+    print(f"weights    {_told([by_module(weights)] if weights else [])}")
+    print(f"gradients  {_told([by_module(gradients)] if gradients else [])}")
+    module = first_bad_module(learner.model, batch[0].to(next(learner.model.parameters()).device))
+    print(f"modules    {_told([f'{module} makes of finite numbers others'] if module else [])}")
+    alone = []
+    for place, info in enumerate(batch[2]):
+        of_roi, of_weights = compute(learner, roi_of(batch, place), step.epoch)
+        names = [name for name, value in of_roi.items() if not torch.isfinite(torch.tensor(value))]
+        if names or of_weights:
+            what = ", ".join(names or ["gradients"])
+            alone.append(f"{place} (scene {info.scene_id}, image {info.im_id}, object {info.obj_id}): {what}")
+    print(f"ROIs alone {_told(alone)}")
+    print(verdict(bool(inputs), bool(weights), len(alone), len(batch[2]), bool(gradients)))
+
+
+def compute(learner: Learner, batch: Batch, epoch: int) -> tuple[dict[str, float], list[str]]:
+    """The losses of a batch in training mode, and the parameters whose gradients are not finite; nothing is changed."""
+    learner.model.train()
+    learner.model.zero_grad(set_to_none=True)
+    device = next(learner.model.parameters()).device
+    buffers = {name: buffer.clone() for name, buffer in learner.model.named_buffers()}
+    amp_dtype = learner.options.amp_dtype
+    rois, targets = (part.to(device) for part in batch[:2])
+    with torch.autocast(device.type, dtype=amp_dtype, enabled=amp_dtype is not None):
+        losses = learner.losses(rois, targets, epoch)
+    torch.stack(list(losses.values())).sum().backward()
+    gradients: dict[str, Tensor | None] = {name: value.grad for name, value in learner.model.named_parameters()}
+    bad = not_finite_tensors(gradients)
+    learner.model.load_state_dict(buffers, strict=False)
+    return {name: float(loss.detach()) for name, loss in losses.items()}, bad
+
+
+def verdict(inputs: bool, weights: bool, alone: int, rois: int, gradients: bool) -> str:
+    """What to do about it, in a line."""
+    if weights:
+        return "The weights themselves are not finite: go on from an earlier checkpoint, with a lower learning rate."
+    if inputs:
+        return "The samples hold numbers that are not finite: look at these images and labels."
+    if alone and alone < rois:
+        return "Single ROIs give it: look at them (--picture), or clip gradients by SOLVER.CLIP_GRADIENTS."
+    if alone or gradients:
+        return "Finite samples and weights give it: the weights have run away; go on earlier with a lower rate."
+    return "All is finite here: it came from half precision or the device; try SOLVER.AMP.DTYPE=bfloat16 or no AMP."
+
+
+def draw(learner: Learner, batch: Batch, cfg: object, path: Path) -> None:
+    """Write the pictures of a batch, one below the other."""
+    device = next(learner.model.parameters()).device
+    rois, targets = (part.to(device) for part in batch[:2])
+    with torch.no_grad():
+        prediction = learner.model.eval()(rois)
+    pictures = batch_pictures(rois, targets, prediction, build_roi_format(cfg), learner.model.pnp_input, len(batch[2]))
+    write_image(path, stack(list(pictures.values()))[..., ::-1])
+    print(f"picture    {path}")
+
+
+def _told(things: list[str]) -> str:
+    return "finite" if not things else "NOT FINITE: " + "; ".join(things)
+
+
+if __name__ == "__main__":
+    run_cli(main)
