@@ -14,7 +14,8 @@ import ctypes
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -24,8 +25,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from core.data.broken import BREAKS, TRIES, BrokenCount, Collate, CollateOrFail, Replacement, SampleFailure
+from core.data.broken import BREAKS, TRIES, BrokenCount, Collate, Collated, CollateOrFail, Replacement, SampleFailure
 from core.utils.errors import UserError, one_line
+from core.utils.read_ahead import read_ahead
+
+READ_AHEAD = 1  # batches that are ready in this process, besides those that workers hold
 
 
 class SampleSource(Protocol):
@@ -212,20 +216,31 @@ class Loader:
 
     def __iter__(self) -> Iterator[Any]:
         self._stopping.value = False
+        made = self._made(iter(self._batches))
+        # What comes from workers waits for their interpreters, several milliseconds a batch; torch pins in a thread.
+        by_thread = self._batches.num_workers > 0 and not self._batches.pin_memory
+        return self._counted(read_ahead(made, READ_AHEAD) if by_thread else made)
+
+    def _made(self, batches: Iterator[Any]) -> Generator[Collated | SampleFailure, None, None]:
+        """What workers tell; they are ended with this iteration."""
         stop = partial(setattr, self._stopping, "value", True)
         # A process may leave while something holds this iterator: then a signal is all that ends the workers.
         atexit.register(stop)
-        batches = iter(self._batches)
         try:
-            for made in batches:
-                if isinstance(made, SampleFailure):
-                    raise UserError(made.message)
-                self._count.add(made.seen, made.messages)
-                yield made.batch
+            yield from batches
         finally:
             stop()
             del batches  # torch shuts its workers down
             atexit.unregister(stop)
+
+    def _counted(self, collated: Generator[Collated | SampleFailure, None, None]) -> Generator[Any, None, None]:
+        """The batches in what came; the samples in it are counted, and a failure is raised."""
+        with closing(collated):
+            for made in collated:
+                if isinstance(made, SampleFailure):
+                    raise UserError(made.message)
+                self._count.add(made.seen, made.messages)
+                yield made.batch
 
 
 def make_train_loader(

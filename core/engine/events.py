@@ -27,6 +27,10 @@ class Events:
         for name, value in scalars.items():
             self._values[name].append(value)
 
+    def window(self, name: str) -> list[float]:
+        """The last values of one scalar, oldest first."""
+        return _on_host(self._values[name])
+
     def medians(self) -> dict[str, float]:
         """The median of the window's finite values, for each scalar; NaN where there is none."""
         return {name: _finite_median(_on_host(values)) for name, values in self._values.items()}

@@ -6,9 +6,10 @@ with a leading B; an item that is not yet collated has the same fields without i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -36,6 +37,48 @@ class TensorFields:
     def __len__(self) -> int:
         """B of a collated batch."""
         return len(getattr(self, fields(self)[0].name))
+
+    def __reduce__(self) -> tuple[Callable[..., TensorFields], tuple[Any, ...]]:
+        """On the way between processes all tensors are one: each costs a file handle, and half a millisecond."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        tensors = {name: value.detach() for name, value in values.items() if value is not None}
+        if any(value.device.type != "cpu" for value in tensors.values()):
+            return _rebuilt, (type(self), values)
+        return _unpacked, (type(self), *_packed(tensors))
+
+
+Layout = dict[str, tuple[int, torch.dtype, tuple[int, ...]]]  # of each tensor: first byte, type, shape
+ALIGNMENT = 16  # bytes at whose multiples a packed tensor begins: numbers of any type may stand there
+
+
+def _packed(tensors: Mapping[str, Tensor]) -> tuple[Layout, Tensor]:
+    """CPU tensors one behind the other in one of bytes, and where each is."""
+    layout: Layout = {}
+    end = 0
+    for name, value in tensors.items():
+        layout[name] = end, value.dtype, tuple(value.shape)
+        end += -(-value.numel() * value.element_size() // ALIGNMENT) * ALIGNMENT
+    packed = torch.empty(end, dtype=torch.uint8)
+    for name, place in _views(layout, packed).items():
+        place.copy_(tensors[name])
+    return layout, packed
+
+
+def _views(layout: Layout, packed: Tensor) -> dict[str, Tensor]:
+    """The tensors of a layout, inside of `packed`."""
+    views = {}
+    for name, (start, dtype, shape) in layout.items():
+        end = start + math.prod(shape) * dtype.itemsize
+        views[name] = packed[start:end].view(dtype).view(shape)
+    return views
+
+
+def _unpacked(kind: type[T], layout: Layout, packed: Tensor) -> T:
+    return _rebuilt(kind, _views(layout, packed))
+
+
+def _rebuilt(kind: type[T], values: Mapping[str, Tensor | None]) -> T:
+    return kind(**{field.name: values.get(field.name) for field in fields(kind)})
 
 
 @dataclass(eq=False)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import pickle
+from dataclasses import fields
+
 import torch
 
-from gdrn_selfocc_modeling.data.batch import SampleInfo, collate, collate_samples
+from gdrn_selfocc_modeling.data.batch import Prediction, SampleInfo, collate, collate_samples
 
 
 def test_collated_items_come_back(make_ellipsoids):
@@ -43,3 +47,31 @@ def test_moving_keeps_none_and_integers(make_ellipsoids, tell_truth):
     prediction = tell_truth(targets).to("cpu", non_blocking=True)
     assert prediction.q_mask is None
     assert batch.to("cpu").class_index.dtype == torch.int64
+
+
+def test_a_batch_between_processes_is_one_tensor_and_the_same(make_ellipsoids):
+    rois, targets = make_ellipsoids(3)
+    for part in (rois, targets):
+        sent: list[torch.Tensor] = []
+
+        class Pickler(pickle.Pickler):
+            def reducer_override(self, value: object, sent: list = sent) -> object:
+                if isinstance(value, torch.Tensor):
+                    sent.append(value)
+                return NotImplemented
+
+        buffer = io.BytesIO()
+        Pickler(buffer).dump(part)
+        assert len(sent) == 1 and sent[0].dtype == torch.uint8
+        came = pickle.loads(buffer.getvalue())
+        assert type(came) is type(part)
+        for field in fields(part):
+            one, other = getattr(part, field.name), getattr(came, field.name)
+            assert one.dtype == other.dtype
+            torch.testing.assert_close(other, one, rtol=0, atol=0)
+
+
+def test_what_is_none_stays_none_and_empty_tensors_keep_their_shape():
+    values = {field.name: torch.zeros(0, 3) for field in fields(Prediction)} | {"q": None, "region": None}
+    came = pickle.loads(pickle.dumps(Prediction(**values)))
+    assert came.q is None and came.region is None and came.mask.shape == (0, 3)

@@ -1,0 +1,198 @@
+"""How fast a configuration trains, against its loader alone and its network alone, and whether memory stays flat.
+
+The three take turns in one process: batches from the loader that nobody uses, steps on a batch that is there already,
+and training, which can't be faster than the slower of the two. Medians of the turns; the ratio is taken within a turn,
+so that a busy machine slows all alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import multiprocessing
+import time
+from collections.abc import Iterator
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import trange
+
+from core.engine.launch import select_device
+from core.engine.signals import StopSignals
+from core.engine.trainer import Trainer
+from core.utils.errors import UserError, run_cli
+from core.utils.files import require_writable_file, write_json
+from gdrn_selfocc_modeling.learner import Batch
+from gdrn_selfocc_modeling.settings import load_settings
+from gdrn_selfocc_modeling.training import RunOptions, build_run
+
+EPILOG = """examples:
+  OMP_NUM_THREADS=1 python tools/benchmark_train.py --config-file configs/gdrn_selfocc/toy/demo.py
+  python tools/benchmark_train.py --config-file configs/gdrn_selfocc/lmo/cad_only.py --batch-sizes 24 192 \\
+      --variants fp32 bf16 bf16+compile --peak-tflops 989 --opts DATASETS.ROOT=path/to/bop CAD.DEVICE=cuda
+"""
+VARIANTS = {
+    "as configured": [],
+    "fp32": ["SOLVER.AMP.ENABLED=False", "MODEL.COMPILE=False"],
+    "bf16": ["SOLVER.AMP.ENABLED=True", "SOLVER.AMP.DTYPE=bfloat16", "MODEL.COMPILE=False"],
+    "bf16+compile": ["SOLVER.AMP.ENABLED=True", "SOLVER.AMP.DTYPE=bfloat16", "MODEL.COMPILE=True"],
+}
+WARM_UP_SHARE = 0.2  # of the steps whose memory is watched
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", type=Path, required=True, help="a configuration to train")
+    parser.add_argument("--rounds", type=int, default=7, help="turns (default: 7)")
+    parser.add_argument("--steps", type=int, default=15, help="batches and steps of a turn (default: 15)")
+    parser.add_argument(
+        "--variants", nargs="+", choices=VARIANTS, default=["as configured"], help="precisions to compare"
+    )
+    parser.add_argument("--batch-sizes", nargs="+", type=int, help="ROIs of a step (default: SOLVER.IMS_PER_BATCH)")
+    parser.add_argument("--peak-tflops", type=float, help="what the device could do, for the share of its peak")
+    parser.add_argument("--memory-steps", type=int, default=0, help="watch the memory of so many steps (default: none)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers")
+    parser.add_argument("--opts", nargs="+", default=[], metavar="KEY=VALUE", help="override configuration keys")
+    args = parser.parse_args(argv)
+    if min(args.rounds, args.steps, *(args.batch_sizes or [1])) < 1 or args.memory_steps < 0:
+        parser.error("--rounds, --steps and --batch-sizes must be at least 1, --memory-steps at least 0")
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure and print a line for each variant and batch size."""
+    args = parse_args(argv)
+    if args.json:
+        require_writable_file(args.json)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    results = []
+    for size in args.batch_sizes or [None]:
+        for variant in args.variants:
+            results.append(measure(args, variant, size))
+            report(results[-1])
+    if args.json:
+        write_json(args.json, results)
+
+
+def measure(args: argparse.Namespace, variant: str, batch_size: int | None) -> dict[str, Any]:
+    """The numbers of one variant: ROIs a second of loader, network and training, their ratio, waiting, memory."""
+    size = [] if batch_size is None else [f"SOLVER.IMS_PER_BATCH={batch_size}"]
+    cfg = load_settings(args.config_file, ["DATASETS.TEST=[]", *args.opts, *VARIANTS[variant], *size])
+    device = select_device(cfg.MODEL.DEVICE)
+    # Endless: the turns and the memory's steps may be more than a short configuration has.
+    cfg.SOLVER.TOTAL_EPOCHS = max(cfg.SOLVER.TOTAL_EPOCHS, 1000)
+    trainer = build_run(cfg, RunOptions(), device, StopSignals()).trainer
+    trainer.model.train()
+    batches = iter(trainer.batches)
+    rois = cfg.SOLVER.IMS_PER_BATCH * trainer.options.batches
+    found: dict[str, Any] = {"variant": variant, "rois_per_step": rois, "device": device_name(device)}
+    found["gflop_per_roi"] = count_flop(trainer, next(batches)) / rois / 1e9
+    found |= take_turns(trainer, batches, rois, args.rounds, args.steps)
+    if args.peak_tflops:
+        found["share_of_peak"] = found["gflop_per_roi"] * found["training"] / (1e3 * args.peak_tflops)
+    if args.memory_steps:
+        found |= watch_memory(trainer, batches, args.memory_steps)
+    if device.type == "cuda":
+        found["gpu_gib"] = torch.cuda.max_memory_allocated() / 2**30
+    return found
+
+
+def device_name(device: torch.device) -> str:
+    """Of the GPU, or the number of the CPU's threads."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+
+
+def count_flop(trainer: Trainer, batch: Batch) -> float:
+    """Floating-point operations of a step: convolutions and matrix products, forward and backward."""
+    with FlopCounterMode(display=False) as counter:
+        trainer.run_step(repeat(batch))
+    return float(counter.get_total_flops())
+
+
+def take_turns(trainer: Trainer, batches: Iterator[Batch], rois: int, rounds: int, steps: int) -> dict[str, float]:
+    """ROIs a second of the three, medians, and the median of training / min(loader, network)."""
+    kept = next(batches)
+    per_step, rates = trainer.options.batches, {name: [] for name in ("loader", "network", "training")}
+    waits, ratios = [], []
+    for _ in trange(-1, rounds, desc="turns"):  # the first warms up
+        drain(batches, 3 * per_step)
+        rates["loader"].append(rate(lambda: drain(batches, per_step), rois, steps, trainer.step.device))
+        rates["network"].append(rate(lambda: trainer.run_step(repeat(kept)), rois, steps, trainer.step.device))
+        # While the network ran, batches were prepared that would make the first steps look fast.
+        drain(batches, 3 * per_step)
+        for _ in range(2):
+            trainer.run_step(batches)
+        rates["training"].append(rate(lambda: trainer.run_step(batches), rois, steps, trainer.step.device))
+        waits.append(sum(trainer.events.window("data_time")) / sum(trainer.events.window("time")))
+        ratios.append(rates["training"][-1] / min(rates["loader"][-1], rates["network"][-1]))
+    medians = {name: float(np.median(values[1:])) for name, values in rates.items()}
+    return {**medians, "ratio": float(np.median(ratios[1:])), "waiting": float(np.median(waits[1:]))}
+
+
+def drain(batches: Iterator[Batch], count: int) -> None:
+    """Take batches away."""
+    for _ in range(count):
+        next(batches)
+
+
+def rate(act: Any, rois: int, steps: int, device: torch.device) -> float:
+    """ROIs a second of `act`, called `steps` times."""
+    started = time.perf_counter()
+    for _ in range(steps):
+        act()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return steps * rois / (time.perf_counter() - started)
+
+
+def watch_memory(trainer: Trainer, batches: Iterator[Batch], steps: int) -> dict[str, float]:
+    """MiB of this process and its workers after the warm-up and at the end, and the growth between, a share."""
+    every = max(steps // 100, 1)
+    used = []
+    for step in trange(steps, desc="memory"):
+        trainer.run_step(batches)
+        if (step + 1) % every == 0:
+            used.append(resident_mib())
+    warm = used[int(WARM_UP_SHARE * len(used)) :]
+    tenth = max(len(warm) // 10, 1)
+    first, last = float(np.median(warm[:tenth])), float(np.median(warm[-tenth:]))
+    return {"memory_steps": steps, "mib_warm": first, "mib_end": last, "growth": last / first - 1}
+
+
+def resident_mib() -> float:
+    """Memory of this process and its workers that is theirs alone, shared libraries and pages aside, MiB."""
+    pids = ["self", *(str(child.pid) for child in multiprocessing.active_children())]
+    try:
+        words = [Path("/proc", pid, "statm").read_text().split() for pid in pids]
+    except OSError as error:
+        raise UserError("--memory-steps reads /proc, which this system doesn't have; leave it out") from error
+    page = 4096 / 2**20
+    return sum(int(resident) - int(shared) for _, resident, shared, *_ in words) * page
+
+
+def report(found: dict[str, Any]) -> None:
+    """Print the numbers of one variant."""
+    peak = f", {found['share_of_peak']:.1%} of the peak" if "share_of_peak" in found else ""
+    gpu = f", {found['gpu_gib']:.1f} GiB" if "gpu_gib" in found else ""
+    flop = f"{found['gflop_per_roi']:.1f} GFLOP a ROI{peak}{gpu}"
+    print(
+        f"{found['variant']}, {found['rois_per_step']} ROIs a step, {found['device']}: loader {found['loader']:.1f}, "
+        f"network {found['network']:.1f}, training {found['training']:.1f} ROIs/s; training / the slower "
+        f"{found['ratio']:.3f}; waiting for data {found['waiting']:.1%}; {flop}"
+    )
+    if "growth" in found:
+        print(
+            f"memory over {found['memory_steps']} steps: {found['mib_warm']:.0f} MiB after the warm-up, "
+            f"{found['mib_end']:.0f} MiB at the end ({100 * found['growth']:+.2f} %)"
+        )
+
+
+if __name__ == "__main__":
+    run_cli(main)
