@@ -68,7 +68,9 @@ def _pack(batch: Batch) -> dict[str, Any]:
 
 
 def _tensors(part: TensorFields) -> dict[str, Tensor | None]:
-    return {field.name: getattr(part.to("cpu"), field.name) for field in fields(part)}
+    # Copies: what came from a worker lies in one storage, which torch doesn't save as numbers of several types.
+    own = part.map(lambda tensor: tensor.detach().to("cpu", copy=True))
+    return {field.name: getattr(own, field.name) for field in fields(own)}
 
 
 def _unpack(packed: Mapping[str, Any]) -> Batch:

@@ -71,8 +71,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.eval_only and (args.dry_run or args.profile):
         parser.error("--eval-only trains nothing; leave --dry-run and --profile out")
-    if args.dry_run and args.resume:
-        parser.error("--dry-run starts from the beginning, leave --resume out")
+    if args.dry_run and (args.resume or args.profile):
+        parser.error("--dry-run makes two steps from the beginning; leave --resume and --profile out")
     return args
 
 

@@ -6,10 +6,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from core.bop.fields import M_TO_MM
 from core.bop.scene import read_rgb
 from core.evaluation.report import ReportCase
 from core.geometry.pose import Pose
-from core.vis.maps import coordinates_to_rgb, pair_to_rgb
+from core.vis.heatmap import heat_map, map_distance, scale_end
+from core.vis.maps import categories_to_rgb, coordinates_to_rgb, enlarged, pair_to_rgb
 from core.vis.overlays import pose_close_up
 from gdrn_selfocc_modeling.data.batch import Prediction, RoiTargets, collate_samples
 from gdrn_selfocc_modeling.data.bins import likeliest_coordinate
@@ -18,13 +20,16 @@ from gdrn_selfocc_modeling.models.gdrn import PnPInput, mask_probability
 from gdrn_selfocc_modeling.models.pnp_points import PoseSolver
 
 PLANES = {"x": slice(0, 2), "y": slice(2, 4), "z": slice(4, 6)}
+PLANE_AXES = {"x": [1, 2], "y": [0, 2], "z": [0, 1]}  # of the extent, in the order of Q's channels
+
+Panels = list[tuple[str, np.ndarray]]
 
 
 @torch.inference_mode()
 def report_cases(
     model: nn.Module, test_set: TestSet, count: int, device: torch.device, solve: PoseSolver
 ) -> list[ReportCase]:
-    """Up to `count` test ROIs spread evenly over the set: contours of estimate and truth, P and Q beside theirs.
+    """Up to `count` test ROIs spread evenly over the set: contours of estimate and truth, maps beside theirs.
 
     The network is in evaluation mode; `solve` makes poses of what it predicts.
     """
@@ -43,7 +48,12 @@ def _case(model: nn.Module, test_set: TestSet, index: int, device: torch.device,
     target = test_set.source.objects[item.obj_id]
     truth = None if item.truth is None else item.truth.pose
     overlay = pose_close_up(read_rgb(item.record), item.record.K, target.caster, pose, truth)
-    panels = [("estimate and truth", overlay[..., ::-1]), *map_panels(prediction, targets, model.pnp_input)]
+    maps = [
+        *map_panels(prediction, targets, model.pnp_input),
+        *error_panels(prediction, targets, target.model.extent, model.pnp_input),
+        *region_panels(prediction, targets, model.pnp_input),
+    ]
+    panels = [("estimate and truth", overlay[..., ::-1]), *((name, enlarged(picture)) for name, picture in maps)]
     visib = "" if item.truth is None or item.truth.visib_fract is None else f", visible {item.truth.visib_fract:.0%}"
     return ReportCase(
         f"{target.model.name}, image {item.record.scene_id}/{item.record.im_id}{visib}",
@@ -52,18 +62,16 @@ def _case(model: nn.Module, test_set: TestSet, index: int, device: torch.device,
     )
 
 
-def map_panels(prediction: Prediction, targets: RoiTargets | None, pnp_input: PnPInput) -> list[tuple[str, np.ndarray]]:
+def map_panels(prediction: Prediction, targets: RoiTargets | None, pnp_input: PnPInput) -> Panels:
     """P and the three parts of Q as RGB pictures, each prediction followed by its truth; unbatched arguments."""
-    mask = mask_probability(prediction.mask[None], pnp_input.mask_type)[0, 0].numpy() > 0.5
-    xyz, q = prediction.xyz, prediction.q
-    if pnp_input.bins:
-        xyz, q = (None if x is None else likeliest_coordinate(x[None], pnp_input.bins)[0] for x in (xyz, q))
-    panels = [("P", coordinates_to_rgb(xyz.numpy(), mask))]
+    mask = _predicted_mask(prediction, pnp_input)
+    xyz, q = _coordinates(prediction, pnp_input)
+    panels = [("P", coordinates_to_rgb(xyz, mask))]
     if targets is not None:
         panels.append(("P truth", coordinates_to_rgb(targets.P.numpy(), targets.mask_obj.numpy() > 0)))
     for k, (axis, channels) in enumerate(PLANES.items()):
         if q is not None:
-            panels.append((f"Q_{axis}", pair_to_rgb(q[channels].numpy(), mask)))
+            panels.append((f"Q_{axis}", pair_to_rgb(q[channels], mask)))
             if targets is not None:
                 panels.append(
                     (
@@ -72,6 +80,63 @@ def map_panels(prediction: Prediction, targets: RoiTargets | None, pnp_input: Pn
                     )
                 )
     return panels
+
+
+def error_panels(prediction: Prediction, targets: RoiTargets | None, extent: np.ndarray, pnp_input: PnPInput) -> Panels:
+    """Heat maps in millimetres of P's error and those of the parts of Q; unbatched arguments, none without a truth.
+
+    They have one scale, and are white where the network sees no object or the truth is not defined. `extent` (3,) is
+    the model's, metres. Names tell the medians.
+    """
+    if targets is None:
+        return []
+    mask = _predicted_mask(prediction, pnp_input)
+    xyz, q = _coordinates(prediction, pnp_input)
+    known = mask & (targets.mask_obj.numpy() > 0)
+    errors = {"P": map_distance(xyz, targets.P.numpy(), known, M_TO_MM * extent)}
+    for k, (axis, channels) in enumerate(PLANES.items()):
+        if q is not None:
+            known = mask & (targets.q_mask[k].numpy() > 0)
+            size = M_TO_MM * extent[PLANE_AXES[axis]]
+            errors[f"Q_{axis}"] = map_distance(q[channels], targets.Q[channels].numpy(), known, size)
+    end = scale_end(np.stack(list(errors.values())))
+    return [(f"{name} error{_median(values)}", heat_map(values, "mm", end)) for name, values in errors.items()]
+
+
+def region_panels(prediction: Prediction, targets: RoiTargets | None, pnp_input: PnPInput) -> Panels:
+    """The likeliest surface region of each cell, the brighter the surer, and the true ones; unbatched arguments.
+
+    Brightness is that region's probability among all but the background, as Patch-PnP gets it. Nothing where the
+    network tells no regions.
+    """
+    if prediction.region is None:
+        return []
+    sure, region = prediction.region[1:].softmax(dim=0).max(dim=0)
+    mask = _predicted_mask(prediction, pnp_input)
+    panels = [("regions, bright: sure", categories_to_rgb(region.numpy() + 1, mask, sure.numpy()))]
+    if targets is not None:
+        true = targets.region.numpy()
+        panels.append(("regions truth", categories_to_rgb(true, true > 0)))
+    return panels
+
+
+def _predicted_mask(prediction: Prediction, pnp_input: PnPInput) -> np.ndarray:
+    """(H, W) bool: where the network says that the object is."""
+    return mask_probability(prediction.mask[None], pnp_input.mask_type)[0, 0].numpy() > 0.5
+
+
+def _coordinates(prediction: Prediction, pnp_input: PnPInput) -> tuple[np.ndarray, np.ndarray | None]:
+    """P (3, H, W) and Q (6, H, W) as predicted, normalised; Q is None where it isn't."""
+    xyz, q = prediction.xyz, prediction.q
+    if pnp_input.bins:
+        xyz, q = (None if x is None else likeliest_coordinate(x[None], pnp_input.bins)[0] for x in (xyz, q))
+    return xyz.numpy(), None if q is None else q.numpy()
+
+
+def _median(values: np.ndarray) -> str:
+    """The median of those values that are not NaN, in words; nothing where all are."""
+    there = values[~np.isnan(values)]
+    return f", median {np.median(there):.1f} mm" if len(there) else ""
 
 
 def _errors(pose: Pose, truth: Pose | None, diameter: float) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
 from core.config.check import KeyRules
-from core.config.load import load_config, look_up
+from core.config.load import config_of, load_config, look_up
 from core.utils.errors import UserError, nearest
 from gdrn_selfocc_modeling.models.build import has_selfocc_head
 from gdrn_selfocc_modeling.models.pnp_points import PNP_LAYERS
@@ -100,8 +101,20 @@ def load_settings(path: Path, overrides: Sequence[str] = ()) -> Config:
     no run goes on without what its file asks for, and so are values that only later code would stumble over.
     """
     config = load_config(Path(path), SCHEMA, overrides, RULES)
+    return _finished(config, Path(path).stem)
+
+
+def settings_of(values: Mapping[str, Any], where: str, overrides: Sequence[str] = ()) -> Config:
+    """The configuration that a checkpoint carries, `values` of plain types, checked as a file's is.
+
+    `where` they are from, for messages.
+    """
+    return _finished(config_of(values, where, SCHEMA, overrides, RULES), Path(where).stem)
+
+
+def _finished(config: Config, name: str) -> Config:
     # BOP's result names are METHOD_DATASET-SPLIT.csv, so the method's own name has no underscore.
-    config.EXP_NAME = re.sub(r"[^0-9A-Za-z-]+", "-", config.EXP_NAME or Path(path).stem)
+    config.EXP_NAME = re.sub(r"[^0-9A-Za-z-]+", "-", config.EXP_NAME or name)
     if config.VAL.TARGETS_FILENAME == ANCESTOR_TARGETS:
         logger.info("VAL.TARGETS_FILENAME=%s is a default of old, the data set's own targets count", ANCESTOR_TARGETS)
         config.VAL.TARGETS_FILENAME = ""

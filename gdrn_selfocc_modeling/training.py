@@ -29,10 +29,12 @@ from core.engine.modes import evaluation_mode
 from core.engine.run_record import record_start
 from core.engine.signals import StopSignals
 from core.engine.trainer import Hook, Trainer
+from core.solver.schedules import set_base_rates
 from core.utils.errors import UserError
-from core.utils.files import require_writable_dir
-from gdrn_selfocc_modeling.data.batch import collate_samples
-from gdrn_selfocc_modeling.data.build import build_roi_format, build_train_dataset, class_names
+from core.utils.files import remove_parts, require_writable_dir
+from gdrn_selfocc_modeling.checkpoint_facts import focal_length, network_facts
+from gdrn_selfocc_modeling.data.batch import RoiBatch, RoiTargets, collate_samples
+from gdrn_selfocc_modeling.data.build import build_roi_format, build_train_dataset
 from gdrn_selfocc_modeling.data.build_device import build_device_source
 from gdrn_selfocc_modeling.data.first_look import first_samples, look_at
 from gdrn_selfocc_modeling.data.test_set import TestSet
@@ -47,6 +49,7 @@ METRICS = "metrics.json"
 FINAL = "model_final.safetensors"  # the weights alone, at the end of a run
 LOOKED_AT = 64  # samples of the unit check at the start
 DRY_STEPS, DRY_IMAGES = 2, 2
+ROIS_TOLD = 4  # of a batch, in a message
 PICTURES = 4  # ROIs in a TensorBoard picture
 
 
@@ -82,13 +85,15 @@ def train(cfg: Any, options: RunOptions | None = None) -> None:
     with StopSignals() as signals, process_group(device), _output_of(cfg, options) as cfg:
         run = build_run(cfg, options, device, signals)
         first = current_world().is_first
-        if first:
-            save_config(cfg, Path(cfg.OUTPUT_DIR) / "config.py")
-            record_start(Path(cfg.OUTPUT_DIR), run.start, device)
         with signals.deferred():
+            if first:
+                remove_parts(Path(cfg.OUTPUT_DIR))  # of a run that was killed while it wrote
+                save_config(cfg, Path(cfg.OUTPUT_DIR) / "config.py")
+                record_start(Path(cfg.OUTPUT_DIR), run.start, device)
             finished = run.trainer.train()
         if not finished:
-            logger.warning("stopped after iteration %d; go on with --resume", run.trainer.iteration)
+            level = logging.WARNING if first else logging.DEBUG
+            logger.log(level, "stopped after iteration %d; go on with --resume", run.trainer.iteration)
             signals.leave()
         if first:
             save_weights(run.learner.tested.state_dict(), Path(cfg.OUTPUT_DIR) / FINAL, run.checkpointer.facts)
@@ -126,19 +131,21 @@ def build_run(cfg: Any, options: RunOptions, device: torch.device, signals: Stop
     length = RunLength(max(len(source) // rois_per_step(cfg.SOLVER), 1), cfg.SOLVER.TOTAL_EPOCHS)
     probe = next(iter(first_samples(source, 2, seed))) if world.size > 1 else None
     learner = build_learner(cfg, model, length, device, probe)
+    samples = list(first_samples(source, LOOKED_AT, seed))
     seed_everything(seed + world.rank)  # what ranks draw from here on differs
-    run = _assemble(cfg, learner, test_sets, options, signals, seed)
+    facts = network_facts(cfg, _focal_range(samples)) | {"seed": seed}
+    run = _assemble(cfg, learner, test_sets, options, signals, facts)
     if options.resume:
-        run.trainer.iteration = run.checkpointer.resume()
+        run.trainer.iteration = _resume(run, cfg.OUTPUT_DIR)
     _set_loader(run.trainer, cfg, source, seed, device)
     logger.info(
         "%d samples an epoch, %d epochs of %d iterations, %d x %d ROIs, seed %d, %s, output in %s",
         *(len(source), length.epochs, length.per_epoch, world.size, per_rank, seed, device, cfg.OUTPUT_DIR),
     )
     if world.is_first:
-        _look_at_data(source, seed, has_selfocc_head(cfg.MODEL.POSE_NET))
-    facts = {"iteration": run.trainer.iteration, "seed": seed, "samples": len(source), "iterations": length.total}
-    return replace(run, start=facts)
+        _look_at_data(samples, has_selfocc_head(cfg.MODEL.POSE_NET))
+    start = {"iteration": run.trainer.iteration, "seed": seed, "samples": len(source), "iterations": length.total}
+    return replace(run, start=start)
 
 
 def _seed(cfg: Any, resume: bool) -> int:
@@ -152,9 +159,32 @@ def _seed(cfg: Any, resume: bool) -> int:
     return told if isinstance(told, int) else int(of_all_ranks(int(drawn))[0])
 
 
-def _look_at_data(source: SampleSource, seed: int, two_layers: bool) -> None:
+def _resume(run: Run, output: str) -> int:
+    """The iteration to go on from, the same for all ranks; learning rates are those of the configuration."""
+    schedule = run.learner.schedule
+    rates = list(schedule.base_lrs)
+    iteration = run.checkpointer.resume()
+    seen = of_all_ranks(iteration)
+    if len(set(seen)) > 1:
+        raise UserError(
+            f"the processes would go on from iterations {seen}: OUTPUT_DIR={output} is not the same folder for all; "
+            "name one that every machine sees"
+        )
+    if rates != list(schedule.base_lrs):
+        logger.warning("going on with other learning rates: %s, before %s", rates, list(schedule.base_lrs))
+        set_base_rates(schedule, rates)
+    return iteration
+
+
+def _focal_range(samples: list[tuple[RoiBatch, RoiTargets]]) -> tuple[float, float]:
+    """The least and the largest focal length of some samples, pixels."""
+    lengths = np.concatenate([focal_length(rois.K.numpy()) for rois, _ in samples])
+    return float(lengths.min()), float(lengths.max())
+
+
+def _look_at_data(samples: list[tuple[RoiBatch, RoiTargets]], two_layers: bool) -> None:
     """Say what the first samples are like, and warn where that can't be right."""
-    look = look_at(first_samples(source, LOOKED_AT, seed))
+    look = look_at(samples)
     logger.info("%s", look.summary())
     for warning in look.warnings(two_layers):
         logger.warning("%s", warning)
@@ -176,11 +206,15 @@ def _initial_model(cfg: Any, resume: bool, device: torch.device) -> nn.Module:
 
 
 def _assemble(
-    cfg: Any, learner: Learner, test_sets: list[TestSet], options: RunOptions, signals: StopSignals, seed: int
+    cfg: Any,
+    learner: Learner,
+    test_sets: list[TestSet],
+    options: RunOptions,
+    signals: StopSignals,
+    facts: dict[str, Any],
 ) -> Run:
     """The trainer with its hooks, and what they use."""
     output, length = Path(cfg.OUTPUT_DIR), learner.length
-    facts = {"objects": class_names(cfg), "seed": seed, "config": cfg.pretty_text}
     checkpointer = Checkpointer(output, learner.model, learner.stateful_parts(), facts, keep=cfg.SOLVER.MAX_TO_KEEP)
 
     def evaluate_all() -> None:
@@ -279,5 +313,7 @@ def _set_loader(trainer: Trainer, cfg: Any, source: SampleSource, seed: int, dev
 
 
 def _describe(batch: Batch) -> str:
-    """The ROIs of a batch by scene, image and object."""
-    return ", ".join(f"{info.scene_id}/{info.im_id} object {info.obj_id}" for info in batch[2])
+    """The first ROIs of a batch by scene, image and object."""
+    told = [f"{info.scene_id}/{info.im_id} object {info.obj_id}" for info in batch[2][:ROIS_TOLD]]
+    more = len(batch[2]) - len(told)
+    return ", ".join([*told, *([f"and {more} more"] if more else [])])

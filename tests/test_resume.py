@@ -65,7 +65,7 @@ def assert_same_state(one: Path, other: Path) -> None:
     for name, value in flat[0].items():
         if torch.is_tensor(value):
             torch.testing.assert_close(flat[1][name], value, rtol=0, atol=0, msg=name)
-        elif not name.startswith("facts/config"):
+        elif not name.startswith("facts/settings"):
             assert value == flat[1][name], name
 
 
@@ -114,6 +114,7 @@ def test_killed_ten_times_a_run_ends_with_the_same_bits(undisturbed, tmp_path):
     assert_same_state(expected, tmp_path / "out")
     rows = [json.loads(line) for line in (tmp_path / "out" / "metrics.json").read_text().splitlines()]
     assert [row["iteration"] for row in rows] == list(range(1, len(rows) + 1))
+    assert not [path for path in (tmp_path / "out").rglob("*") if ".part" in path.name]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
@@ -170,7 +171,7 @@ def test_a_spoilt_image_is_skipped_and_counted(tiny, tmp_path, monkeypatch, capl
 def test_spoilt_images_in_a_row_end_the_run_and_are_replayed(tiny, tmp_path, monkeypatch, capsys):
     spoil_image(monkeypatch, lambda number: number >= 2)
     with pytest.raises(UserError, match=r"iteration 4: loss_.* as in the 2 steps before .*failed_step\.pth") as caught:
-        main(tiny)
+        main([*tiny, "DATALOADER.NUM_WORKERS=1"])
     assert "\n" not in str(caught.value)
     step = tmp_path / "out" / "failed_step.pth"
     replay_batch([str(step), "--picture", str(tmp_path / "failed.png")])
@@ -215,3 +216,13 @@ def test_a_file_that_holds_no_step_is_told(tmp_path, tiny, repository):
     torch.save({"model": {}}, tmp_path / "a.pth")
     with pytest.raises(UserError, match=r"a\.pth holds no step"):
         replay_batch([str(tmp_path / "a.pth"), "--config-file", tiny[1]])
+
+
+def test_a_resumed_run_takes_another_learning_rate_and_no_other_optimizer(tiny, tmp_path, caplog):
+    main([*tiny, "SOLVER.TOTAL_EPOCHS=1"])
+    with pytest.raises(UserError, match=r"the optimizer was Ranger and is SGD now"):
+        main([*tiny, "SOLVER.OPTIMIZER_CFG.type=SGD", "--resume"])
+    main([*tiny, "SOLVER.OPTIMIZER_CFG.lr=3e-6", "--resume"])
+    assert "going on with other learning rates" in caplog.text
+    rows = [json.loads(line) for line in (tmp_path / "out" / "metrics.json").read_text().splitlines()]
+    assert max(row["lr"] for row in rows[len(rows) // 2 + 3 :]) < 4e-6

@@ -128,7 +128,12 @@ def test_options_that_mean_nothing_are_told(run, tmp_path, words, told):
 
 
 def test_words_that_do_not_go_together_are_usage_errors(run):
-    for words in (["--eval-only", "--dry-run"], ["--eval-only", "--profile"], ["--dry-run", "--resume"]):
+    for words in (
+        ["--eval-only", "--dry-run"],
+        ["--eval-only", "--profile"],
+        ["--dry-run", "--resume"],
+        ["--dry-run", "--profile"],
+    ):
         with pytest.raises(SystemExit) as left:
-            main(["--config-file", str(run["config"]), *words])
+            main(["--config-file", str(run["config"]), *words.split()])
         assert left.value.code == 2

@@ -152,29 +152,33 @@ def rate(act: Any, rois: int, steps: int, device: torch.device) -> float:
     return steps * rois / (time.perf_counter() - started)
 
 
-def watch_memory(trainer: Trainer, batches: Iterator[Batch], steps: int) -> dict[str, float]:
-    """MiB of this process and its workers after the warm-up and at the end, and the growth between, a share."""
+def watch_memory(trainer: Trainer, batches: Iterator[Batch], steps: int) -> dict[str, Any]:
+    """MiB of this process and its workers after the warm-up and at the end, and the growth between, a share.
+
+    `mib` are the looks, one every hundredth of the steps: this process, then each worker.
+    """
     every = max(steps // 100, 1)
-    used = []
+    looks: list[list[float]] = []
     for step in trange(steps, desc="memory"):
         trainer.run_step(batches)
         if (step + 1) % every == 0:
-            used.append(resident_mib())
+            looks.append(resident_mib())
+    used = [sum(look) for look in looks]
     warm = used[int(WARM_UP_SHARE * len(used)) :]
     tenth = max(len(warm) // 10, 1)
     first, last = float(np.median(warm[:tenth])), float(np.median(warm[-tenth:]))
-    return {"memory_steps": steps, "mib_warm": first, "mib_end": last, "growth": last / first - 1}
+    return {"memory_steps": steps, "mib_warm": first, "mib_end": last, "growth": last / first - 1, "mib": looks}
 
 
-def resident_mib() -> float:
-    """Memory of this process and its workers that is theirs alone, shared libraries and pages aside, MiB."""
+def resident_mib() -> list[float]:
+    """Memory of this process and of each worker that is theirs alone, shared libraries and pages aside, MiB."""
     pids = ["self", *(str(child.pid) for child in multiprocessing.active_children())]
     try:
         words = [Path("/proc", pid, "statm").read_text().split() for pid in pids]
     except OSError as error:
         raise UserError("--memory-steps reads /proc, which this system doesn't have; leave it out") from error
     page = 4096 / 2**20
-    return sum(int(resident) - int(shared) for _, resident, shared, *_ in words) * page
+    return [(int(resident) - int(shared)) * page for _, resident, shared, *_ in words]
 
 
 def report(found: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -11,7 +11,9 @@ from core.bop.catalog import DATASETS, LM, LMO, YCBV, BopDataset, Kind
 from core.bop.models import INFO_NAME, default_name, read_models_info
 from core.bop.targets import TARGETS_NAME
 from core.utils.errors import UserError, nearest
-from core.utils.files import require_dir
+from core.utils.files import read_json, require_dir
+
+FOLDER_INFO_NAME = "dataset_info.json"  # of a folder that is none of the known data sets
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,7 @@ def _split_of_folder(name: str, root: Path, split: str) -> SplitSpec:
     if dataset is not None and (root / dataset.models_folder).is_dir():
         models_dir = root / dataset.models_folder
     symmetric = _symmetric_by_id(models_dir, required=dataset is None)
-    names = dataset.object_names if dataset else {obj_id: default_name(obj_id) for obj_id in sorted(symmetric)}
+    names = dataset.object_names if dataset else folder_names(root, sorted(symmetric))
     if dataset is not None and dataset.symmetric_ids is not None:
         symmetric_ids = dataset.symmetric_ids
     else:
@@ -228,6 +230,15 @@ def _split_of_folder(name: str, root: Path, split: str) -> SplitSpec:
     spec = replace(spec, split=_existing_split(spec, dataset.sensor if dataset else ""))
     kinds = dict(dataset.split_kinds) if dataset else {}
     return replace(spec, kind=kinds.get(spec.split, _kind_of(spec.split)))
+
+
+def folder_names(root: Path, object_ids: Iterable[int]) -> dict[int, str]:
+    """Names of a folder's objects: what `dataset_info.json` calls them in `object_names`, else those of their files."""
+    path = root / FOLDER_INFO_NAME
+    content = read_json(path) if path.is_file() else None
+    told = content.get("object_names") if isinstance(content, dict) else None
+    told = told if isinstance(told, dict) else {}
+    return {obj_id: str(told.get(str(obj_id), default_name(obj_id))) for obj_id in object_ids}
 
 
 def _symmetric_by_id(models_dir: Path, required: bool) -> dict[int, bool]:

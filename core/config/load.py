@@ -35,14 +35,23 @@ def load_config(path: Path, schema_path: Path, overrides: Sequence[str] = (), ru
     named in one warning. A base that is missing is looked for beside the schema. Raises `UserError` for a file that
     is missing or cannot be read, an unknown key, or a value of another type.
     """
+    given = read_config(path, Path(schema_path).parent).to_dict()
+    return config_of(given, str(path), schema_path, overrides, rules)
+
+
+def config_of(
+    values: Mapping[str, Any],
+    where: str,
+    schema_path: Path,
+    overrides: Sequence[str] = (),
+    rules: KeyRules = NO_RULES,
+) -> Config:
+    """The same from values instead of a file; `where` they are from, for messages."""
     schema = read_config(schema_path).to_dict()
     config, dropped = schema, []
-    for where, given in (
-        (str(path), _with_whole_sections(read_config(path, Path(schema_path).parent).to_dict())),
-        ("--opts", parse_overrides(overrides, schema)),
-    ):
+    for place, given in ((where, _with_whole_sections(values)), ("--opts", parse_overrides(overrides, schema))):
         kept, names = drop_retired(given, schema, rules)
-        check_keys(kept, schema, where, rules.refused)
+        check_keys(kept, schema, place, rules.refused)
         config = lay_over(config, kept, schema)
         dropped += names
     _warn(config, schema, dropped, rules.without_effect)

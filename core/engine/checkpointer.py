@@ -28,6 +28,7 @@ from core.utils.files import atomic_path, read_json, write_json, write_text
 logger = logging.getLogger(__name__)
 LAST, PATTERN, BEST = "last_checkpoint", "model_*.pth", "best.pth"
 RANDOM = "random"  # key of the random states in a checkpoint
+KINDS = "kinds"  # key of the names of the parts' classes
 
 
 class Stateful(Protocol):
@@ -79,6 +80,7 @@ class Checkpointer:
         state = {"iteration": iteration, "facts": self.facts, "model": self.model.state_dict()}
         state |= {name: part.state_dict() for name, part in self.parts.items()}
         state[RANDOM] = random_states
+        state[KINDS] = self._kinds()
         _write_state(path, state)
         write_text(self.folder / LAST, path.name + "\n")
         for old in sorted(self.folder.glob(PATTERN))[: -self.keep or None]:
@@ -102,6 +104,16 @@ class Checkpointer:
         write_json(_score_path(self.folder), {"metric": metric, "value": value, "iteration": iteration})
         return True
 
+    def _kinds(self) -> dict[str, str]:
+        return {name: type(part).__name__ for name, part in self.parts.items()}
+
+    def _require_kinds(self, kinds: Any, path: Path) -> None:
+        """`UserError` where a part was of another class: its state would fit, and fail later."""
+        for name, kind in self._kinds().items():
+            was = kinds.get(name, kind) if isinstance(kinds, dict) else kind
+            if was != kind:
+                raise UserError(f"{path}: the {name} was {was} and is {kind} now; keep it, or start from MODEL.WEIGHTS")
+
     def resume(self) -> int:
         """Load the newest whole checkpoint, random states too, and return its iteration; 0 where there is none.
 
@@ -112,6 +124,7 @@ class Checkpointer:
         if path is None:
             return 0
         state = read_checkpoint(path)
+        self._require_kinds(state.get(KINDS), path)
         load_weights(self.model, model_weights({"model": state.get("model", {})}, path), path)
         for name, part in self.parts.items():
             if name not in state:
@@ -207,11 +220,9 @@ def _write_state(path: Path, state: Mapping[str, Any]) -> None:
         try:
             torch.save(dict(state), beside)
         except RuntimeError as error:  # torch's writer doesn't say what the system said
-            free = shutil.disk_usage(beside.parent).free
-            raise UserError(
-                f"{path} cannot be written ({' '.join(str(error).split())[:80]}; {free / 2**20:.0f} MiB free); make "
-                "room and go on with --resume"
-            ) from error
+            full = shutil.disk_usage(beside.parent).free < 2**20
+            reason = "the disk is full" if full else " ".join(str(error).split())[:80]
+            raise UserError(f"{path} cannot be written ({reason}); make room and go on with --resume") from error
         digest = checksum(beside)
         checksum_path(path).unlink(missing_ok=True)
     write_text(checksum_path(path), digest + "\n")

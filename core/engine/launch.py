@@ -27,6 +27,11 @@ def select_device(name: str) -> torch.device:
         raise UserError(f"MODEL.DEVICE: '{name}' is not supported; use cuda, cuda:1 or cpu")
     if device.type == "cuda" and launched_world().size > 1:
         device = torch.device("cuda", local_rank())
+        if 0 < torch.cuda.device_count() <= local_rank():
+            raise UserError(
+                f"process {local_rank() + 1} of this machine has no GPU, there are {torch.cuda.device_count()}; start "
+                "torchrun with --nproc-per-node of at most as many"
+            )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         logger.warning("MODEL.DEVICE=%s: no such GPU here (%d found), using the CPU", name, torch.cuda.device_count())
         return torch.device("cpu")

@@ -109,7 +109,6 @@ class Trainer:
             self.iteration += 1
             for hook in self.hooks:
                 hook.after_step()
-            self._look_back()
         self._look_back(everything=True)
         if self.iteration < self.max_iter:
             for hook in self.hooks:
@@ -131,6 +130,7 @@ class Trainer:
         self.schedule.step()
         self.last_batch = used[-1]
         self._tell(bad, sums, StepRecord(self.iteration, used, sums))
+        self._look_back()  # where a device is behind, the host waits here
         seconds = time.perf_counter() - started
         self.events.put({"lr": learning_rate, "data_time": waited, "time": seconds, "data_share": waited / seconds})
 

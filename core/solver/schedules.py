@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 from torch.optim import Optimizer
@@ -113,3 +113,12 @@ def _choice(table: dict[str, Callable], key: str, name: str, extra: str = "") ->
         known = [*table, extra] if extra else [*table]
         raise UserError(f"{key} is '{name}'{nearest(name, known)} (known: {', '.join(known)})")
     return table[name]
+
+
+def set_base_rates(schedule: LambdaLR, rates: Sequence[float]) -> None:
+    """Let a schedule go on from where it is with other learning rates, one for each group of its optimizer."""
+    schedule.base_lrs = list(rates)
+    factors = [factor(schedule.last_epoch) for factor in schedule.lr_lambdas]
+    for group, rate, factor in zip(schedule.optimizer.param_groups, rates, factors, strict=True):
+        group["initial_lr"], group["lr"] = rate, rate * factor
+    schedule._last_lr = [group["lr"] for group in schedule.optimizer.param_groups]

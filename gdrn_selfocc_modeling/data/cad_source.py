@@ -121,7 +121,7 @@ class CadSource:
         keeps = None if cut is None else cut.keeps(view.positions)
         targets = make_targets(target, scene.pose, view, layers, visib, keeps)
         info = SampleInfo(scene_id=0, im_id=index, obj_id=target.model.obj_id)
-        return make_roi_batch(crop, view, target, self.format), targets, info
+        return make_roi_batch(crop, view, target.model.extent, target.class_index, self.format), targets, info
 
     def draw_scene(self, target: TrainedObject, rng: np.random.Generator) -> CadScene:
         """A scene whose target is visible enough; without occluders where that takes too many tries."""

@@ -158,7 +158,7 @@ class TrainMapper:
             layers = self.map_files.layers(record, instance, view)
         targets = make_targets(target, instance.pose, view, layers, visib, keeps)
         info = SampleInfo(record.scene_id, record.im_id, instance.obj_id, instance.gt_index)
-        return make_roi_batch(crop, view, target, self.format), targets, info
+        return make_roi_batch(crop, view, target.model.extent, target.class_index, self.format), targets, info
 
     def _change_background(
         self,
@@ -242,7 +242,8 @@ class TestSource:
         crop = crop_image(image, view.roi, self.format.input_res)
         gt_index = None if item.truth is None else item.truth.gt_index
         info = SampleInfo(item.record.scene_id, item.record.im_id, item.obj_id, gt_index, item.score, item.time)
-        return make_roi_batch(crop, view, self.objects[item.obj_id], self.format), None, info
+        target = self.objects[item.obj_id]
+        return make_roi_batch(crop, view, target.model.extent, target.class_index, self.format), None, info
 
     def targets(self, index: int) -> RoiTargets | None:
         """The truth of a sample (unbatched), or None where its box has no annotation."""

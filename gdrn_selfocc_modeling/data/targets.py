@@ -145,8 +145,13 @@ def site_translation(pose: Pose, view: RoiView) -> np.ndarray:
     return np.array([*shift, pose.cam_t_obj[2] * view.roi.size / view.out])
 
 
-def make_roi_batch(image: np.ndarray, view: RoiView, target: TrainedObject, roi_format: RoiFormat) -> RoiBatch:
-    """What the network sees: the crop (in, in, 3) uint8 BGR and its window; no batch dimension."""
+def make_roi_batch(
+    image: np.ndarray, view: RoiView, extent: np.ndarray, class_index: int, roi_format: RoiFormat
+) -> RoiBatch:
+    """What the network sees: the crop (in, in, 3) uint8 BGR, its window and the object; no batch dimension.
+
+    extent (3,): the size of the model's box, metres; class_index: of the object among those trained.
+    """
     return RoiBatch(
         image=roi_format.image_tensor(image),
         roi_coord_2d=torch.from_numpy(coord_2d(view.positions, view.image_size)),
@@ -154,8 +159,8 @@ def make_roi_batch(image: np.ndarray, view: RoiView, target: TrainedObject, roi_
         box_center=_float(view.roi.center),
         box_wh=_float(view.roi.wh),
         resize_ratio=_float(view.out / view.roi.size),
-        extent=_float(target.model.extent),
-        class_index=torch.tensor(target.class_index),
+        extent=_float(extent),
+        class_index=torch.tensor(class_index),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core.vis.maps import BACKGROUND, coordinates_to_rgb, grey_to_rgb, grid, pair_to_rgb
+from core.vis.maps import BACKGROUND, categories_to_rgb, coordinates_to_rgb, enlarged, grey_to_rgb, grid, pair_to_rgb
 
 
 def test_coordinates_are_colours_inside_the_mask_only():
@@ -42,3 +42,29 @@ def test_a_grid_keeps_every_picture_whole():
     assert (row == [255, 0, 0]).all(-1).sum() == 3 * 100 * 50
     with pytest.raises(ValueError, match="panel"):
         grid([])
+
+
+def test_neighbouring_labels_have_different_colours_and_a_label_always_the_same():
+    labels = np.arange(64).reshape(8, 8)
+    picture = categories_to_rgb(labels, labels > 0)
+    assert (picture[0, 0] == BACKGROUND).all()
+    colors = picture.reshape(64, 3).astype(int)
+    distances = np.abs(colors[:, None] - colors[None]).sum(-1)
+    assert distances[~np.eye(64, dtype=bool)].min() > 10  # of 765
+    assert np.diagonal(distances, 1).min() > 80
+    np.testing.assert_array_equal(categories_to_rgb(labels.T, labels.T > 0), picture.swapaxes(0, 1))
+
+
+def test_strength_is_brightness():
+    labels, mask = np.full((1, 4), 3), np.ones((1, 4), bool)
+    picture = categories_to_rgb(labels, mask, np.array([[0.0, 0.3, 1.0, np.nan]])).astype(int)[0]
+    assert (picture[[0, 3]] == 0).all()
+    np.testing.assert_array_equal(picture[2], categories_to_rgb(labels, mask)[0, 0])
+    np.testing.assert_allclose(picture[1], 0.584 * picture[2], atol=1)  # levels; sRGB encodes 0.3 of the light so
+
+
+def test_an_enlarged_map_has_no_colours_between_its_own():
+    picture = np.random.default_rng(0).integers(0, 255, (4, 8, 3)).astype(np.uint8)
+    large = enlarged(picture, 64)
+    np.testing.assert_array_equal(large, picture.repeat(8, axis=0).repeat(8, axis=1))
+    assert enlarged(large, 64) is large

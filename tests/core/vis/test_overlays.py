@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import trimesh
 
+from core.bop.models import ObjectModel
 from core.geometry.camera import project
 from core.geometry.pose import Pose
 from core.render.raycast import RayCaster
+from core.render.shade import Body
 from core.vis.colors import AXES, ESTIMATE, TRUTH, bgr
 from core.vis.overlays import (
+    blend_bodies,
     contour,
     draw_axes,
     draw_box,
@@ -103,6 +107,28 @@ def test_what_lies_behind_the_camera_is_not_drawn(image):
     behind = Pose(np.eye(3), np.array([0, 0, -1.0]))
     assert not draw_axes(image, K, behind, 0.1).any()
     assert not draw_box(image, K, behind, -np.ones(3) / 10, np.ones(3) / 5).any()
+
+
+def test_models_are_blended_where_they_are_seen_and_nearest_first(image):
+    image[:] = 100
+    mesh = trimesh.creation.box((0.2, 0.2, 0.2))
+    corners, faces = np.array(mesh.vertices), np.array(mesh.faces)
+    bodies = []
+    for color, x, z in (((255, 0, 0), 0.0, 1.1), ((0, 255, 0), 0.1, 2.1)):
+        model = ObjectModel(1, "box", corners, faces, 0.35, corners.min(0), np.ptp(corners, axis=0),
+                            colors=np.tile(np.array([color], np.uint8), (8, 1)))  # fmt: skip
+        bodies.append(Body(RayCaster(corners, faces), model, Pose(np.eye(3), np.array([x, 0, z]))))
+    blended = blend_bodies(image, K, bodies, alpha=0.5)
+    np.testing.assert_array_equal(blended[:80], 100)
+    near, far = blended[120, 160].astype(int), blended[120, 184].astype(int)
+    hidden = blend_bodies(image, K, bodies[1:], alpha=0.5)[120, 184]
+    assert near[2] > 150 and near[2] > near[1] + 100  # the red one, in BGR
+    np.testing.assert_allclose(far, near, atol=5)  # levels; the red one is 60 px wide, and hides the green one here
+    assert hidden[1] > hidden[2] + 100
+    np.testing.assert_array_equal(blend_bodies(image, K, bodies, alpha=0.0), image)
+    behind = [Body(bodies[0].caster, bodies[0].model, Pose(np.eye(3), np.array([0, 0, -1.0])))]
+    for none in ([], behind):
+        np.testing.assert_array_equal(blend_bodies(image, K, none), image)
 
 
 def test_a_legend_fits_small_and_large_images():

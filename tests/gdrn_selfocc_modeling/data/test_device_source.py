@@ -123,7 +123,7 @@ def test_targets_are_those_of_the_cpu_path(make_source, models, seed):
 
     rois = source.make_roi_batch(torch.zeros(len(draws), 64, 64, 3), packed, packed_views)
     crop, rows = np.zeros((64, 64, 3), np.uint8), zip(targets, views, strict=True)
-    alone = collate([make_roi_batch(crop, view, target, source.format) for target, view in rows])
+    alone = collate([make_roi_batch(crop, view, t.model.extent, t.class_index, source.format) for t, view in rows])
     for field in fields(alone):
         torch.testing.assert_close(getattr(rois, field.name), getattr(alone, field.name), rtol=2e-7, atol=0)
 

@@ -1,0 +1,74 @@
+"""Images one after another, from wherever they come."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from core.data.frames import open_frames
+from core.utils.errors import UserError
+
+
+def write(path, level: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.full((20, 30, 3), level, np.uint8))
+
+
+def test_a_folder_is_read_in_the_order_of_its_numbers(tmp_path):
+    for number in (10, 9, 2):
+        write(tmp_path / f"{number}.png", number)
+    (tmp_path / "notes.txt").write_text("no image")
+    frames = open_frames(str(tmp_path))
+    assert frames.count == 3 and frames.fps == 0
+    assert [(frame.im_id, int(frame.read()[0, 0, 0])) for frame in frames] == [(2, 2), (9, 9), (10, 10)]
+
+
+def test_names_without_numbers_are_counted(tmp_path):
+    for name in ("b.png", "a.png"):
+        write(tmp_path / name, 1)
+    assert [(frame.name, frame.im_id) for frame in open_frames(str(tmp_path))] == [("a.png", 0), ("b.png", 1)]
+
+
+def test_a_bop_scene_tells_its_ids(tmp_path):
+    write(tmp_path / "000007" / "rgb" / "000003.png", 5)
+    frames = open_frames(str(tmp_path / "000007"))
+    assert frames.folder == tmp_path / "000007"
+    assert [(frame.scene_id, frame.im_id) for frame in frames] == [(7, 3)]
+
+
+def test_a_single_image(tmp_path):
+    write(tmp_path / "photo.jpg", 100)
+    (frame,) = open_frames(str(tmp_path / "photo.jpg"))
+    assert frame.read().shape == (20, 30, 3)
+
+
+def test_a_video_has_its_frames_in_rgb(tmp_path):
+    path = tmp_path / "a.avi"
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (32, 24))
+    for _ in range(4):
+        video.write(np.full((24, 32, 3), (0, 0, 255), np.uint8))  # red
+    video.release()
+    frames = open_frames(str(path))
+    assert frames.fps == pytest.approx(10) and frames.count == 4
+    red = [frame.read()[0, 0] for frame in frames]
+    assert len(red) == 4 and all(r > 200 and b < 60 for r, _, b in red)
+
+
+def test_a_broken_image_is_told_when_it_is_read(tmp_path):
+    (tmp_path / "1.png").write_bytes(b"no image")
+    (frame,) = open_frames(str(tmp_path))
+    with pytest.raises(UserError, match="cannot be decoded"):
+        frame.read()
+
+
+def test_what_holds_no_frame_is_told(tmp_path):
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    for source, told in (
+        (tmp_path / "none", "is no image, folder or video"),
+        (tmp_path, "holds no image"),
+        (tmp_path / "broken.mp4", "cannot be opened"),
+        ("webcam:97", "cannot be opened"),
+    ):
+        with pytest.raises(UserError, match=told):
+            open_frames(str(source))

@@ -1,0 +1,95 @@
+"""Photographs of all kinds become RGB of 8 bits; cameras are checked."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from core.data.photo import as_K, as_rgb, check_camera
+from core.utils.errors import UserError
+
+RGB = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        RGB,
+        np.dstack([RGB, np.full((6, 8), 7, np.uint8)]),
+        RGB.astype(np.uint16) * 257,
+        RGB.astype(np.float32) / 255,
+        np.asfortranarray(RGB),
+    ],
+    ids=["rgb", "rgba", "16 bit", "float", "other layout"],
+)
+def test_what_is_the_same_image_becomes_the_same(image):
+    assert np.array_equal(as_rgb(image), RGB)
+    assert as_rgb(image).dtype == np.uint8 and as_rgb(image).flags.c_contiguous
+
+
+def test_grey_has_three_equal_channels():
+    grey = RGB[..., 0]
+    for image in (grey, grey[..., None], grey.astype(np.uint16) * 257):
+        assert np.array_equal(as_rgb(image), np.repeat(grey[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff", "bmp"])
+def test_files_are_read_in_this_order_of_channels(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    cv2.imwrite(str(path), RGB[..., ::-1])
+    assert np.array_equal(as_rgb(path), RGB)
+    assert np.array_equal(as_rgb(str(path)), RGB)
+
+
+def test_files_of_16_bits_grey_and_with_alpha(tmp_path):
+    for name, written in {
+        "deep.png": RGB[..., ::-1].astype(np.uint16) * 257,
+        "alpha.png": np.dstack([RGB[..., ::-1], np.full((6, 8), 9, np.uint8)]),
+    }.items():
+        cv2.imwrite(str(tmp_path / name), written)
+        assert np.array_equal(as_rgb(tmp_path / name), RGB), name
+    cv2.imwrite(str(tmp_path / "grey.png"), RGB[..., 0])
+    assert np.array_equal(as_rgb(tmp_path / "grey.png"), np.repeat(RGB[..., :1], 3, axis=2))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        *(np.zeros(shape, np.uint8) for shape in ((2, 2, 5), 4, (0, 3, 3))),
+        *(RGB.astype(kind) for kind in (np.int64, np.float32)),
+        np.full((2, 2, 3), np.nan),
+        None,
+        3,
+    ],
+)
+def test_what_is_no_image_is_told(image):
+    with pytest.raises(UserError) as caught:
+        as_rgb(image)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_camera_is_a_matrix_or_four_numbers():
+    K = np.array([[600.0, 0, 320], [0, 610, 240], [0, 0, 1]])
+    assert np.array_equal(as_K(K), K) and np.array_equal(as_K((600, 610, 320, 240)), K)
+    assert np.array_equal(as_K(K.tolist()), K)
+
+
+@pytest.mark.parametrize(
+    "K",
+    [
+        *(np.eye(2), np.zeros((3, 3)), np.full((3, 3), np.nan), np.array([[600.0, 0, 320], [0, 600, 240], [0, 0, 2]])),
+        *((1, 2, 3), (600, 600, np.inf, 240), (-600, 600, 320, 240), [[1, 2], [3]], "abc"),
+    ],
+)
+def test_what_is_no_camera_is_told(K):
+    with pytest.raises(UserError, match=r"^K must be"):
+        as_K(K)
+
+
+def test_the_camera_of_another_resolution_is_told():
+    K = as_K((600, 600, 320, 240))
+    assert check_camera(K, 640, 480) == []
+    with pytest.raises(UserError, match="another resolution"):
+        check_camera(K, 320, 240)
+    assert "far from the middle" in check_camera(K, 1280, 960)[0]

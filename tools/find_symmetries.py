@@ -1,0 +1,127 @@
+"""Suggest the symmetries of models: print them in BOP's form with how far they are off, and draw them to be judged.
+
+Shape and colours are both looked at. What is taken for a symmetry without being one, or the reverse, is learned wrong:
+look at the picture before the suggestions are written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+from core.bop.cad_files import METERS, read_cad
+from core.bop.cad_mesh import cleaned, object_model, with_normals
+from core.bop.models import ObjectModel
+from core.bop.symmetries import (
+    describe,
+    folder_models,
+    require_unset,
+    suggest_symmetries,
+    symmetry_fields,
+    write_symmetries,
+)
+from core.geometry.find_symmetry import Symmetries
+from core.geometry.self_image import Tolerance
+from core.utils.errors import UserError, run_cli
+from core.utils.files import require_image_name, require_writable_file, write_image
+from core.vis.maps import stack
+from core.vis.symmetry_views import symmetry_sheet
+
+EXAMPLE = """examples:
+  python tools/find_symmetries.py datasets/BOP_DATASETS/mine/models
+  python tools/find_symmetries.py datasets/BOP_DATASETS/mine/models --tolerance 3 --ignore-color --write
+  python tools/find_symmetries.py part.stl other.glb --output output/parts.png
+
+A symmetry is a turn after which no point of the surface is farther from the surface as it was than --tolerance, and the
+colours, slightly blurred, differ by less than --color-tolerance on 99 % of it. Scanned models need more than CAD models
+(LM-O's eggbox 6 %). Symmetries missed by up to 10 % are told with what they are off by, and drawn as not taken.
+"""
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    default = Tolerance()
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("models", nargs="+", type=Path, help="a folder of BOP models, or mesh files")
+    parser.add_argument("--objects", nargs="+", type=int, metavar="ID", help="only these of the folder")
+    parser.add_argument(
+        "--units", choices=METERS, default="mm", help="of mesh files that don't tell their own (default: mm)"
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=100 * default.deviation,
+        metavar="PERCENT",
+        help="of the diameter that a point may be off by (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--color-tolerance",
+        type=float,
+        default=default.color,
+        metavar="LEVELS",
+        help="by which colours may differ, 0 to 255 (default: %(default)g)",
+    )
+    parser.add_argument("--ignore-color", action="store_true", help="look at the shape alone")
+    parser.add_argument("--write", action="store_true", help="put the suggestions into the folder's models_info.json")
+    parser.add_argument("--overwrite", action="store_true", help="with --write: also in place of others that it has")
+    parser.add_argument(
+        "--output", type=Path, default=Path("output/symmetries.png"), help="the picture (default: %(default)s)"
+    )
+    args = parser.parse_args(argv)
+    if not 0 < args.tolerance <= 20 or args.color_tolerance < 0:
+        parser.error("--tolerance must be above 0 and at most 20, --color-tolerance at least 0")
+    if args.overwrite and not args.write:
+        parser.error("--overwrite goes with --write")
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Search, print, draw, and write where that is asked for."""
+    args = parse_args(argv)
+    require_writable_file(require_image_name(args.output))
+    folder = args.models[0] if len(args.models) == 1 and args.models[0].is_dir() else None
+    if folder is None and (args.write or args.objects):
+        raise UserError("--write and --objects need one folder of BOP models; tools/new_dataset.py makes one of files")
+    models = folder_models(folder, args.objects) if folder else dict(enumerate(_file_models(args), start=1))
+    if args.write and not args.overwrite:
+        require_unset(folder, list(models))
+    tolerance = Tolerance(args.tolerance / 100, None if args.ignore_color else args.color_tolerance)
+    found = {}
+    for obj_id, model in tqdm(models.items(), desc="models", disable=len(models) == 1):
+        found[obj_id] = suggest_symmetries(model, tolerance)
+    for obj_id, model in models.items():
+        print("\n".join(report(model, found[obj_id])))
+    sheets = [symmetry_sheet(model, found[obj_id], tolerance) for obj_id, model in models.items()]
+    write_image(args.output, stack(sheets))
+    print(f"drawn in {args.output}")
+    if args.write:
+        print(f"written to {write_symmetries(folder, models, found)}")
+
+
+def _file_models(args: argparse.Namespace) -> Iterator[ObjectModel]:
+    """The mesh files as models, numbered in their order."""
+    for number, path in enumerate(args.models, start=1):
+        if path.is_dir():
+            raise UserError(f"{path} is a folder: give one folder of BOP models, or mesh files")
+        file = read_cad(path)
+        mesh, _ = cleaned(file.mesh, str(path))
+        yield object_model(with_normals(mesh.scaled(METERS[file.unit or args.units])), number, path.stem)
+
+
+def report(model: ObjectModel, found: Symmetries) -> list[str]:
+    """Lines that tell what was found, what was missed by little, and BOP's form of it."""
+    counts = f"{len(found.discrete)} discrete, {len(found.continuous)} continuous"
+    lines = [f"{model.obj_id} {model.name}: {counts}"]
+    lines += [f"  {line}" for line in describe(found, model.diameter)]
+    lines += [f'  "{key}": {json.dumps(value)}' for key, value in symmetry_fields(found).items()]
+    return lines
+
+
+if __name__ == "__main__":
+    run_cli(main)

@@ -1,0 +1,233 @@
+"""Poses of known objects in images, folders, videos or a webcam: a csv, a readable json, and pictures or a video."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from core.bop.detections import read_detections, select_detections
+from core.bop.fields import read_camera_K, read_intrinsics
+from core.bop.results import Estimate, write_results
+from core.data.frames import Frame, Frames, open_frames
+from core.data.photo import as_K
+from core.utils.errors import UserError, run_cli
+from core.utils.files import read_json, require_key, require_writable_dir, write_image, write_json
+from gdrn_selfocc_modeling.estimate_pictures import PosePainter
+from gdrn_selfocc_modeling.estimator import Box, ObjectPose, PoseEstimator
+
+logger = logging.getLogger(__name__)
+EPILOG = """examples:
+  python tools/predict.py photo.jpg --checkpoint model_final.safetensors --K 572.4,573.6,325.3,242.0 \\
+      --box can,210,140,330,290
+  python tools/predict.py path/to/images --checkpoint model_final.safetensors --camera camera.json \\
+      --detector detector.safetensors --models path/to/bop/lmo/models
+  python tools/predict.py path/to/bop/lmo/test/000002 --checkpoint model_final.safetensors --boxes detections.json
+  python tools/predict.py webcam:0 --checkpoint model_final.safetensors --camera camera.json --show \\
+      --detector detector.safetensors
+
+The camera is K of these very images: scale fx, fy, cx, cy with their size. A BOP scene brings its own.
+"""
+Camera = Callable[[Frame], np.ndarray]
+Boxes = Callable[[Frame, np.ndarray], list[Box]]
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", help="an image, a folder of images, a BOP scene, a video, or webcam:0")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="of a run: .pth or .safetensors")
+    camera = parser.add_mutually_exclusive_group()
+    camera.add_argument("--K", metavar="FX,FY,CX,CY", help="intrinsics of the images, pixels")
+    camera.add_argument("--camera", type=Path, metavar="FILE", help="a camera.json with fx, fy, cx, cy")
+    boxes = parser.add_mutually_exclusive_group(required=True)
+    boxes.add_argument("--box", action="append", metavar="NAME,X1,Y1,X2,Y2", help="a box in every image; repeat it")
+    boxes.add_argument("--boxes", type=Path, metavar="FILE", help="detections as json, BOP's form or GDR-Net's")
+    boxes.add_argument("--detector", type=Path, metavar="FILE", help="a detector trained by tools/train_detector.py")
+    parser.add_argument("--threshold", type=float, default=0.3, help="least score of a box (default: 0.3)")
+    parser.add_argument("--topk", type=int, default=1, help="boxes of an object in an image (default: 1)")
+    parser.add_argument(
+        "--models", type=Path, metavar="FOLDER", help="a BOP models folder: outlines are drawn, not boxes"
+    )
+    parser.add_argument("--output", type=Path, default=Path("output/predictions"), help="default: output/predictions")
+    parser.add_argument("--no-pictures", action="store_true", help="write csv and json only")
+    parser.add_argument("--show", action="store_true", help="open a window; needs an OpenCV with one")
+    parser.add_argument("--limit", type=int, default=0, help="stop after so many images")
+    parser.add_argument("--device", help="cuda, cuda:1 or cpu (default: a GPU where there is one)")
+    parser.add_argument("--opts", nargs="+", default=[], metavar="KEY=VALUE", help="such as TEST.USE_PNP=True")
+    args = parser.parse_args(argv)
+    if args.topk < 1 or args.limit < 0:
+        parser.error("--topk must be at least 1, --limit at least 0")
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Estimate, write and draw."""
+    args = parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    require_writable_dir(args.output, "name another --output")
+    frames = open_frames(args.source)
+    camera = open_camera(args, frames)
+    estimator = PoseEstimator.from_checkpoint(args.checkpoint, args.device, args.opts)
+    boxes = open_boxes(args, estimator)
+    painter = None if args.no_pictures and not args.show else PosePainter(estimator.objects.values(), args.models)
+    run = Run(args, frames, painter)
+    with tqdm(total=frames.count, desc="poses", unit="image") as bar:
+        for number, frame in enumerate(frames):
+            if args.limit and number >= args.limit:
+                break
+            run.take(frame, camera, boxes, estimator)
+            bar.update()
+    run.finish()
+
+
+def open_camera(args: argparse.Namespace, frames: Frames) -> Camera:
+    """K of a frame: from the command line, or a BOP scene's scene_camera.json."""
+    if args.K:
+        try:
+            K = as_K([float(word) for word in args.K.split(",")])
+        except ValueError as error:
+            raise UserError(f"--K must be four numbers fx,fy,cx,cy, got '{args.K}'") from error
+        return lambda frame: K
+    if args.camera:
+        K = read_camera_K(args.camera, "give a json with fx, fy, cx, cy, or --K")
+        return lambda frame: K
+    path = None if frames.folder is None else frames.folder / "scene_camera.json"
+    if path is None or not path.is_file():
+        raise UserError(f"{args.source} doesn't tell its camera; give --K fx,fy,cx,cy or --camera camera.json")
+    entries = read_json(path)
+    return lambda frame: read_intrinsics(require_key(entries, str(frame.im_id), str(path)), f"{path}, {frame.im_id}")
+
+
+def open_boxes(args: argparse.Namespace, estimator: PoseEstimator) -> Boxes:
+    """The boxes of a frame: given, from a file, or detected in its image."""
+    if args.box:
+        fixed = [parse_box(text) for text in args.box]
+        return lambda frame, rgb: fixed
+    if args.detector:
+        from core.detection.infer import Detector
+
+        detector = Detector.from_checkpoint(args.detector, args.device)
+        known = estimator.objects
+        return lambda frame, rgb: [
+            Box(found.object, found.box, found.score)
+            for found in detector(rgb, args.threshold, args.topk)
+            if found.object in known
+        ]
+    names = {known.obj_id: name for name, known in estimator.objects.items()}
+    of_image: dict[tuple[int, int], list[Box]] = defaultdict(list)
+    for item in select_detections(read_detections(args.boxes), args.topk, args.threshold):
+        if item.obj_id in names:
+            of_image[item.scene_id, item.im_id].append(Box(names[item.obj_id], item.bbox, item.score))
+    return lambda frame, rgb: of_image[frame.scene_id, frame.im_id]
+
+
+def parse_box(text: str) -> Box:
+    """A box of the command line, "can,210,140,330,290"."""
+    name, *words = text.split(",")
+    try:
+        return Box(name, [float(word) for word in words])
+    except ValueError as error:
+        raise UserError(f"--box must be NAME,X1,Y1,X2,Y2, got '{text}'") from error
+
+
+@dataclass(eq=False)
+class Run:
+    """What has been found so far, and where it goes."""
+
+    args: argparse.Namespace
+    frames: Frames
+    painter: PosePainter | None
+    estimates: list[Estimate] = field(default_factory=list)
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    failures: int = 0
+    video: cv2.VideoWriter | None = None
+
+    def take(self, frame: Frame, camera: Camera, boxes: Boxes, estimator: PoseEstimator) -> None:
+        """Estimate one frame; what goes wrong with it is noted, and the run goes on."""
+        started = time.perf_counter()
+        entry: dict[str, Any] = {"image": frame.name, "scene_id": frame.scene_id, "im_id": frame.im_id}
+        try:
+            rgb, K = frame.read(), camera(frame)
+            poses = estimator(rgb, K, boxes(frame, rgb))
+        except UserError as error:
+            self.failures += 1
+            logger.warning("%s: %s", frame.name, error)
+            self.entries.append({**entry, "error": str(error), "poses": []})
+            return
+        seconds = time.perf_counter() - started
+        self.entries.append({**entry, "seconds": seconds, "poses": [told(pose) for pose in poses]})
+        self.estimates += [
+            Estimate(frame.scene_id, frame.im_id, pose.obj_id, pose.score, pose.pose, seconds) for pose in poses
+        ]
+        if self.painter is not None:
+            self.show(frame, self.painter(rgb, K, poses))
+
+    def show(self, frame: Frame, picture_bgr: np.ndarray) -> None:
+        """Write a picture: a file, or a frame of the video; and open it where asked to."""
+        if self.args.show:
+            show_window(picture_bgr)
+        if self.args.no_pictures:
+            return
+        if self.frames.fps == 0:
+            write_image(self.args.output / "pictures" / f"{Path(frame.name).stem}.jpg", picture_bgr)
+            return
+        if self.video is None:
+            self.args.output.mkdir(parents=True, exist_ok=True)
+            size = picture_bgr.shape[1::-1]
+            path = str(self.args.output / "poses.mp4")
+            self.video = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"mp4v"), self.frames.fps, size)
+        self.video.write(picture_bgr)
+
+    def finish(self) -> None:
+        """Write csv and json, and say what was found. Raises `UserError` where every image failed."""
+        if self.video is not None:
+            self.video.release()
+        folder = self.args.output
+        write_results(folder / "poses.csv", self.estimates)
+        write_json(folder / "poses.json", self.entries)
+        doubtful = sum(bool(pose["warnings"]) for entry in self.entries for pose in entry["poses"])
+        print(
+            f"{len(self.estimates)} poses in {len(self.entries)} images"
+            + (f", {doubtful} of them doubtful (see warnings in poses.json)" if doubtful else "")
+            + (f"; {self.failures} images failed (see errors in poses.json)" if self.failures else "")
+        )
+        print(f"written to {folder}: poses.csv (BOP's form, millimetres), poses.json (metres)")
+        if self.entries and self.failures == len(self.entries):
+            raise UserError(f"no image could be used; the last: {self.entries[-1]['error']}")
+
+
+def show_window(picture_bgr: np.ndarray) -> None:
+    """Open or refresh a window. Raises `UserError` where OpenCV was built without them."""
+    try:
+        cv2.imshow("poses", picture_bgr)
+        cv2.waitKey(1)
+    except cv2.error as error:
+        raise UserError("this OpenCV has no windows; leave --show out, or install opencv-python") from error
+
+
+def told(pose: ObjectPose) -> dict[str, Any]:
+    """A pose in plain values, metres and pixels."""
+    return {
+        "object": pose.object,
+        "score": pose.score,
+        "cam_R_obj": pose.cam_R_obj.tolist(),
+        "cam_t_obj": pose.cam_t_obj.tolist(),
+        "box": pose.box.tolist(),
+        "warnings": list(pose.warnings),
+    }
+
+
+if __name__ == "__main__":
+    run_cli(main)
