@@ -30,10 +30,10 @@ EPILOG = """examples:
   python tools/predict.py photo.jpg --checkpoint model_final.safetensors --K 572.4,573.6,325.3,242.0 \\
       --box can,210,140,330,290
   python tools/predict.py path/to/images --checkpoint model_final.safetensors --camera camera.json \\
-      --detector detector.safetensors --models path/to/bop/lmo/models
+      --boxes detections.json --models path/to/bop/lmo/models
   python tools/predict.py path/to/bop/lmo/test/000002 --checkpoint model_final.safetensors --boxes detections.json
   python tools/predict.py webcam:0 --checkpoint model_final.safetensors --camera camera.json --show \\
-      --detector detector.safetensors
+      --box can,210,140,330,290
 
 The camera is K of these very images: scale fx, fy, cx, cy with their size. A BOP scene brings its own.
 """
@@ -54,7 +54,6 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     boxes = parser.add_mutually_exclusive_group(required=True)
     boxes.add_argument("--box", action="append", metavar="NAME,X1,Y1,X2,Y2", help="a box in every image; repeat it")
     boxes.add_argument("--boxes", type=Path, metavar="FILE", help="detections as json, BOP's form or GDR-Net's")
-    boxes.add_argument("--detector", type=Path, metavar="FILE", help="a detector trained by tools/train_detector.py")
     parser.add_argument("--threshold", type=float, default=0.3, help="least score of a box (default: 0.3)")
     parser.add_argument("--topk", type=int, default=1, help="boxes of an object in an image (default: 1)")
     parser.add_argument(
@@ -111,20 +110,10 @@ def open_camera(args: argparse.Namespace, frames: Frames) -> Camera:
 
 
 def open_boxes(args: argparse.Namespace, estimator: PoseEstimator) -> Boxes:
-    """The boxes of a frame: given, from a file, or detected in its image."""
+    """The boxes of a frame: given, or from a file."""
     if args.box:
         fixed = [parse_box(text) for text in args.box]
         return lambda frame, rgb: fixed
-    if args.detector:
-        from core.detection.infer import Detector
-
-        detector = Detector.from_checkpoint(args.detector, args.device)
-        known = estimator.objects
-        return lambda frame, rgb: [
-            Box(found.object, found.box, found.score)
-            for found in detector(rgb, args.threshold, args.topk)
-            if found.object in known
-        ]
     names = {known.obj_id: name for name, known in estimator.objects.items()}
     of_image: dict[tuple[int, int], list[Box]] = defaultdict(list)
     for item in select_detections(read_detections(args.boxes), args.topk, args.threshold):
