@@ -79,7 +79,7 @@ def read_json(path: Path, remedy: str = "check the path") -> Any:
     path = require_file(path, remedy)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # not json, not UTF-8, or a number without end
         raise UserError(f"{path} is not valid json ({error}); restore the file or remove it") from error
 
 
