@@ -135,5 +135,5 @@ def test_words_that_do_not_go_together_are_usage_errors(run):
         ["--dry-run", "--profile"],
     ):
         with pytest.raises(SystemExit) as left:
-            main(["--config-file", str(run["config"]), *words.split()])
+            main(["--config-file", str(run["config"]), *words])
         assert left.value.code == 2
