@@ -2,6 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 TOY := datasets/BOP_DATASETS/toy
+DETECTOR := output/detector/toy
 DEMO_CONFIG := configs/gdrn_selfocc/toy/demo.py
 # Two busy processes on few cores starve each other while their idle threads spin.
 export OMP_WAIT_POLICY ?= passive
@@ -15,17 +16,20 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install -e .
+	$(BIN)/python -m pip install -e ".[pretrained]"
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install -e ".[dev]"
 	touch $@ $(VENV)/.installed
 
-# Data set, training, evaluation, table and report: the whole path on toy objects.
+# Data set, training, evaluation, table and report, a detector, poses in images: the whole path on toy objects.
 demo: $(VENV)/.installed
 	$(BIN)/python tools/make_toy_dataset.py --root $(TOY)
 	$(BIN)/python gdrn_selfocc_modeling/main_gdrn.py --config-file $(DEMO_CONFIG) --resume
+	$(BIN)/python tools/train_detector.py --config-file $(DEMO_CONFIG) --output $(DETECTOR) --epochs 4 --resume
+	$(BIN)/python tools/predict.py $(TOY)/test/000001 --checkpoint output/gdrn_selfocc/toy/demo/model_final.safetensors \
+		--detector $(DETECTOR)/detector.safetensors --models $(TOY)/models --output output/predictions/toy
 
 test: $(VENV)/.installed-dev lint
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
@@ -35,4 +39,4 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 
 clean-demo:
-	rm -rf $(TOY) output/gdrn_selfocc/toy
+	rm -rf $(TOY) output/gdrn_selfocc/toy $(DETECTOR) output/predictions/toy

@@ -20,6 +20,7 @@ from core.bop.fields import read_camera_K, read_intrinsics
 from core.bop.results import Estimate, write_results
 from core.data.frames import Frame, Frames, open_frames
 from core.data.photo import as_K
+from core.detection.infer import Detector
 from core.utils.errors import UserError, run_cli
 from core.utils.files import read_json, require_key, require_writable_dir, write_image, write_json
 from gdrn_selfocc_modeling.estimate_pictures import PosePainter
@@ -30,10 +31,10 @@ EPILOG = """examples:
   python tools/predict.py photo.jpg --checkpoint model_final.safetensors --K 572.4,573.6,325.3,242.0 \\
       --box can,210,140,330,290
   python tools/predict.py path/to/images --checkpoint model_final.safetensors --camera camera.json \\
-      --boxes detections.json --models path/to/bop/lmo/models
+      --detector detector.safetensors --models path/to/bop/lmo/models
   python tools/predict.py path/to/bop/lmo/test/000002 --checkpoint model_final.safetensors --boxes detections.json
   python tools/predict.py webcam:0 --checkpoint model_final.safetensors --camera camera.json --show \\
-      --box can,210,140,330,290
+      --detector detector.safetensors
 
 The camera is K of these very images: scale fx, fy, cx, cy with their size. A BOP scene brings its own.
 """
@@ -54,6 +55,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     boxes = parser.add_mutually_exclusive_group(required=True)
     boxes.add_argument("--box", action="append", metavar="NAME,X1,Y1,X2,Y2", help="a box in every image; repeat it")
     boxes.add_argument("--boxes", type=Path, metavar="FILE", help="detections as json, BOP's form or GDR-Net's")
+    boxes.add_argument("--detector", type=Path, metavar="FILE", help="what tools/train_detector.py wrote")
     parser.add_argument("--threshold", type=float, default=0.3, help="least score of a box (default: 0.3)")
     parser.add_argument("--topk", type=int, default=1, help="boxes of an object in an image (default: 1)")
     parser.add_argument(
@@ -110,16 +112,36 @@ def open_camera(args: argparse.Namespace, frames: Frames) -> Camera:
 
 
 def open_boxes(args: argparse.Namespace, estimator: PoseEstimator) -> Boxes:
-    """The boxes of a frame: given, or from a file."""
+    """The boxes of a frame: given, found by a detector, or from a file."""
     if args.box:
         fixed = [parse_box(text) for text in args.box]
         return lambda frame, rgb: fixed
+    if args.detector:
+        return detected_boxes(args, estimator)
     names = {known.obj_id: name for name, known in estimator.objects.items()}
     of_image: dict[tuple[int, int], list[Box]] = defaultdict(list)
     for item in select_detections(read_detections(args.boxes), args.topk, args.threshold):
         if item.obj_id in names:
             of_image[item.scene_id, item.im_id].append(Box(names[item.obj_id], item.bbox, item.score))
     return lambda frame, rgb: of_image[frame.scene_id, frame.im_id]
+
+
+def detected_boxes(args: argparse.Namespace, estimator: PoseEstimator) -> Boxes:
+    """Boxes by a detector, of the objects whose poses are known. `UserError` where there is none of them."""
+    detector = Detector.from_checkpoint(args.detector, estimator.device)
+    found, known = set(detector.facts.objects), set(estimator.objects)
+    if not found & known:
+        raise UserError(
+            f"{args.detector} finds {', '.join(sorted(found))}, {args.checkpoint} knows poses of "
+            f"{', '.join(sorted(known))}; give two that were trained on the same objects"
+        )
+    for missing in sorted(known - found):
+        logger.warning("the detector doesn't find '%s'", missing)
+    return lambda frame, rgb: [
+        Box(item.object, item.box, item.score)
+        for item in detector(rgb, args.threshold, args.topk)
+        if item.object in known
+    ]
 
 
 def parse_box(text: str) -> Box:

@@ -1,0 +1,106 @@
+"""What a detector's checkpoint says beside its weights: all that is needed to run it alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from core.utils.errors import UserError
+from core.utils.files import require_key
+
+KIND, VERSION = "detector", 1
+REMEDY = "give a file that tools/train_detector.py wrote"
+GROUP = 32  # channels are a multiple of it: the head's norms have as many groups
+RANGES = {"side": (32, 4096), "channels": (GROUP, 512), "convs": (1, 8)}
+MOST_OBJECTS = 10_000
+MOST_NAME = 200  # letters of an object's name
+LARGEST_ID = 2**31
+
+
+@dataclass(frozen=True)
+class DetectorDesign:
+    """Sizes of the network and of its input."""
+
+    side: int = 640  # longer side of the input, pixels
+    backbone: str = "tf_efficientnet_lite0"  # a model of timm
+    channels: int = 64  # of the features that boxes are found in
+    convs: int = 2  # convolutions of each head
+    pixel_mean: tuple[float, float, float] = (127.5, 127.5, 127.5)  # levels, RGB
+    pixel_std: tuple[float, float, float] = (127.5, 127.5, 127.5)
+
+    def __post_init__(self) -> None:
+        for name, (least, most) in RANGES.items():
+            if not least <= getattr(self, name) <= most:
+                raise UserError(f"the detector's {name} must be {least} to {most}, got {getattr(self, name)}")
+        if self.channels % GROUP:
+            raise UserError(f"the detector's channels must be a multiple of {GROUP}, got {self.channels}")
+
+
+@dataclass(frozen=True)
+class DetectorFacts:
+    """Names and BOP ids of the objects in the order of the classes, and the network's design."""
+
+    objects: tuple[str, ...]
+    obj_ids: tuple[int, ...]
+    design: DetectorDesign = field(default_factory=DetectorDesign)
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.objects) <= MOST_OBJECTS or len(set(self.objects)) != len(self.objects):
+            raise UserError("a detector needs at least one object, each with a name of its own")
+        if len(self.obj_ids) != len(self.objects):
+            raise UserError(f"a detector of {len(self.objects)} objects has {len(self.obj_ids)} ids; give one for each")
+
+    def plain(self) -> dict[str, Any]:
+        """The same as values that json can hold."""
+        design = {
+            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self.design).items()
+        }
+        return {"kind": KIND, "version": VERSION, "objects": [*self.objects], "obj_ids": [*self.obj_ids], **design}
+
+
+def read_facts(plain: Mapping[str, Any], where: str) -> DetectorFacts:
+    """The facts of a foreign file, every value checked; `where` they are from. Raises `UserError`."""
+    if plain.get("kind") != KIND:
+        raise UserError(f"{where} is no detector; {REMEDY}")
+    if plain.get("version") != VERSION:
+        raise UserError(f"{where} is a detector of version {plain.get('version')!r}, wanted is {VERSION}; {REMEDY}")
+    read = _Reader(dict(plain), where)
+    objects, obj_ids = read.items("objects", str), read.items("obj_ids", int)
+    if not all(0 < len(name) <= MOST_NAME and name.isprintable() for name in objects):
+        raise UserError(f"{where}: 'objects' must be names of at most {MOST_NAME} letters; {REMEDY}")
+    if not all(0 <= obj_id < LARGEST_ID for obj_id in obj_ids):
+        raise UserError(f"{where}: 'obj_ids' must be BOP's ids; {REMEDY}")
+    backbone = read.value("backbone", str)
+    mean, std = (tuple(map(float, read.items(name, (int, float)))) for name in ("pixel_mean", "pixel_std"))
+    if len(mean) != 3 or len(std) != 3 or not all(map(math.isfinite, mean + std)) or min(std) <= 0:
+        raise UserError(f"{where}: 'pixel_mean' and 'pixel_std' must be three levels each, std above zero; {REMEDY}")
+    sizes = {name: read.value(name, int) for name in RANGES}
+    try:
+        return DetectorFacts(
+            tuple(objects), tuple(obj_ids), DetectorDesign(**sizes, backbone=backbone, pixel_mean=mean, pixel_std=std)
+        )
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+class _Reader:
+    """Typed values of a mapping, or a `UserError` that says what is wrong where."""
+
+    def __init__(self, plain: dict[str, Any], where: str) -> None:
+        self.plain, self.where = plain, where
+
+    def value(self, key: str, kind: type | tuple[type, ...]) -> Any:
+        """One value; a bool is no number."""
+        value = require_key(self.plain, key, self.where)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise UserError(f"{self.where}: '{key}' is a {type(value).__name__} and can't be; {REMEDY}")
+        return value
+
+    def items(self, key: str, kind: type | tuple[type, ...]) -> Sequence[Any]:
+        """A list of values."""
+        values = self.value(key, list)
+        if len(values) > MOST_OBJECTS or not all(isinstance(x, kind) and not isinstance(x, bool) for x in values):
+            raise UserError(f"{self.where}: '{key}' must be a list of values of one type; {REMEDY}")
+        return values
