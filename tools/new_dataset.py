@@ -145,12 +145,12 @@ def farewell(root: Path, objects: list[NewObject], camera: Camera | None, args: 
         lines.append(f"no --camera was given: {root / 'camera.json'} has a common webcam's; put yours there")
     pictures = [root / "overview.png"] + ([] if args.no_symmetries else [root / "symmetries.png"])
     lines.append(f"look at: {' and '.join(map(str, pictures))}")
-    config = "--config-file configs/gdrn_selfocc/custom/cad_only.py"
+    config = "--config-file configs/gdrn_selfocc/custom/cad_only_small.py"
     options = (
         f"--opts {shlex.quote(f'DATASETS.TRAIN=[{root}:cad]')} {shlex.quote(f'CAD.Z_RANGE=({near:.2g},{far:.2g})')}"
     )
     lines += [
-        "next:",
+        "next, see docs/own_object.md:",
         f"  python tools/show_samples.py {config} {options}",
         f"  python gdrn_selfocc_modeling/main_gdrn.py {config} {options}",
     ]

@@ -61,7 +61,7 @@ def read_cad(path: Path) -> CadFile:
     if others:
         notes.append(f"{others} parts without triangles (points or lines) left out")
     if any(body.lacks_texture for body in bodies):
-        notes.append("it has texture coordinates, but no texture was found with it")
+        notes.append("it has texture coordinates, but no texture was found with it: put its image beside the file")
     meshes, colored = _with_colors(bodies)
     return CadFile(joined(meshes), _unit(scene), notes + colored)
 

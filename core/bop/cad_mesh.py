@@ -14,8 +14,8 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from core.bop.fields import M_TO_MM, MM_TO_M
-from core.bop.models import ObjectModel
-from core.geometry.surface import face_areas, largest_distance
+from core.bop.models import ObjectModel, measure
+from core.geometry.surface import face_areas
 from core.render.materials import encode, texture_colors
 from core.utils.errors import UserError
 
@@ -200,14 +200,15 @@ def object_model(mesh: CadMesh, obj_id: int, name: str) -> ObjectModel:
     if mesh.normals is not None:
         length = np.linalg.norm(of_vertices["normals"], axis=1, keepdims=True)
         of_vertices["normals"] = of_vertices["normals"] / np.maximum(length, 1e-12)
+    diameter, low, extent = measure(vertices)
     return ObjectModel(
         obj_id,
         name,
         vertices,
         faces.reshape(-1, 3),
-        diameter=largest_distance(vertices),
-        bounds_min=vertices.min(axis=0),
-        extent=np.ptp(vertices, axis=0),
+        diameter=diameter,
+        bounds_min=low,
+        extent=extent,
         texture=mesh.texture,
         **of_vertices,
     )

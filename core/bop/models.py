@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from core.bop.fields import M_TO_MM, MM_TO_M, numbers, positive, rotation
+from core.geometry.surface import largest_distance
 from core.geometry.symmetry import symmetry_transforms
 from core.utils.errors import UserError
 from core.utils.files import (
@@ -29,7 +30,7 @@ from core.utils.files import (
 INFO_NAME = "models_info.json"
 INFO_REMEDY = (
     "it comes with a BOP set's models archive (bop.felk.cvut.cz); "
-    "for models of your own write it with core.bop.models.write_models_info"
+    "tools/new_dataset.py makes it of your own CAD files, tools/find_symmetries.py --write of a models folder"
 )
 
 
@@ -216,12 +217,8 @@ def _read_texture(path: Path, header: str) -> np.ndarray | None:
 
 def measure(vertices: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
     """Diameter (largest distance of two vertices), bounds_min (3,) and extent (3,) of (V, 3) vertices."""
-    from scipy.spatial import ConvexHull
-    from scipy.spatial.distance import pdist
-
-    hull = vertices[ConvexHull(vertices).vertices]  # the farthest pair lies on it
     low, high = vertices.min(axis=0), vertices.max(axis=0)
-    return float(pdist(hull).max()), low, high - low
+    return largest_distance(vertices), low, high - low
 
 
 def write_model(path: Path, model: ObjectModel) -> None:
@@ -266,13 +263,18 @@ def _ply_bytes(columns: list[tuple[str, str, np.ndarray]], faces: np.ndarray, co
     return "\n".join(header).encode("ascii") + vertices.tobytes() + corners.tobytes()
 
 
+def size_fields(model: ObjectModel) -> dict[str, Any]:
+    """Diameter and axis-aligned box of a model as `models_info.json` has them, millimetres."""
+    entry: dict[str, Any] = {"diameter": M_TO_MM * model.diameter}
+    entry |= {f"min_{axis}": M_TO_MM * float(model.bounds_min[k]) for k, axis in enumerate("xyz")}
+    return entry | {f"size_{axis}": M_TO_MM * float(model.extent[k]) for k, axis in enumerate("xyz")}
+
+
 def write_models_info(folder: Path, models: Iterable[ObjectModel]) -> None:
     """Write `models_info.json` (millimetres) of these models into `folder`."""
     content = {}
     for model in sorted(models, key=lambda model: model.obj_id):
-        entry: dict[str, Any] = {"diameter": M_TO_MM * model.diameter}
-        entry |= {f"min_{axis}": M_TO_MM * float(model.bounds_min[k]) for k, axis in enumerate("xyz")}
-        entry |= {f"size_{axis}": M_TO_MM * float(model.extent[k]) for k, axis in enumerate("xyz")}
+        entry = size_fields(model)
         if model.symmetries_discrete:
             to_mm = np.array([[1, 1, 1, M_TO_MM]] * 3 + [[1, 1, 1, 1]])
             entry["symmetries_discrete"] = [(S * to_mm).reshape(-1).tolist() for S in model.symmetries_discrete]

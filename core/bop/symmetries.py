@@ -14,10 +14,10 @@ import numpy as np
 from core.bop.catalog import DATASETS
 from core.bop.datasets import folder_names
 from core.bop.fields import M_TO_MM
-from core.bop.models import INFO_NAME, ObjectModel, default_name, load_model, read_models_info
+from core.bop.models import INFO_NAME, ObjectModel, default_name, load_model, measure, read_models_info, size_fields
 from core.geometry.find_symmetry import Symmetries, SymmetryAxis, find_symmetries
 from core.geometry.self_image import Tolerance
-from core.geometry.surface import SurfacePoints, largest_distance
+from core.geometry.surface import SurfacePoints
 from core.render.materials import encode, texture_colors
 from core.utils.errors import UserError
 from core.utils.files import read_json, require_dir, write_json
@@ -77,8 +77,8 @@ def _measured(path: Path, obj_id: int, name: str, info: dict[str, Any] | None) -
         return load_model(path, info, obj_id, name)
     unknown = {"diameter": 0.0, "bounds_min": np.zeros(3), "extent": np.zeros(3)}
     model = load_model(path, unknown, obj_id, name)
-    low, extent = model.vertices.min(axis=0), np.ptp(model.vertices, axis=0)
-    return replace(model, diameter=largest_distance(model.vertices), bounds_min=low, extent=extent)
+    diameter, low, extent = measure(model.vertices)
+    return replace(model, diameter=diameter, bounds_min=low, extent=extent)
 
 
 def symmetry_fields(found: Symmetries) -> dict[str, Any]:
@@ -112,11 +112,7 @@ def write_symmetries(folder: Path, models: Mapping[int, ObjectModel], found: Map
     path = Path(folder) / INFO_NAME
     content = read_json(path) if path.is_file() else {}
     for obj_id, symmetries in found.items():
-        model = models[obj_id]
-        entry = {"diameter": M_TO_MM * model.diameter}
-        entry |= {f"min_{axis}": M_TO_MM * float(model.bounds_min[k]) for k, axis in enumerate("xyz")}
-        entry |= {f"size_{axis}": M_TO_MM * float(model.extent[k]) for k, axis in enumerate("xyz")}
-        entry |= content.get(str(obj_id), {})
+        entry = size_fields(models[obj_id]) | content.get(str(obj_id), {})
         kept = {key: value for key, value in entry.items() if key not in KEYS}
         content[str(obj_id)] = kept | symmetry_fields(symmetries)
     write_json(path, dict(sorted(content.items(), key=lambda item: int(item[0]))))

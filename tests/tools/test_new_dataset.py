@@ -35,7 +35,7 @@ def test_files_become_samples_that_can_be_trained_on(files, tmp_path, repository
     command = next(line for line in said.splitlines() if "tools/show_samples.py" in line)
     assert f"DATASETS.TRAIN=[{root}:cad]" in command and "CAD.Z_RANGE=(0.17,0.68)" in command
 
-    config = str(repository / "configs/gdrn_selfocc/custom/cad_only.py")
+    config = str(repository / "configs/gdrn_selfocc/custom/cad_only_small.py")
     options = [f"DATASETS.TRAIN=[{root}:cad]", "DATASETS.OBJS=[ring]", "CAD.Z_RANGE=(0.17,0.67)"]
     picture = tmp_path / "samples.png"
     show_samples(

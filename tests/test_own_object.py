@@ -1,0 +1,106 @@
+"""The commands of docs/own_object.md, as they stand there, on a mesh made here; only long runs are shortened."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import trimesh
+
+GUIDE = "docs/own_object.md"
+# Words that come last win, and --opts take what follows them.
+SHORTER = {
+    "tools/show_samples.py": ["--count", "2"],
+    "gdrn_selfocc_modeling/tools/generate_training_images.py": ["--images", "2", "--workers", "1"],
+    "gdrn_selfocc_modeling/main_gdrn.py": [
+        "SOLVER.TOTAL_EPOCHS=1",
+        "SOLVER.IMS_PER_BATCH=4",
+        "CAD.EPOCH_LENGTH=8",
+        "DATALOADER.NUM_WORKERS=0",
+    ],
+    "tools/train_detector.py": ["CAD.EPOCH_LENGTH=8", "DATALOADER.NUM_WORKERS=0", "MODEL.DEVICE=cpu"],
+    "tools/predict.py": ["--threshold", "0"],
+}
+
+
+def commands(text: str) -> list[list[str]]:
+    """The words of each `python …` line in the text's code blocks."""
+    blocks = re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [shlex.split(line)[1:] for line in lines if line.startswith("python ")]
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory, repository) -> Path:
+    """A working folder as the guide's reader has it: the project, a CAD file, photographs, and a photo of the part."""
+    folder = tmp_path_factory.mktemp("workshop")
+    for name in ("core", "gdrn_selfocc_modeling", "tools", "configs"):
+        (folder / name).symlink_to(repository / name)
+    base = trimesh.creation.box((60, 40, 8))
+    wall = trimesh.creation.box((8, 40, 50), trimesh.transformations.translation_matrix((-26, 0, 25)))
+    pin = trimesh.creation.cylinder(6, 24, transform=trimesh.transformations.translation_matrix((18, 10, 16)))
+    trimesh.util.concatenate([base, wall, pin]).export(folder / "part.stl")
+    photos = folder / "path" / "to" / "photos"
+    photos.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        cv2.imwrite(str(photos / f"{number}.jpg"), rng.integers(0, 256, (120, 160, 3), np.uint8))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def followed(workshop, repository) -> list[tuple[list[str], subprocess.CompletedProcess[str]]]:
+    """Every command of the guide in its order, with what it said."""
+    done = []
+    for script, *words in commands((repository / GUIDE).read_text()):
+        if "photo.jpg" in words:
+            shutil.copy(next((workshop / "datasets").rglob("val/*/rgb/*.jpg")), workshop / "photo.jpg")
+        result = subprocess.run(
+            [sys.executable, script, *words, *SHORTER.get(script, [])],
+            cwd=workshop,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0, f"{script} {shlex.join(words)}\n{result.stdout}\n{result.stderr}"
+        done.append(([script, *words], result))
+    return done
+
+
+@pytest.mark.xdist_group("own_object")
+def test_the_guide_leads_from_a_cad_file_to_poses(followed, workshop):
+    scripts = [words[0] for words, _ in followed]
+    assert scripts[0] == "tools/new_dataset.py" and scripts[-1] == "tools/predict.py"
+    assert set(SHORTER) <= set(scripts)
+    photo = workshop / "output" / "predictions" / "photo"
+    (entry,) = json.loads((photo / "poses.json").read_text())
+    assert [pose["object"] for pose in entry["poses"]] == ["part"]
+    assert (photo / "pictures" / "photo.jpg").is_file()
+    with (photo / "poses.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 1
+    scores = list((workshop / "output" / "gdrn_selfocc" / "mine").rglob("scores.json"))
+    assert scores and (workshop / "output" / "samples.png").is_file()
+
+
+@pytest.mark.xdist_group("own_object")
+def test_what_a_tool_says_is_next_can_be_typed(followed, workshop):
+    said = next(result.stdout for words, result in followed if words[0] == "tools/new_dataset.py")
+    script, *words = next(shlex.split(line)[1:] for line in said.splitlines() if "tools/show_samples.py" in line)
+    picture = workshop / "next.png"
+    subprocess.run(
+        [sys.executable, script, "--count", "1", "--output", str(picture), *words],
+        cwd=workshop,
+        check=True,
+        timeout=120,
+    )
+    assert picture.is_file()
