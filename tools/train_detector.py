@@ -41,7 +41,7 @@ from core.render.raycast import RayCaster
 from core.utils.errors import UserError, run_cli
 from core.utils.files import remove_parts, require_writable_dir
 from gdrn_selfocc_modeling.data.build import build_augmentation, build_backgrounds, class_indices, class_names
-from gdrn_selfocc_modeling.data.build_cad import build_look, build_poses, cad_camera
+from gdrn_selfocc_modeling.data.build_cad import build_look, build_poses, cad_camera, split_to_learn
 from gdrn_selfocc_modeling.data.test_set import evaluation_targets
 from gdrn_selfocc_modeling.models.backbone import LITE0_NAME, LITE0_PACKAGE, leading_modules, make_backbone
 from gdrn_selfocc_modeling.settings import load_settings
@@ -168,7 +168,7 @@ def _training_specs(cfg: Any) -> list[SplitSpec]:
     data = cfg.DATASETS
     if not data.TRAIN:
         raise UserError("DATASETS.TRAIN is empty; name at least one split, such as lmo_cad or toy_train")
-    return [resolve_split(name, Path(data.ROOT)) for name in data.TRAIN]
+    return [split_to_learn(cfg, name) for name in data.TRAIN]
 
 
 def _input_side(cfg: Any, spec: SplitSpec) -> int:
@@ -195,7 +195,7 @@ def build_source(cfg: Any, args: argparse.Namespace, facts: DetectorFacts) -> Sa
     data = cfg.DATASETS
 
     def join(names: list[str]) -> SampleSource:
-        sources = [_split_source(cfg, args, facts, resolve_split(name, Path(data.ROOT))) for name in names]
+        sources = [_split_source(cfg, args, facts, split_to_learn(cfg, name)) for name in names]
         return sources[0] if len(sources) == 1 else JoinedSource(sources)
 
     first = join(data.TRAIN)

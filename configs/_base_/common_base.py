@@ -56,6 +56,7 @@ DATASETS = dict(  # data sets, their objects, and the boxes to test in
     DET_FILES_TEST=(),  # a detection json for each entry of TEST
     DET_TOPK_PER_OBJ=1,  # keep so many detections of an object in an image
     DET_TOPK_PER_IM=30,  # keep so many detections of an image
+    TRAIN_ON_TEST_IMAGES=False,  # test splits are refused in TRAIN, TRAIN2 and CAD.POSES_FROM unless this is True
     DET_THR=0.0,  # drop detections with a lower score
     SYM_OBJS=("bowl", "cup", "eggbox", "glue"),  # names of the objects scored by ADD-S
     INIT_POSE_FILES_TEST=(),  # a BOP csv for each entry of TEST, whose poses give the boxes of TEST_BBOX_TYPE csv
@@ -81,7 +82,7 @@ CAD = dict(
     ROTATIONS="uniform",
     ELEVATION=(0.0, 90.0),  # of the camera above object or table, degrees, for upper and stable
     TILT=45.0,  # the camera's roll is within +- this, degrees, for upper and stable
-    # An annotated split, such as lmo_test, whose distances, places in the image, elevations and rolls replace Z_RANGE,
+    # An annotated split, such as lmo_train_pbr, whose distances, places in the image, elevations and rolls replace Z_RANGE,
     # CENTER_RANGE, ELEVATION and TILT; its images are not read
     POSES_FROM="",
     MAX_OCCLUDERS=3,  # 0 to so many other models of the folder stand around the object

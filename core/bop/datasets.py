@@ -13,6 +13,8 @@ from core.bop.targets import TARGETS_NAME
 from core.utils.errors import UserError, nearest
 from core.utils.files import read_json, require_dir
 
+TEST_REMEDY = "scores on images that were trained on mean nothing; name another split, or set {key}=True"
+TRAINING_LISTS = ("_train", "_all")  # LINEMOD keeps its training images in the folder test, told apart by lists
 FOLDER_INFO_NAME = "dataset_info.json"  # of a folder that is none of the known data sets
 
 
@@ -159,6 +161,24 @@ def resolve_split(name: str, datasets_root: Path) -> SplitSpec:
             whole = resolve_split(f"{folder}_{split[len(object_name) + 1 :]}", datasets_root)
             return _of_one_object(whole, name, obj_id)
     return _split_of_folder(name, datasets_root / folder, split)
+
+
+def training_split(name: str, datasets_root: Path, allow_test: bool, key: str) -> SplitSpec:
+    """As `resolve_split`, for a split that is learned from.
+
+    Raises `UserError` for one of test images unless `allow_test`, which the user sets by the configuration's `key`.
+    """
+    spec = resolve_split(name, datasets_root)
+    if not allow_test and has_test_images(spec):
+        raise UserError(f"'{name}' has the test images {spec.images_dir}: {TEST_REMEDY.format(key=key)}")
+    return spec
+
+
+def has_test_images(spec: SplitSpec) -> bool:
+    """Whether a split reads images of a folder `test…` that no list tells to be for training."""
+    if spec.kind == "cad" or not Path(spec.split).name.startswith("test"):
+        return False
+    return not (spec.image_lists and all(item.path.stem.endswith(TRAINING_LISTS) for item in spec.image_lists))
 
 
 def _of_one_object(whole: SplitSpec, name: str, obj_id: int) -> SplitSpec:

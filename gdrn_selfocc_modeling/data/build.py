@@ -19,7 +19,7 @@ from core.data.loader import JoinedSource, MixedSource, SampleSource
 from core.data.roi import check_dzi_type
 from core.render.raycast import RayCaster
 from core.utils.errors import UserError, nearest
-from gdrn_selfocc_modeling.data.build_cad import build_cad_options
+from gdrn_selfocc_modeling.data.build_cad import build_cad_options, split_to_learn
 from gdrn_selfocc_modeling.data.cad_source import CadSource
 from gdrn_selfocc_modeling.data.map_files import MapFiles
 from gdrn_selfocc_modeling.data.map_header import model_hash
@@ -177,7 +177,7 @@ def build_train_dataset(cfg: Config) -> SampleSource:
 
 
 def _train_source(cfg: Config, name: str, cache: ObjectCache, backgrounds: Backgrounds) -> SampleSource:
-    spec = resolve_split(name, Path(cfg.DATASETS.ROOT))
+    spec = split_to_learn(cfg, name)
     objects = cache.get(spec)
     augmentation = build_augmentation(cfg, spec.kind)
     roi_format = build_roi_format(cfg)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from mmengine.config import Config
 
-from core.bop.datasets import resolve_split
+from core.bop.datasets import SplitSpec, training_split
 from core.bop.fields import read_camera_K
 from core.bop.scene import load_split, read_camera_size
 from core.data.pose_statistics import PoseStatistics, pose_statistics
@@ -51,12 +51,17 @@ def build_poses(cfg: Config) -> PoseRange:
         rotations=cad.ROTATIONS,
         elevation=tuple(cad.ELEVATION),
         tilt=cad.TILT,
-        statistics=_statistics(cad.POSES_FROM, Path(cfg.DATASETS.ROOT)) if cad.POSES_FROM else None,
+        statistics=_statistics(split_to_learn(cfg, cad.POSES_FROM)) if cad.POSES_FROM else None,
     )
 
 
-def _statistics(name: str, datasets_root: Path) -> PoseStatistics:
-    spec = resolve_split(name, datasets_root)
+def split_to_learn(cfg: Config, name: str) -> SplitSpec:
+    """A split to train on or to draw poses like. `UserError` for test images, see DATASETS.TRAIN_ON_TEST_IMAGES."""
+    data = cfg.DATASETS
+    return training_split(name, Path(data.ROOT), data.TRAIN_ON_TEST_IMAGES, "DATASETS.TRAIN_ON_TEST_IMAGES")
+
+
+def _statistics(spec: SplitSpec) -> PoseStatistics:
     return pose_statistics(load_split(spec, require_images=False), read_camera_size(spec.root))
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from mmengine.config import Config
 
-from core.bop.datasets import resolve_split
 from core.utils.errors import UserError
 from gdrn_selfocc_modeling.data.build import ObjectCache, build_augmentation, build_backgrounds, build_roi_format
-from gdrn_selfocc_modeling.data.build_cad import build_cad_options
+from gdrn_selfocc_modeling.data.build_cad import build_cad_options, split_to_learn
 from gdrn_selfocc_modeling.data.device_draws import DeviceOptions
 from gdrn_selfocc_modeling.data.device_source import DeviceSource
 
@@ -21,7 +18,7 @@ def build_device_source(cfg: Config, device: torch.device, seed: int) -> DeviceS
     Raises `UserError` where DATASETS.TRAIN is anything else: annotated images are read by the loader's workers.
     """
     names = [*cfg.DATASETS.TRAIN, *(cfg.DATASETS.TRAIN2 if cfg.DATASETS.TRAIN2_RATIO > 0 else ())]
-    specs = [resolve_split(name, Path(cfg.DATASETS.ROOT)) for name in names]
+    specs = [split_to_learn(cfg, name) for name in names]
     if len(specs) != 1 or specs[0].split != "cad":
         raise UserError(
             f"CAD.DEVICE={cfg.CAD.DEVICE} renders one split of CAD models, DATASETS has {', '.join(names) or 'none'}; "

@@ -28,7 +28,7 @@ EPILOG = """examples:
   python gdrn_selfocc_modeling/tools/generate_training_images.py --dataset-root datasets/BOP_DATASETS/mine --images 1000
   python gdrn_selfocc_modeling/tools/generate_training_images.py \\
       --config-file configs/gdrn_selfocc/lmo/cad_only.py --output datasets/BOP_DATASETS/lmo --images 20000 \\
-      --objects-per-image 8 15 --opts INPUT.BG_IMGS_ROOT=path/to/photos CAD.POSES_FROM=lmo_test
+      --objects-per-image 8 15 --opts INPUT.BG_IMGS_ROOT=path/to/photos CAD.POSES_FROM=lmo_train_pbr
 
 The split then trains by name: DATASETS.TRAIN=[mine_train_cad].
 """

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from core.bop.catalog import DATASETS, LM, LMO, YCBV
-from core.bop.datasets import ANCESTOR_SPLITS, resolve_split
+from core.bop.datasets import ANCESTOR_SPLITS, has_test_images, resolve_split, training_split
 from core.utils.errors import UserError
 
 TABLE = {  # name: (folder of images, kind, number of objects, list of the first object or of all)
@@ -83,6 +83,21 @@ def test_facts():
     assert list(LMO.object_names) == [1, 5, 6, 8, 9, 10, 11, 12]
     assert YCBV.object_names[1] == "002_master_chef_can" and YCBV.object_names[21] == "061_foam_brick"
     assert {"lm", "lmo", "ycbv", "tless", "tudl", "icbin", "itodd", "hb", "hope", "toy"} <= set(DATASETS)
+
+
+def test_splits_named_test_are_those_with_test_images(empty_folders):
+    """LINEMOD keeps its training images in the folder test; every name in the table says what it is for."""
+    told = {name: has_test_images(resolve_split(name, empty_folders)) for name in TABLE}
+    assert told == {name: name.endswith("test") for name in TABLE}
+
+
+@pytest.mark.parametrize("name", ["lmo_bop_test", "tless_test", "ycbv_024_bowl_test", "{root}/lmo:test"])
+def test_test_images_are_not_learned_from_unless_forced(name, empty_folders):
+    name = name.format(root=empty_folders)
+    with pytest.raises(UserError, match=r"has the test images .*or set DATA=True") as caught:
+        training_split(name, empty_folders, allow_test=False, key="DATA")
+    assert "\n" not in str(caught.value)
+    assert training_split(name, empty_folders, allow_test=True, key="DATA") == resolve_split(name, empty_folders)
 
 
 def test_lmo_trains_on_lm_images_with_its_own_models(empty_folders):

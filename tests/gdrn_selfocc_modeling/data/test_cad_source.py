@@ -219,5 +219,10 @@ def test_poses_come_from_a_split_by_its_name(make_small_config, toy_root):
     assert len(statistics.depth) == sum(len(record.instances) for record in load_split(train_split(toy_root)))
 
 
+def test_poses_of_test_images_are_not_drawn_from(make_small_config, toy_root):
+    with pytest.raises(UserError, match="TRAIN_ON_TEST_IMAGES=True"):
+        build_cad_options(make_small_config(f"CAD.POSES_FROM={toy_root}:test"), toy_root)
+
+
 def train_split(toy_root) -> SplitSpec:
     return resolve_split(f"{toy_root}:train", toy_root.parent)

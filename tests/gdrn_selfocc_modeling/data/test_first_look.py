@@ -267,7 +267,9 @@ def test_rendered_samples_give_no_warning(models, make_objects, obj_id):
 
 def test_real_images_give_no_warning(make_config, real_data):
     resolution = ("MODEL.POSE_NET.INPUT_RES=64", "MODEL.POSE_NET.OUTPUT_RES=32")
-    split = (f"DATASETS.ROOT={real_data}", "DATASETS.TRAIN=('lmo_test',)", "DATASETS.TRAIN2=()")
+    # To be looked at only.
+    split = (f"DATASETS.ROOT={real_data}", "DATASETS.TRAIN=('lmo_test',)", "DATASETS.TRAIN_ON_TEST_IMAGES=True")
+    split = (*split, "DATASETS.TRAIN2=()")
     look = look_at(first_samples(build_train_dataset(make_config(*resolution, *split)), 24))
     assert look.samples == 24 and look.warnings() == []
 

@@ -281,6 +281,15 @@ def test_classes_are_those_of_the_configuration(make_small_config, toy_root):
     assert class_names(absent) == names
 
 
+@pytest.mark.parametrize("splits", [("toy_test", "toy_train"), ("toy_train", "toy_bop_test")])
+def test_test_images_are_not_trained_on_unless_forced(splits, make_small_config, toy_root):
+    first, second = splits
+    words = (f"DATASETS.ROOT={toy_root.parent}", f"DATASETS.TRAIN=['{first}']", f"DATASETS.TRAIN2=['{second}']")
+    with pytest.raises(UserError, match="TRAIN_ON_TEST_IMAGES=True"):
+        build_train_dataset(make_small_config(*words))
+    assert len(build_train_dataset(make_small_config(*words, "DATASETS.TRAIN_ON_TEST_IMAGES=True")))
+
+
 def test_splits_of_single_objects_each_have_their_own(make_small_config, toy_root):
     overrides = ("DATASETS.TRAIN=['toy_bracket_train','toy_mug_train']", "DATASETS.TRAIN2=[]")
     cfg = make_small_config(f"DATASETS.ROOT={toy_root.parent}", "DATASETS.OBJS=['bracket','mug']", *overrides)
