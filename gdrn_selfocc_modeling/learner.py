@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from core.engine.checkpointer import Stateful
 from core.engine.distributed import current_world
+from core.engine.float32 import keep_slow_parts_in_float32
 from core.engine.modes import evaluation_mode
 from core.engine.step import StepOptions
 from core.solver.optimizers import OPTIMIZERS, accumulation, build_optimizer
@@ -104,6 +105,9 @@ def build_learner(
     solver, world = cfg.SOLVER, current_world()
     if cfg.MODEL.SYNC_BN and device.type == "cuda" and world.size > 1:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    amp_dtype = _amp_dtype(solver.AMP, device)
+    if amp_dtype is not None and device.type == "cpu":
+        keep_slow_parts_in_float32(model)
     criterion = build_criterion(cfg).to(device)
     losses: nn.Module = LossNetwork(torch.compile(model) if cfg.MODEL.COMPILE else model, criterion)
     no_sync: Callable[[], AbstractContextManager] = nullcontext
@@ -116,7 +120,6 @@ def build_learner(
         no_sync = losses.no_sync
     batches, decay_factor = accumulation(solver.IMS_PER_BATCH, solver.REFERENCE_BS)
     optimizer = _build_optimizer(cfg, model, criterion, decay_factor, device)
-    amp_dtype = _amp_dtype(solver.AMP, device)
     return Learner(
         model=model,
         losses=losses,
@@ -192,13 +195,15 @@ def make_schedule(optimizer: torch.optim.Optimizer, solver: Any, total_iters: in
 
 
 def _amp_dtype(amp: Any, device: torch.device) -> torch.dtype | None:
-    """The type of SOLVER.AMP on a GPU; None for float32, as always on a CPU."""
+    """The type of SOLVER.AMP; None for float32, as on a CPU that is asked for float16."""
     if amp.DTYPE not in AMP_TYPES:
         known = list(AMP_TYPES)
         raise UserError(f"SOLVER.AMP.DTYPE is '{amp.DTYPE}'{nearest(amp.DTYPE, known)} (known: {', '.join(known)})")
-    if amp.ENABLED and device.type != "cuda":
-        logger.info("SOLVER.AMP is for GPUs; on the CPU the run stays in float32")
-    return AMP_TYPES[amp.DTYPE] if amp.ENABLED and device.type == "cuda" else None
+    dtype = AMP_TYPES[amp.DTYPE] if amp.ENABLED else None
+    if dtype == torch.float16 and device.type != "cuda":
+        logger.info("SOLVER.AMP.DTYPE=float16 is for GPUs; on the CPU the run stays in float32")
+        return None
+    return dtype
 
 
 def _moving_average(model: nn.Module, options: Any) -> AveragedModel | None:

@@ -114,6 +114,16 @@ def test_a_compiled_network_learns_the_same(run, tmp_path, monkeypatch):
         torch.testing.assert_close(states[1][name], value, rtol=0, atol=1e-5)
 
 
+def test_bfloat16_on_a_cpu_trains_nearly_the_same(run, tmp_path):
+    opts = ["SOLVER.TOTAL_EPOCHS=1", "DATASETS.TEST=", "TRAIN.PRINT_FREQ=1"]
+    for enabled in (False, True):
+        more = [f"SOLVER.AMP.ENABLED={enabled}", f"OUTPUT_DIR={tmp_path / str(enabled)}"]
+        main(["--config-file", str(run["config"]), "--opts", *opts, *more])
+    lines = [(tmp_path / str(enabled) / "metrics.json").read_text().splitlines() for enabled in (False, True)]
+    exact, half = (json.loads(first)["total_loss"] for first, *_ in lines)
+    assert half != exact and half == pytest.approx(exact, rel=0.02)
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -82,8 +82,8 @@ CAD = dict(
     ROTATIONS="uniform",
     ELEVATION=(0.0, 90.0),  # of the camera above object or table, degrees, for upper and stable
     TILT=45.0,  # the camera's roll is within +- this, degrees, for upper and stable
-    # An annotated split, such as lmo_train_pbr, whose distances, places in the image, elevations and rolls replace Z_RANGE,
-    # CENTER_RANGE, ELEVATION and TILT; its images are not read
+    # An annotated split, such as lmo_train_pbr, whose distances, places in the image, elevations and rolls replace
+    # Z_RANGE, CENTER_RANGE, ELEVATION and TILT; its images are not read
     POSES_FROM="",
     MAX_OCCLUDERS=3,  # 0 to so many other models of the folder stand around the object
     OCCLUDER_SPACING=(0.5, 1.2),  # of floating ones: distance of the centres in sums of the bounding radii
@@ -159,8 +159,8 @@ SOLVER = dict(  # optimizer, learning rate, length, checkpoints
     MAX_TO_KEEP=5,  # checkpoints kept
     BEST_METRIC="ad_0.10",  # best.pth is the best by this score on the first test split; names as in scores.json
     AMP=dict(  # mixed precision in training
-        ENABLED=False,  # half precision on a GPU, but for the pose and the losses
-        DTYPE="bfloat16",  # bfloat16, or float16 with a scaled loss
+        ENABLED=False,  # half precision but for the pose and the losses; pays on GPUs, and on CPUs with AMX
+        DTYPE="bfloat16",  # bfloat16, or on a GPU float16 with a scaled loss
     ),
 )
 

@@ -14,6 +14,7 @@ import torchvision
 from torch import Tensor, nn
 
 from core.engine.checkpoint import load_weights, model_weights, read_checkpoint
+from core.engine.float32 import is_depthwise
 from core.utils.errors import UserError, nearest
 from core.utils.files import require_file
 from gdrn_selfocc_modeling.models.torchvision_backbone import StageInfo, extract_stages, find_stages, make_classifier
@@ -95,6 +96,11 @@ def leading_modules(backbone: nn.Module, stages: int) -> list[str]:
         if child == ends[stages - 1].replace(".", "_"):
             break
     return names
+
+
+def depthwise_modules(backbone: nn.Module) -> list[str]:
+    """Names of the convolutions that filter each channel by itself."""
+    return [name for name, module in backbone.named_modules() if is_depthwise(module)]
 
 
 def _make_timm(model_name: str, out_indices: Sequence[int], image: tuple[int, int], download: bool) -> nn.Module:

@@ -12,6 +12,7 @@ from gdrn_selfocc_modeling.models.backbone import (
     OWN_WEIGHTS,
     backbone_channels,
     backbone_strides,
+    depthwise_modules,
     leading_modules,
     make_backbone,
 )
@@ -116,6 +117,8 @@ def _frozen(net: Any, backbone: nn.Module, with_selfocc: bool) -> list[str]:
     if not net.get("NECK", {}).get("ENABLED", False):
         del present["NECK"]
     stages = leading_modules(backbone, net.BACKBONE.get("FREEZE_AT", 0))
+    if net.BACKBONE.get("FREEZE_DEPTHWISE", False):
+        stages = [*stages, *depthwise_modules(backbone)]
     whole = [name for key, name in present.items() if net[key].get("FREEZE")]
     return whole + [f"{PARTS['BACKBONE']}.{name}" for name in stages]
 

@@ -283,6 +283,16 @@ def test_the_first_stages_can_be_frozen(stages, backbone, make_small_config):
     assert {name.split(".")[0] for name in frozen} == set(whole)
 
 
+def test_depthwise_filters_can_be_frozen(make_small_config):
+    lite0 = "BACKBONE.INIT_CFG.type=timm/tf_efficientnet_lite0 BACKBONE.FREEZE_DEPTHWISE=True"
+    heads = [f"{NET}.{head}.INIT_CFG.in_dim=112" for head in ("GEO_HEAD", "SELFOCC_HEAD")]
+    model = build_model(make_small_config(*overrides(lite0), *heads))
+    learning = {tuple(p.shape[1:]) for p in model.backbone.parameters() if p.requires_grad and p.ndim == 4}
+    frozen = {name: p for name, p in model.backbone.named_parameters() if not p.requires_grad}
+    assert all(shape[1:] == (1, 1) or shape[0] == 3 for shape in learning)
+    assert frozen and all("conv_dw" in name and p.shape[1] == 1 for name, p in frozen.items())
+
+
 @pytest.mark.parametrize(("key", "values"), [("drop_prob", (0.3, 0.6)), ("dropblock_size", (1, 5))])
 def test_dropblock_drops_while_training(key, values, make_small_config):
     maps = torch.ones(8, 75, 32, 32)
