@@ -21,13 +21,14 @@ from core.data.roi import ImageSize, crop_image, test_roi
 from core.engine.checkpoint import load_weights, model_weights, read_checkpoint
 from core.geometry.pose import Pose
 from core.utils.errors import UserError, nearest
-from gdrn_selfocc_modeling.checkpoint_facts import KnownObject, focal_length, read_network_facts
-from gdrn_selfocc_modeling.data.batch import RoiBatch, collate
+from gdrn_selfocc_modeling.checkpoint_facts import KnownObject, NetworkFacts, focal_length, read_network_facts
+from gdrn_selfocc_modeling.data.batch import Prediction, RegressedPose, RoiBatch, collate
 from gdrn_selfocc_modeling.data.build import build_roi_format
 from gdrn_selfocc_modeling.data.targets import RoiFormat, RoiView, make_roi_batch
 from gdrn_selfocc_modeling.evaluation import build_pose_solver
 from gdrn_selfocc_modeling.models.build import build_model
 from gdrn_selfocc_modeling.models.pnp_points import PoseSolver
+from gdrn_selfocc_modeling.onnx_network import SUFFIX, read_onnx
 
 SMALL = 8.0  # pixels; a shorter side of a box holds nothing to see a pose by
 BATCH = 32  # ROIs in a forward pass
@@ -85,6 +86,11 @@ class CropFormat:
         return float(np.clip(length, *self.focal)) / length
 
 
+def crop_format(facts: NetworkFacts) -> CropFormat:
+    """What a network sees of a box, as its checkpoint tells."""
+    return CropFormat(build_roi_format(facts.cfg), facts.cfg.INPUT.DZI_PAD_SCALE, facts.focal)
+
+
 def enlarged(rois: RoiBatch, factor: float) -> RoiBatch:
     """The ROIs of an image that was enlarged by a factor, as the network is told of them."""
     K = rois.K.clone()
@@ -121,18 +127,22 @@ class PoseEstimator:
         self.objects = {known.name: known for known in objects}
         self._index = {known.name: index for index, known in enumerate(objects)}
         self.crops, self.solver, self.amp = crops, solver or PoseSolver(), amp
-        self.device = next(model.parameters()).device
+        self.device = next((weights.device for weights in model.parameters()), torch.device("cpu"))
 
     @classmethod
     def from_checkpoint(
         cls, path: Path | str, device: str | torch.device | None = None, overrides: Sequence[str] = ()
     ) -> PoseEstimator:
-        """The network of a checkpoint (.pth or .safetensors) that a run of this software left.
+        """The network of a checkpoint (.pth, .safetensors) that a run of this software left, or of an .onnx file of it.
 
         device: by default a GPU where there is one. overrides: keys of its configuration, such as "TEST.USE_PNP=True".
         Raises `UserError` where the file is damaged, or does not say what it needs to run alone.
         """
         path = Path(path)
+        if path.suffix == SUFFIX:
+            model, state = read_onnx(path, None if device is None else torch.device(device))
+            facts = read_network_facts(state, path, overrides)
+            return cls(model, facts.objects, crop_format(facts), build_pose_solver(facts.cfg, model))
         state = read_checkpoint(path)
         facts = read_network_facts(state, path, overrides)
         cfg = facts.cfg
@@ -140,9 +150,8 @@ class PoseEstimator:
         load_weights(model, model_weights(state, path), path)
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         model = model.to(device, memory_format=torch.channels_last)
-        crops = CropFormat(build_roi_format(cfg), cfg.INPUT.DZI_PAD_SCALE, facts.focal)
         amp = cfg.TEST.AMP_TEST and device.type == "cuda"
-        return cls(model, facts.objects, crops, build_pose_solver(cfg, model), amp)
+        return cls(model, facts.objects, crop_format(facts), build_pose_solver(cfg, model), amp)
 
     def __call__(
         self, image: np.ndarray | Path | str, K: np.ndarray | Sequence[float], boxes: Iterable[Box]
@@ -159,7 +168,8 @@ class PoseEstimator:
         boxes = [self._checked(box) for box in boxes]
         poses: list[Pose] = []
         for first in range(0, len(boxes), BATCH):
-            poses += self._poses(self.make_rois(rgb, K, boxes[first : first + BATCH]))
+            rois = self.make_rois(rgb, K, boxes[first : first + BATCH]).to(self.device)
+            poses += self.solver(self.predict(rois), rois)
         return [
             self._told(box, pose, [*odd, *_doubts(box, pose, size)]) for box, pose in zip(boxes, poses, strict=True)
         ]
@@ -167,22 +177,21 @@ class PoseEstimator:
     def make_rois(self, rgb: np.ndarray, K: np.ndarray, boxes: Sequence[Box]) -> RoiBatch:
         """What the network sees of some boxes of an image (H, W, 3) uint8 RGB, on the host."""
         form, size = self.crops.roi, (rgb.shape[1], rgb.shape[0])
-        bgr = np.ascontiguousarray(rgb[..., ::-1])
         rois = []
         for box in boxes:
             view = RoiView(K, size, test_roi(np.asarray(box.xyxy), size, self.crops.pad_scale), form.output_res)
-            crop = crop_image(bgr, view.roi, form.input_res)
+            # The crop is turned to BGR, not the image: each channel is resampled by itself.
+            crop = crop_image(rgb, view.roi, form.input_res)[..., ::-1]
             extent = self.objects[box.object].extent
             rois.append(make_roi_batch(crop, view, extent, self._index[box.object], form))
         batch, factor = collate(rois), self.crops.enlargement(K)
         return batch if factor == 1 else enlarged(batch, factor)
 
     @torch.inference_mode()
-    def _poses(self, rois: RoiBatch) -> list[Pose]:
-        rois = rois.to(self.device)
+    def predict(self, rois: RoiBatch) -> Prediction | RegressedPose:
+        """What the network says of ROIs that are on its device."""
         with torch.autocast(self.device.type, torch.bfloat16) if self.amp else nullcontext():
-            prediction = self.model(rois)
-        return self.solver(prediction, rois)
+            return self.model(rois)
 
     def _checked(self, box: Box) -> Box:
         if box.object not in self.objects:

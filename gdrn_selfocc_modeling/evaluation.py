@@ -35,9 +35,10 @@ from core.utils.files import require_writable_dir, write_text
 from gdrn_selfocc_modeling.data.batch import collate_samples
 from gdrn_selfocc_modeling.data.mapper import TestItem
 from gdrn_selfocc_modeling.data.test_set import TestSet, build_test_set
-from gdrn_selfocc_modeling.models.build import build_model
+from gdrn_selfocc_modeling.models.build import build_model, build_pnp_input
 from gdrn_selfocc_modeling.models.pnp_points import MapReader, PoseSolver
 from gdrn_selfocc_modeling.models.pnp_solvers import RansacOptions
+from gdrn_selfocc_modeling.onnx_network import SUFFIX, OnnxNetwork, read_onnx
 from gdrn_selfocc_modeling.pictures import report_cases
 
 logger = logging.getLogger(__name__)
@@ -59,11 +60,20 @@ def evaluate_checkpoint(cfg: Any) -> None:
 
 
 def trained_model(cfg: Any, path: Path, device: torch.device) -> tuple[nn.Module, Sequence[str]]:
-    """The network of a checkpoint, and the names of its classes where the checkpoint tells them."""
+    """The network of a checkpoint or an .onnx file, and the names of its classes where it tells them."""
+    if path.suffix == SUFFIX:
+        return _exported_model(cfg, path, device)
     state = read_checkpoint(path)
     model = build_model(cfg, pretrained=False)
     load_weights(model, model_weights(state, path), path)
     return model.to(device, memory_format=torch.channels_last), _trained_objects(state)
+
+
+def _exported_model(cfg: Any, path: Path, device: torch.device) -> tuple[nn.Module, Sequence[str]]:
+    network, state = read_onnx(path, device)
+    if cfg.VAL.REPORT_CASES and not network.has_maps:
+        raise UserError(f"{path} has no maps for the report's pictures; set VAL.REPORT_CASES=0, or export with --maps")
+    return network, _trained_objects(state)
 
 
 def _trained_objects(state: dict[str, Any]) -> Sequence[str]:
@@ -146,8 +156,10 @@ def build_pose_solver(cfg: Any, model: nn.Module) -> PoseSolver:
     test, net = cfg.TEST, cfg.MODEL.POSE_NET
     if not test.USE_PNP:
         return PoseSolver()
+    if isinstance(model, OnnxNetwork) and not model.has_maps:
+        raise UserError("TEST.USE_PNP needs maps, which the .onnx file doesn't tell; export it with --maps")
     thresholds = net.GEO_HEAD.MASK_THR_TEST, net.SELFOCC_HEAD.MASK_THR_TEST
-    reader = MapReader(model.pnp_input, *thresholds, test.PNP_LAYERS)
+    reader = MapReader(build_pnp_input(net), *thresholds, test.PNP_LAYERS)
     return PoseSolver(test.PNP_TYPE, reader, ransac_options(test))
 
 

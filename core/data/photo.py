@@ -23,7 +23,8 @@ def as_rgb(image: np.ndarray | Path | str) -> np.ndarray:
     """
     if isinstance(image, Path | str):
         # In colour, turned as its EXIF entry says, as images of data sets are read; 16 bits stay.
-        image = read_image(Path(image), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH, "give a photograph")[..., ::-1]
+        image_bgr = read_image(Path(image), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH, "give a photograph")
+        image = cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB)
     if not isinstance(image, np.ndarray) or image.ndim not in (2, 3) or not image.size:
         raise UserError(f"an image must be an array (H, W) or (H, W, channels), got {_form(image)}; convert it")
     image = image[..., None] if image.ndim == 2 else image

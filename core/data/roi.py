@@ -32,7 +32,7 @@ class Roi:
 
 def _roi(center: np.ndarray, size: float, wh: np.ndarray, image_size: ImageSize) -> Roi:
     """An ROI no larger than the longer side of the image and no smaller than a pixel."""
-    return Roi(np.asarray(center, float), float(np.clip(size, 1.0, max(image_size))), np.asarray(wh, float))
+    return Roi(np.asarray(center, float), float(min(max(size, 1.0), max(image_size))), np.asarray(wh, float))
 
 
 def _center_wh(box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -116,7 +116,10 @@ def sample_dzi(
 def roi_positions(roi: Roi, out: int) -> np.ndarray:
     """(out, out, 2) float64 source positions (u, v) in pixels of the ROI's samples, row by row."""
     offsets = (np.arange(out) - out / 2) * (roi.size / out)
-    return np.stack(np.meshgrid(roi.center[0] + offsets, roi.center[1] + offsets), axis=-1)
+    positions = np.empty((out, out, 2))
+    positions[..., 0] = roi.center[0] + offsets
+    positions[..., 1] = (roi.center[1] + offsets)[:, None]
+    return positions
 
 
 def crop_positions(uv: np.ndarray, center: np.ndarray, side: float, resolution: int) -> np.ndarray:

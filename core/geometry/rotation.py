@@ -35,11 +35,12 @@ def log_quat_to_matrix(log_quat: Tensor) -> Tensor:
 
 
 def lie_vec_to_matrix(rotvec: Tensor) -> Tensor:
-    """(..., 3) rotation vectors (axis times angle, radians) to (..., 3, 3), by the matrix exponential."""
-    x, y, z = rotvec.unbind(-1)
-    zero = torch.zeros_like(x)
-    skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
-    return torch.linalg.matrix_exp(skew)
+    """(..., 3) rotation vectors (axis times angle, radians) to (..., 3, 3), by their quaternions.
+
+    The closed form of the matrix exponential; exact, gradients included, where the vector is 0.
+    """
+    half = torch.linalg.vector_norm(rotvec, dim=-1, keepdim=True) / 2
+    return quat_to_matrix(torch.cat([half.cos(), torch.sinc(half / torch.pi) / 2 * rotvec], dim=-1))
 
 
 def geodesic_distance(R1: Tensor, R2: Tensor) -> Tensor:

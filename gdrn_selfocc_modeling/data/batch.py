@@ -130,6 +130,14 @@ class Prediction(TensorFields):
     trans_raw: Tensor  # (B, 3) translation as regressed: SITE for centroid_z
 
 
+@dataclass(eq=False)
+class RegressedPose(TensorFields):
+    """The pose alone, of a network that keeps its maps to itself."""
+
+    cam_R_obj: Tensor  # (B, 3, 3) float32 egocentric
+    cam_t_obj: Tensor  # (B, 3) float32 metres
+
+
 @dataclass(frozen=True)
 class SampleInfo:
     """Which annotation or detection an ROI came from."""

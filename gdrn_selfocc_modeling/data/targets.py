@@ -42,11 +42,20 @@ class RoiFormat:
         if min(self.pixel_std) <= 0:
             raise UserError(f"MODEL.PIXEL_STD must be above zero, got {self.pixel_std}")
 
+    @cached_property
+    def _normalised(self) -> np.ndarray:
+        """(3, 256) float32: what each level of each channel, in the order of pixel_format, becomes."""
+        levels = np.arange(256, dtype=np.float32)[:, None]
+        return np.ascontiguousarray(((levels - np.float32(self.pixel_mean)) / np.float32(self.pixel_std)).T)
+
     def image_tensor(self, image: np.ndarray) -> torch.Tensor:
         """(3, in, in) float32 normalised tensor of a crop (in, in, 3) uint8 BGR."""
         ordered = image if self.pixel_format == "BGR" else image[..., ::-1]
-        scaled = (ordered.astype(np.float32) - np.float32(self.pixel_mean)) / np.float32(self.pixel_std)
-        return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))
+        # Levels are looked up in a table, which is several times as fast as arithmetic on each pixel.
+        channels = np.empty((3, *ordered.shape[:2]), np.float32)
+        for channel, table in enumerate(self._normalised):
+            channels[channel] = cv2.LUT(np.ascontiguousarray(ordered[..., channel]), table)
+        return torch.from_numpy(channels)
 
     def image_array(self, image: torch.Tensor) -> np.ndarray:
         """The inverse of `image_tensor`: (in, in, 3) uint8 BGR."""

@@ -62,8 +62,7 @@ def build_model(cfg: Any, pretrained: bool = True) -> GDRN:
     _check_supported(net)
     backbone = _build_backbone(net, pretrained)
     neck, maps = _build_neck(net, backbone)
-    bins = net.GEO_HEAD.XYZ_BIN if net.LOSS_CFG.XYZ_LOSS_TYPE == "CE_coor" else 0
-    with_selfocc = has_selfocc_head(net)
+    bins, with_selfocc = _bins(net), has_selfocc_head(net)
     decoder = PoseDecoder(net.PNP_NET.ROT_TYPE, net.PNP_NET.TRANS_TYPE, net.PNP_NET.Z_TYPE)
     return GDRN(
         backbone=backbone,
@@ -71,17 +70,28 @@ def build_model(cfg: Any, pretrained: bool = True) -> GDRN:
         selfocc_head_net=_build_selfocc_head(net, maps, bins) if with_selfocc else None,
         pnp_net=_build_pnp_net(net, decoder.rot_dim, bins, with_selfocc),
         decoder=decoder,
-        pnp_input=PnPInput(
-            mask_type=net.LOSS_CFG.MASK_LOSS_TYPE,
-            coord_2d=net.PNP_NET.WITH_2D_COORD,
-            region=net.PNP_NET.REGION_ATTENTION,
-            bins=bins,
-            metric_P=net.PNP_NET.INIT_CFG.get("denormalize_by_extent", True) and not (bins or with_selfocc),
-        ),
+        pnp_input=build_pnp_input(net),
         neck=neck,
         level=_head_level(net, maps),
         frozen=_frozen(net, backbone, with_selfocc),
     )
+
+
+def build_pnp_input(net: Any) -> PnPInput:
+    """What MODEL.POSE_NET says of the maps that the pose is regressed from."""
+    bins = _bins(net)
+    return PnPInput(
+        mask_type=net.LOSS_CFG.MASK_LOSS_TYPE,
+        coord_2d=net.PNP_NET.WITH_2D_COORD,
+        region=net.PNP_NET.REGION_ATTENTION,
+        bins=bins,
+        metric_P=net.PNP_NET.INIT_CFG.get("denormalize_by_extent", True) and not (bins or has_selfocc_head(net)),
+    )
+
+
+def _bins(net: Any) -> int:
+    """Of each coordinate; 0 where it is regressed."""
+    return net.GEO_HEAD.XYZ_BIN if net.LOSS_CFG.XYZ_LOSS_TYPE == "CE_coor" else 0
 
 
 def build_parameter_groups(model: GDRN, cfg: Any) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from core.geometry.pose import Pose
-from gdrn_selfocc_modeling.data.batch import Prediction, RoiBatch
+from gdrn_selfocc_modeling.data.batch import Prediction, RegressedPose, RoiBatch
 from gdrn_selfocc_modeling.data.bins import likeliest_coordinate
 from gdrn_selfocc_modeling.data.self_occlusion import PLANE_AXES, unpack_Q
 from gdrn_selfocc_modeling.models.gdrn import PnPInput, mask_probability
@@ -79,8 +79,8 @@ class PoseSolver:
     reader: MapReader | None = None
     options: RansacOptions = field(default_factory=RansacOptions)
 
-    def __call__(self, prediction: Prediction, rois: RoiBatch) -> list[Pose]:
-        """One pose for each ROI, on the host in float64."""
+    def __call__(self, prediction: Prediction | RegressedPose, rois: RoiBatch) -> list[Pose]:
+        """One pose for each ROI, on the host in float64. PnP takes a whole `Prediction`."""
         poses = poses_of(prediction)
         if self.reader is None:
             return poses
@@ -88,7 +88,7 @@ class PoseSolver:
         return [solve_pose(self.pnp_type, *pair, self.options) for pair in zip(found, poses, strict=True)]
 
 
-def poses_of(prediction: Prediction) -> list[Pose]:
+def poses_of(prediction: Prediction | RegressedPose) -> list[Pose]:
     """The poses that the network regressed, on the host in float64."""
     rotations = prediction.cam_R_obj.double().cpu().numpy()
     translations = prediction.cam_t_obj.double().cpu().numpy()
