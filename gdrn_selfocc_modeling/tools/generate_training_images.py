@@ -14,13 +14,14 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from core.bop.datasets import SplitSpec, resolve_split
+from core.bop.catalog import DATASETS
+from core.bop.datasets import FOLDER_INFO_NAME, SplitSpec, resolve_split
 from core.bop.models import INFO_NAME
 from core.data.crowd import CrowdRange
 from core.data.rendered_image import ImageOptions
 from core.data.rendered_split import SplitPlan, write_split
 from core.utils.errors import UserError, run_cli
-from core.utils.files import atomic_path, require_file
+from core.utils.files import atomic_path, require_file, write_json
 from gdrn_selfocc_modeling.data.build_cad import build_look, build_poses, cad_camera
 from gdrn_selfocc_modeling.settings import SCHEMA, load_settings
 
@@ -118,13 +119,16 @@ def _image_options(cfg: Config, root: Path, args: argparse.Namespace) -> ImageOp
 
 
 def _complete_folder(source: SplitSpec, output: Path) -> None:
-    """Copy models and camera.json to a folder that lacks them: with the split it is a BOP data set then."""
+    """Give a folder what it lacks of models, camera.json and names: with the split it is a BOP data set then."""
     files = [source.root / "camera.json", *sorted(source.models_dir.iterdir())]
     for path in files:
         target = output / ("camera.json" if path.name == "camera.json" else f"models/{path.name}")
         if path.is_file() and not target.exists():
             with atomic_path(target) as beside:
                 shutil.copyfile(path, beside)
+    if output.name not in DATASETS and not (output / FOLDER_INFO_NAME).exists():
+        names = {str(obj_id): name for obj_id, name in source.object_names.items()}
+        write_json(output / FOLDER_INFO_NAME, {"object_names": names})
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ def test_a_folder_of_models_becomes_a_data_set_with_images(toy_root, tmp_path, c
     assert "1 scenes written" in capsys.readouterr().out
     records = load_split(resolve_split("mine_train_cad", tmp_path))
     assert len(records) == 2 and (output / "camera.json").is_file()
+    names = [resolve_split(split, tmp_path).object_names for split in (f"{toy_root}:train", "mine_train_cad")]
+    assert names[0] == names[1]
     assert {path.name for path in (output / "models").iterdir()} == {
         path.name for path in (toy_root / "models").iterdir()
     }
