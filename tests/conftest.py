@@ -49,6 +49,11 @@ MODEL = dict(
 """
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Groups, each of which one process works through, come first: begun last, they would be waited for."""
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The project's root folder."""
