@@ -5,5 +5,5 @@ _base_ = ["../short_run.py"]
 OUTPUT_DIR = "output/gdrn_selfocc/lmo/cad_only_cpu"
 DATASETS = dict(OBJS=("can",), TRAIN=("lmo_cad",), TEST=("lmo_bop_test",))
 CAD = dict(ROTATIONS="upper", STANDING_PROB=0.5, MAX_OCCLUDERS=2, TINT=0.1)
-SOLVER = dict(TOTAL_EPOCHS=14)
-MODEL = dict(DEVICE="cpu", POSE_NET=dict(NUM_CLASSES=1))
+SOLVER = dict(TOTAL_EPOCHS=12)
+MODEL = dict(DEVICE="cpu", POSE_NET=dict(NUM_CLASSES=1, BACKBONE=dict(FREEZE_DEPTHWISE=True)))
