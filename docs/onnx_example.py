@@ -63,6 +63,7 @@ def make_inputs(image_bgr, K, box, extent, class_index, crop):
 
 
 def main():
+    """Print the pose as json: cam_R_obj (3, 3) and cam_t_obj (3,) in metres."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("image")

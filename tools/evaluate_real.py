@@ -19,7 +19,7 @@ from core.bop.results import Estimate
 from core.engine.launch import select_device
 from core.evaluation.evaluator import evaluate
 from core.evaluation.pose_parts import CORRECTIONS, ErrorParts, error_parts
-from core.evaluation.scores import ObjectScores, finite
+from core.evaluation.scores import finite
 from core.utils.errors import UserError, run_cli
 from core.utils.files import require_writable_dir, write_json, write_text
 from gdrn_selfocc_modeling.data.test_set import TestSet
@@ -50,7 +50,7 @@ class Row:
 
     images: str
     method: str
-    objects: dict[str, dict[str, float]]  # correction -> name of score -> value, of the mean over objects
+    scores: dict[str, dict[str, float]]  # correction -> name of score -> value, of the mean over objects
     parts: ErrorParts
 
 
@@ -131,14 +131,9 @@ def mean_scores(estimates: Sequence[Estimate], split: TestSet, cfg: Any) -> dict
     symmetric = split.symmetric_ids(cfg.DATASETS.SYM_OBJS)
     scores = evaluate(estimates, split.records, split.targets, split.models_eval, symmetric, metrics=METRICS)
     medians = ("re_deg", "te_cm")
-    return {**scores.mean, "targets": scores_targets(scores.objects)} | {
+    return {**scores.mean, "targets": scores.targets} | {
         key: sum(row.values[key] for row in scores.objects) / len(scores.objects) for key in medians
     }
-
-
-def scores_targets(objects: Sequence[ObjectScores]) -> int:
-    """Number of instances to be found."""
-    return sum(row.targets for row in objects)
 
 
 def format_rows(rows: Sequence[Row]) -> str:
@@ -148,7 +143,7 @@ def format_rows(rows: Sequence[Row]) -> str:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        now, parts = row.objects["as estimated"], row.parts
+        now, parts = row.scores["as estimated"], row.parts
         lines.append(
             f"| {row.images} | {row.method} | {now['targets']} | {100 * now['ad_0.10']:.1f} % | "
             f"{100 * now['deg_cm_sym_5']:.1f} % | {now['re_deg']:.1f}° | {now['te_cm']:.2f} cm | "
@@ -158,7 +153,7 @@ def format_rows(rows: Sequence[Row]) -> str:
     names = list(CORRECTIONS)
     lines += ["", f"ADD(-S) 0.1 d | {' | '.join(names)}", "|".join(["---"] * (1 + len(names)))]
     for row in rows:
-        values = [f"{100 * row.objects[name]['ad_0.10']:.1f} %" for name in names]
+        values = [f"{100 * row.scores[name]['ad_0.10']:.1f} %" for name in names]
         lines.append(f"{row.images}, {row.method} | {' | '.join(values)}")
     return "\n".join(lines)
 

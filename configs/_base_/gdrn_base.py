@@ -30,7 +30,7 @@ MODEL = dict(  # the network, its weights and its losses
             FREEZE=False,  # its weights don't learn
             LR_MULT=1.0,  # share of the learning rate
             FREEZE_AT=0,  # freeze the first stages only; each halves the resolution
-            # the depthwise filters don't learn: their gradients, few numbers, take a third of a CPU's step
+            # the depthwise filters don't learn: their gradients, few numbers, cost a CPU much of its step
             FREEZE_DEPTHWISE=False,
             # timm or tv: the library's own weights (network needed); "" or none: random; or a .pth or .safetensors file
             PRETRAINED="timm",

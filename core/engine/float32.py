@@ -10,6 +10,7 @@ class _Float32(nn.Module):
     """Stands before a module's own class."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """What the class makes of `x`, of any type and shape, in float32."""
         with torch.autocast(x.device.type, enabled=False):
             return super().forward(x.float())
 
@@ -17,8 +18,8 @@ class _Float32(nn.Module):
 def keep_slow_parts_in_float32(network: nn.Module) -> None:
     """Exempt from autocasting what a CPU computes slower in bfloat16: group norms and depthwise convolutions.
 
-    Their backward passes take 4 and up to 14 times as long in bfloat16, which would lose more than the other
-    convolutions win. Names and values of parameters stay.
+    Their backward passes take several times as long in bfloat16, which would lose more than the other convolutions
+    win. Names and values of parameters stay.
     """
     for module in network.modules():
         if isinstance(module, nn.GroupNorm) or is_depthwise(module):

@@ -29,7 +29,7 @@ def test_both_sets_are_scored_with_each_part_put_right(words, tmp_path, capsys):
         (images, method) for images in ("real", "rendered") for method in ("direct", "pnp")
     ]
     for row in rows:
-        scores = row["objects"]
+        scores = row["scores"]
         now, placed, turned = (scores[key] for key in ("as estimated", "true translation", "true rotation"))
         assert now["targets"] > 0 and row["parts"]["depth"] >= abs(row["parts"]["depth_bias"]) - 1e-9
         # Rotations depend on which estimate goes to which of several objects of a kind, and on symmetries.

@@ -82,6 +82,7 @@ class _Reader:
         self.hidden: set[str] = set()
 
     def read(self, im_ids: Collection[int] | None) -> Scene:
+        """The scene with its findings; of some images only, or of all, whose files are then compared too."""
         cameras, gts, infos = (self._json(name) for name in (CAMERA, GT, GT_INFO_NAME))
         if cameras is None:
             return self.scene
