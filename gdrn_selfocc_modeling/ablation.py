@@ -17,7 +17,7 @@ import numpy as np
 from scipy.stats import t as student_t
 
 from core.evaluation.bootstrap import LEVEL, SEED, image_weights, interval
-from core.evaluation.scores import Scores
+from core.evaluation.scores import Scores, finite
 from core.utils.errors import UserError, nearest
 from core.utils.files import read_json, require_key, write_json
 
@@ -45,6 +45,7 @@ COMMON = {"VAL.REPORT_CASES": 0, "TEST.EVAL_PERIOD": 0, "SOLVER.MAX_TO_KEEP": 1}
 class TargetError:
     """How far off one target was. One without an estimate counts as turned by 180 degrees and put at the camera."""
 
+    split: str
     scene_id: int
     im_id: int
     obj_id: int
@@ -94,6 +95,7 @@ class Row:
 
 
 Case = tuple[str, str]  # variant, condition
+Cases = dict[Case, dict[int, list[TargetError]]]  # by seed
 
 
 def choose(table: Mapping[str, Any], names: Sequence[str], what: str) -> dict[str, Any]:
@@ -110,11 +112,12 @@ def as_words(overrides: Mapping[str, Any]) -> list[str]:
     return [f"{key}={value}" for key, value in overrides.items()]
 
 
-def target_errors(scores: Scores) -> list[TargetError]:
-    """What the table needs of an evaluation."""
+def target_errors(split: str, scores: Scores) -> list[TargetError]:
+    """What the table needs of the evaluation of a split."""
     diameter = {row.obj_id: row.diameter_m for row in scores.objects}
     return [
         TargetError(
+            split=split,
             scene_id=instance.scene_id,
             im_id=instance.im_id,
             obj_id=instance.obj_id,
@@ -131,7 +134,7 @@ def target_errors(scores: Scores) -> list[TargetError]:
 
 def write_case(path: Path, overrides: Sequence[str], targets: Iterable[TargetError]) -> None:
     """Write a finished case; an infinite error, which json has no word for, becomes null."""
-    rows = [{k: v if math.isfinite(v) else None for k, v in asdict(target).items()} for target in targets]
+    rows = finite([asdict(target) for target in targets])
     write_json(path, {"overrides": list(overrides), "targets": rows}, indent=None)
 
 
@@ -142,6 +145,18 @@ def read_case(path: Path, overrides: Sequence[str]) -> list[TargetError]:
         raise UserError(f"{path} was made with other settings; give another --output, or remove its folder")
     rows = require_key(content, "targets", str(path))
     return [TargetError(**{k: math.inf if v is None else v for k, v in row.items()}) for row in rows]
+
+
+def by_split(cases: Mapping[Case, Mapping[int, Sequence[TargetError]]]) -> dict[str, Cases]:
+    """The targets of each test split, in the order in which they were tested."""
+    names = dict.fromkeys(target.split for seeds in cases.values() for targets in seeds.values() for target in targets)
+    return {
+        name: {
+            case: {seed: [target for target in targets if target.split == name] for seed, targets in seeds.items()}
+            for case, seeds in cases.items()
+        }
+        for name in names
+    }
 
 
 def visibility_bins(edges: Sequence[float]) -> dict[str, tuple[float, float]]:

@@ -25,11 +25,12 @@ from gdrn_selfocc_modeling.ablation import (
     CONDITIONS,
     METRICS,
     VARIANTS,
-    Case,
+    Cases,
     MeanInterval,
     Row,
     TargetError,
     as_words,
+    by_split,
     choose,
     read_case,
     table_rows,
@@ -66,7 +67,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config-file", type=Path, required=True, help="what all variants share; one test split")
+    parser.add_argument("--config-file", type=Path, required=True, help="what all variants share")
     parser.add_argument("--output", type=Path, required=True, help="folder of the runs and the tables")
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0, 1, … of each variant (default: %(default)s)")
     parser.add_argument("--variants", nargs="+", default=[], metavar="NAME", help=f"of {', '.join(VARIANTS)}")
@@ -95,21 +96,24 @@ def main(argv: list[str] | None = None) -> None:
     plans, conditions = make_plans(args), choose(CONDITIONS, args.conditions, "condition")
     for plan in plans:
         for name, overrides in conditions.items():
-            _settings(args, plan, as_words(overrides))  # wrong words are told before the first run
+            cfg = _settings(args, plan, as_words(overrides))  # wrong words are told before the first run
+            if not cfg.DATASETS.TEST:
+                raise UserError("DATASETS.TEST is empty; name the splits to compare the variants on")
             if args.dry_run:
                 done = "finished" if (plan.folder / f"{name}.json").is_file() else "to do"
                 print(f"{plan.folder} {name} ({done})\n    {' '.join([*plan.words, *as_words(overrides)])}")
     if args.dry_run:
         return
     require_writable_dir(args.output)
-    cases: dict[Case, dict[int, list[TargetError]]] = {}
+    cases: Cases = {}
     for plan in sorted(plans, key=lambda plan: plan.seed):  # every variant once before the next seed
         for name, targets in run_plan(args, plan, conditions).items():
             cases.setdefault((plan.variant, name), {})[plan.seed] = targets
-        rows = table_rows(cases, args.bins)
-        write_text(args.output / "ablation.csv", as_csv(rows))
-        write_text(args.output / "ablation.md", as_markdown(rows, args.bins))
-    print(as_markdown(rows, args.bins))
+        tables = {name: table_rows(part, args.bins) for name, part in by_split(cases).items()}
+        text = "\n".join(f"{name}\n\n{as_markdown(rows, args.bins)}" for name, rows in tables.items())
+        write_text(args.output / "ablation.csv", as_csv(tables))
+        write_text(args.output / "ablation.md", text)
+    print(text)
     print(f"tables in {args.output / 'ablation.md'} and {args.output / 'ablation.csv'}")
 
 
@@ -165,28 +169,28 @@ def _test(cfg: Config, plan: Plan, condition: str) -> list[TargetError]:
     device = select_device(cfg.MODEL.DEVICE)
     path = last_checkpoint(plan.folder)
     model, classes = trained_model(cfg, path, device)
-    test_sets = build_test_sets(cfg, classes)
-    if len(test_sets) != 1:
-        raise UserError(f"an ablation is told on one split, DATASETS.TEST has {len(test_sets)}; name one in --opts")
     cfg.OUTPUT_DIR = str(plan.folder / condition)
-    return target_errors(evaluate_model(model, test_sets[0], cfg, device, str(path)))
+    targets = []
+    for test_set in build_test_sets(cfg, classes):
+        targets += target_errors(test_set.spec.name, evaluate_model(model, test_set, cfg, device, str(path)))
+    return targets
 
 
-def as_csv(rows: Sequence[Row]) -> str:
-    """Every number, one a line."""
+def as_csv(tables: Mapping[str, Sequence[Row]]) -> str:
+    """Every number, one a line, of the rows of each split."""
     parts = ("seeds", "targets", "difference")
     names = [f"{part}_{end}" for part in parts for end in ("mean", "low", "high")]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["variant", "boxes", "visibility", "metric", *names, "num_seeds", "num_targets"])
-    for row in rows:
-        numbers = []
-        for part in parts:
-            value = getattr(row, part)
-            numbers += [""] * 3 if value is None else [f"{x:.4f}" for x in (value.mean, value.low, value.high)]
-        writer.writerow(
-            [row.variant, row.condition, row.visibility, row.metric, *numbers, row.num_seeds, row.num_targets]
-        )
+    writer.writerow(["images", "variant", "boxes", "visibility", "metric", *names, "num_seeds", "num_targets"])
+    for split, rows in tables.items():
+        for row in rows:
+            numbers = []
+            for part in parts:
+                value = getattr(row, part)
+                numbers += [""] * 3 if value is None else [f"{x:.4f}" for x in (value.mean, value.low, value.high)]
+            words = [split, row.variant, row.condition, row.visibility, row.metric]
+            writer.writerow([*words, *numbers, row.num_seeds, row.num_targets])
     return text.getvalue()
 
 

@@ -17,6 +17,7 @@ from gdrn_selfocc_modeling.ablation import (
     TargetError,
     as_words,
     bootstrap,
+    by_split,
     choose,
     read_case,
     seeds_interval,
@@ -26,12 +27,19 @@ from gdrn_selfocc_modeling.ablation import (
 )
 from gdrn_selfocc_modeling.losses.build import build_criterion
 
-HIT = TargetError(1, 0, 1, 0, visib_fract=1.0, ad=0.04, mssd=0.12, re=3.0, te=0.01)
+HIT = TargetError("test", 1, 0, 1, 0, visib_fract=1.0, ad=0.04, mssd=0.12, re=3.0, te=0.01)
 
 
 def targets(count: int, **changes: object) -> list[TargetError]:
     """Targets of as many images; the visible fraction rises from 0 to 1."""
     return [replace(HIT, im_id=i, visib_fract=i / (count - 1), **changes) for i in range(count)]
+
+
+def test_splits_are_told_apart():
+    cases = {("P", "gt"): {0: [*targets(3), *targets(2, split="other")]}}
+    parts = by_split(cases)
+    assert list(parts) == ["test", "other"]
+    assert parts["test"] == {("P", "gt"): {0: targets(3)}} and len(parts["other"]["P", "gt"][0]) == 2
 
 
 LOSSES = {

@@ -59,7 +59,8 @@ def test_the_tables_have_every_case(finished, capsys):
     cases = {(row["variant"], row["boxes"]) for row in rows}
     assert cases == {(variant, boxes) for variant in ("P", "P+Q,CT") for boxes in ("gt", "noisy")}
     assert {row["metric"] for row in rows} == set(ablate.METRICS)
-    table = (finished / "ablation.md").read_text().splitlines()
+    title, _, *table = (finished / "ablation.md").read_text().splitlines()
+    assert title == "toy_test" == rows[0]["images"]
     assert len({line.count("|") for line in table}) == 1
 
 
@@ -82,6 +83,11 @@ def test_a_missing_test_is_made_up_from_the_trained_weights(finished, arguments)
     ablate.main(arguments)
     assert case.read_text() == content
     assert next((finished / "P" / "seed0").glob("model_*.pth")).stat().st_mtime_ns == trained
+
+
+def test_without_test_images_nothing_is_trained(arguments, tmp_path):
+    with pytest.raises(UserError, match="TEST is empty"):
+        ablate.main([*arguments, "DATASETS.TEST=[]", f"OUTPUT_DIR={tmp_path}"])
 
 
 def test_finished_cases_of_other_settings_are_refused(finished, arguments):
