@@ -1,4 +1,4 @@
-"""What a camera does to a clean rendering: softness, white balance, exposure, noise and compression."""
+"""What a camera does to a clean rendering: softness, white balance, exposure, noise, sharpening and compression."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from core.utils.errors import UserError
 
+SHARPEN_SIGMA = 1.0  # camera pixels
 NOISE_POOL = 1 << 20  # numbers; drawing them anew for every image takes longer than all else the sensor does
 
 
@@ -38,9 +39,11 @@ class Sensor:
     gamma: float = 0.2  # response exponent in 1 ± gamma
     noise: tuple[float, float] = (0.0, 6.0)  # standard deviation, levels
     jpeg_prob: float = 0.3  # of compression with a quality of 50 to 95
+    # Strength of the camera's own sharpening: how many times what a Gaussian of SHARPEN_SIGMA takes away is added.
+    sharpen: tuple[float, float] = (0.0, 0.0)
 
     def __post_init__(self) -> None:
-        for name in ("blur", "noise"):
+        for name in ("blur", "noise", "sharpen"):
             low, high = getattr(self, name)
             if not 0 <= low <= high:
                 raise UserError(f"the camera's {name} must be a range (low, high), 0 <= low <= high: {low, high}")
@@ -57,6 +60,10 @@ class Sensor:
             common, own = _noise(image.shape[:2], rng)[..., None], _noise(image.shape, rng)
             image = np.clip(image + np.float32(deviation * 0.7071) * (common + own) + np.float32(0.5), 0, 255)
             image = image.astype(np.uint8)
+        strength = rng.uniform(*self.sharpen) if self.sharpen[1] else 0.0
+        if strength > 0:
+            soft = cv2.GaussianBlur(image, (0, 0), SHARPEN_SIGMA * pixel_scale)
+            image = cv2.addWeighted(image, 1 + strength, soft, -strength, 0)
         if rng.random() < self.jpeg_prob:
             quality = int(rng.integers(50, 96))
             _, coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])

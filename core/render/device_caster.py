@@ -67,7 +67,7 @@ class DeviceCaster:
         faces = np.cumsum([0, *(len(caster.faces) for caster in casters)])
         self._first_face = self._tensor(faces[:-1])
         self._planes = self._tensor(np.concatenate([caster.planes for caster in casters]))
-        self._center = self._tensor(np.array([caster.center for caster in casters]))
+        self.center = self._tensor(np.array([caster.center for caster in casters]))  # (O, 3) float64, metres
         boxes = [(caster.vertices.min(axis=0), caster.vertices.max(axis=0)) for caster in casters]
         corners = [np.stack(np.meshgrid(*np.array(box).T), axis=-1).reshape(8, 3) for box in boxes]
         self.box_corners = self._tensor(np.array(corners))  # (O, 8, 3) float64, metres
@@ -128,7 +128,7 @@ class DeviceCaster:
         """The rays in one row, in the unit-sphere coordinates of their objects, starting just before the sphere."""
         known = object_index.clamp_min(0)
         radius = self.radius[known]
-        to_center = (self._center[known] - origins) / radius[..., None]
+        to_center = (self.center[known] - origins) / radius[..., None]
         step = directions / radius[..., None]
         squared, along = _dot(step, step), _dot(to_center, step)
         length = squared.sqrt()

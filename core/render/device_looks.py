@@ -13,6 +13,7 @@ from core.bop.models import ObjectModel
 from core.render.lighting import LightSet
 from core.render.lights import Lights
 from core.render.materials import Material, vertex_attributes
+from core.render.stains import SIDE
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +35,16 @@ class DeviceMaterials:
     specular: Tensor  # (B, S) float32
     roughness: Tensor  # (B, S) float32
     recolor: Tensor  # (B, S, 3, 3) float32
+    stains: DeviceStains | None = None  # None: no body has any
+
+
+@dataclass(frozen=True, eq=False)
+class DeviceStains:
+    """The stains of the S bodies of B scenes: see `stains.Stains`. One without any has zeros."""
+
+    lattices: Tensor  # (B, S, SIDE, SIDE, SIDE, 3) float32
+    scale: Tensor  # (B, S) float32
+    shift: Tensor  # (B, S, 3) float32
 
 
 def pack_looks(models: Sequence[ObjectModel], device: torch.device | str) -> DeviceLooks:
@@ -62,7 +73,26 @@ def pack_materials(materials: Sequence[Sequence[Material]], device: torch.device
             shine[:, scene, body] = material.specular, material.roughness
             if material.recolor is not None:
                 recolor[scene, body] = material.recolor
-    return DeviceMaterials(*(torch.from_numpy(part).to(device) for part in (*shine, recolor)))
+    parts = (torch.from_numpy(part).to(device) for part in (*shine, recolor))
+    return DeviceMaterials(*parts, stains=_pack_stains(materials, shape, device))
+
+
+def _pack_stains(
+    materials: Sequence[Sequence[Material]], shape: tuple[int, int], device: torch.device | str
+) -> DeviceStains | None:
+    if not any(material.stains for row in materials for material in row):
+        return None
+    lattices = np.zeros((*shape, SIDE, SIDE, SIDE, 3), np.float32)
+    scale, shift = np.zeros(shape, np.float32), np.zeros((*shape, 3), np.float32)
+    for scene, row in enumerate(materials):
+        for body, stains in enumerate(material.stains for material in row):
+            if stains is not None:
+                lattices[scene, body], scale[scene, body], shift[scene, body] = (
+                    stains.lattice,
+                    stains.scale,
+                    stains.shift,
+                )
+    return DeviceStains(*(torch.from_numpy(part).to(device) for part in (lattices, scale, shift)))
 
 
 def pack_lights(lights: Sequence[Lights], device: torch.device | str) -> LightSet:
@@ -77,8 +107,8 @@ def pack_lights(lights: Sequence[Lights], device: torch.device | str) -> LightSe
 
     positions = stacked("positions_cam")
     positions[:, 2] = torch.where((positions == 0).all(dim=1), -1.0, positions[:, 2])  # a direction, for dark ones too
-    ambient = torch.cat([item.ambient for item in sets], dim=-1).to(device)
-    return LightSet(ambient, positions, stacked("colors"), stacked("sizes"))
+    ambient, slope = (torch.cat([getattr(item, name) for item in sets], dim=-1) for name in ("ambient", "slope"))
+    return LightSet(ambient.to(device), positions, stacked("colors"), stacked("sizes"), slope.to(device))
 
 
 def _attributes(model: ObjectModel) -> np.ndarray:

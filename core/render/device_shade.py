@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from core.render.device_caster import DeviceCaster
-from core.render.device_looks import DeviceLooks, DeviceMaterials
+from core.render.device_looks import DeviceLooks, DeviceMaterials, DeviceStains
 from core.render.device_scene import DeviceSceneHits, DeviceScenes
 from core.render.lighting import (
     KNOWN,
@@ -32,6 +32,7 @@ from core.render.lighting import (
 )
 from core.render.materials import DECODE, MAX_ALBEDO, encode
 from core.render.shade import SHADOW_OFFSET, Shading
+from core.render.stains import stain_factors
 
 # Values (C, A) of points (A,), by the rays of set (A,) 0 to 3 for each, or by all of them.
 Measure = Callable[[Tensor, Tensor | None], Tensor]
@@ -125,16 +126,24 @@ class SceneShader:
         facets = _rotate(cam_R_obj, self.caster.face_normals(objects, face)).float()
         facets = facets * torch.where((facets * points_cam).sum(dim=1, keepdim=True) > 0, -1.0, 1.0)
         normals = _smooth(_rotate(cam_R_obj.float(), values[:, :3]), facets, self.looks.smooth[objects])
-        albedo = _rotate(materials.recolor[scene, body], self._albedo(objects, values)).clamp(0, MAX_ALBEDO)
+        albedo = _rotate(materials.recolor[scene, body], self._albedo(objects, values))
+        if materials.stains is not None:
+            albedo = albedo * self._stains(materials.stains, objects, scene, body, points_obj)
         return Surface(
             points_cam=points_cam.T,
             normals=normals.T,
             facets=facets.T,
-            albedo=albedo.T,
+            albedo=albedo.clamp(0, MAX_ALBEDO).T,
             specular=materials.specular[scene, body],
             roughness=materials.roughness[scene, body],
             offset=(SHADOW_OFFSET * self.caster.radius[objects]).float(),
         )
+
+    def _stains(self, stains: DeviceStains, objects: Tensor, scene: Tensor, body: Tensor, points_obj: Tensor) -> Tensor:
+        """(M, 3) factors of the albedo at points (M, 3)."""
+        centered = (points_obj - self.caster.center[objects]) / self.caster.radius[objects][:, None]
+        places = stains.scale[scene, body][:, None] * centered.float() + stains.shift[scene, body]
+        return stain_factors(stains.lattices.flatten(0, 1), scene * stains.scale.shape[1] + body, places)
 
     def _albedo(self, objects: Tensor, values: Tensor) -> Tensor:
         """(M, 3) linear reflectance of interpolated attributes (M, 8): vertex colours, or the bilinear texture."""

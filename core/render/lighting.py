@@ -11,7 +11,7 @@ visibility and Fresnel terms approximated together (Karis, "Physically Based Sha
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
@@ -42,7 +42,7 @@ class Surface:
 
     def take(self, index: Tensor | slice) -> Surface:
         """The points `index` (M,)."""
-        columns = [getattr(self, field.name) for field in fields(self)]
+        columns = [getattr(self, column.name) for column in fields(self)]
         if isinstance(index, slice):
             return Surface(*(column[..., index] for column in columns))
         return Surface(*(column.index_select(-1, index) for column in columns))
@@ -55,12 +55,15 @@ class Surface:
 
 @dataclass(frozen=True, eq=False)
 class LightSet:
-    """A sky of one colour and L lamps. Columns: 1 for all points alike, or N. Lamps do not fade with distance."""
+    """A sky and L lamps. Columns: 1 for all points alike, or N. Lamps do not fade with distance."""
 
-    ambient: Tensor  # (3, 1 or N)
+    ambient: Tensor  # (3, 1 or N), of the sky's mean
     positions_cam: Tensor  # (L, 4, 1 or N): (x, y, z, 1) a point, metres; (x, y, z, 0) unit direction to a far lamp
     colors: Tensor  # (L, 3, 1 or N)
     sizes: Tensor  # (L, 1 or N) radius: metres, of a far lamp per metre of distance
+    # (3, 1 or N) where ambient light comes from: a normal n gets 1 + slope n of the mean, the first order of any
+    # surroundings (Ramamoorthi and Hanrahan, SIGGRAPH 2001)
+    slope: Tensor = field(default_factory=lambda: torch.zeros(3, 1))
 
 
 def lamp_openness(surface: Surface, lights: LightSet, occluded: Occlusion, offsets: Tensor) -> Tensor:
@@ -111,7 +114,7 @@ def reflect(surface: Surface, lights: LightSet, openness: Tensor | None, sky: Te
     openness (L, N) and sky (N,) are the shares of `lamp_openness` and `sky_openness`; None: all is seen.
     """
     ambient = surface.albedo if sky is None else surface.albedo * _with_bounces(sky, surface.albedo)
-    total = ambient * lights.ambient
+    total = ambient * lights.ambient * (1 + _dot(surface.normals, lights.slope)).clamp(min=0)
     to_eye = -_unit(surface.points_cam)
     for lamp in range(len(lights.positions_cam)):
         towards = _towards(surface.points_cam, lights, lamp)

@@ -21,6 +21,7 @@ class Lights:
     positions_cam: np.ndarray  # (L, 4): (x, y, z, 1) a point, metres; (x, y, z, 0) the direction to a far lamp
     colors: np.ndarray  # (L, 3)
     sizes: np.ndarray | None = None  # (L,) radius: metres, of a far lamp per metre of distance; None: points
+    slope: np.ndarray | None = None  # (3,) of the ambient light, see `LightSet`, camera frame; None: 0
 
     def tensors(self) -> LightSet:
         """The same as float32 tensors of one column."""
@@ -28,7 +29,8 @@ class Lights:
         far = positions[:, 3] == 0
         positions[far, :3] /= np.linalg.norm(positions[far, :3], axis=1, keepdims=True)
         sizes = np.zeros(len(positions)) if self.sizes is None else self.sizes
-        parts = (self.ambient, positions, np.reshape(self.colors, (-1, 3)), sizes)
+        slope = np.zeros(3) if self.slope is None else self.slope
+        parts = (self.ambient, positions, np.reshape(self.colors, (-1, 3)), sizes, slope)
         return LightSet(*(torch.from_numpy(np.array(part, np.float32)[..., None]) for part in parts))
 
 
@@ -43,6 +45,7 @@ class LightRange:
     far_prob: float = 0.5  # of a lamp so far away that its light is parallel
     size: tuple[float, float] = (0.0, 0.2)  # radius per distance: 0 throws a hard shadow
     tint: float = 0.15  # colour of a lamp: each channel within 1 ± this
+    ambient_slope: float = 0.0  # ambient light differs with the direction by up to ± this, of its mean
 
     def __post_init__(self) -> None:
         low, high = self.count
@@ -50,6 +53,8 @@ class LightRange:
             raise UserError(f"CAD.LAMPS and CAD.LAMP_SIZE must be (low, high), 0 <= low <= high: {self}")
         if not 0 <= self.tint < 1:
             raise UserError(f"CAD.LAMP_TINT must be in [0, 1), got {self.tint}")
+        if not 0 <= self.ambient_slope <= 1:
+            raise UserError(f"CAD.AMBIENT_SLOPE must be in [0, 1], got {self.ambient_slope}")
 
     def draw(self, rng: np.random.Generator, center: np.ndarray | None = None, up: np.ndarray | None = None) -> Lights:
         """Lights around `center` (3,), camera frame, metres (default: the camera).
@@ -73,7 +78,13 @@ class LightRange:
             positions_cam=np.concatenate([positions, ~far[:, None]], axis=1),
             colors=strength * rng.uniform(1 - self.tint, 1 + self.tint, (count, 3)),
             sizes=distance * rng.uniform(*self.size, count),
+            slope=self._slope(rng) if self.ambient_slope else None,
         )
+
+    def _slope(self, rng: np.random.Generator) -> np.ndarray:
+        """(3,) any direction."""
+        direction = rng.normal(size=3)
+        return rng.uniform(0, self.ambient_slope) * direction / np.linalg.norm(direction)
 
 
 def _lifted(directions: np.ndarray, up: np.ndarray) -> np.ndarray:

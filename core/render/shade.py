@@ -262,7 +262,9 @@ def _body_columns(body: Body, face: np.ndarray, points_obj: np.ndarray) -> np.nd
     rows[6:9] = cam_R_obj @ body.caster.face_normals(face).T.astype(np.float32)
     rows[6:9] *= np.where(_dot(rows[6:9], rows[:3]) > 0, np.float32(-1), np.float32(1))
     rows[3:6] = rows[6:9] if model.normals is None else _smooth_normals(cam_R_obj @ smooth_albedo[:3], rows[6:9])
-    rows[9:12] = vary(albedo, body.material.recolor)
+    stains, caster = body.material.stains, body.caster
+    factors = None if stains is None else stains.factors(points_obj, caster.center, caster.radius)
+    rows[9:12] = vary(albedo, body.material.recolor, factors)
     rows[12:] = _column([body.material.specular, body.material.roughness, SHADOW_OFFSET * body.caster.radius])
     return rows
 

@@ -69,7 +69,11 @@ def build_look(cad: Config) -> Look:
     """Ground, lights, materials and camera of the group CAD."""
     return Look(
         lights=LightRange(
-            count=tuple(cad.LAMPS), ambient=tuple(cad.AMBIENT), size=tuple(cad.LAMP_SIZE), tint=cad.LAMP_TINT
+            count=tuple(cad.LAMPS),
+            ambient=tuple(cad.AMBIENT),
+            size=tuple(cad.LAMP_SIZE),
+            tint=cad.LAMP_TINT,
+            ambient_slope=cad.AMBIENT_SLOPE,
         ),
         materials=MaterialRange(
             specular=tuple(cad.SPECULAR),
@@ -77,6 +81,7 @@ def build_look(cad: Config) -> Look:
             hue=cad.HUE,
             saturation=cad.SATURATION,
             brightness=cad.BRIGHTNESS,
+            stains=cad.STAINS,
         ),
         ground=GroundRange(prob=cad.GROUND_PROB, tile=tuple(cad.GROUND_TILE), photo_prob=cad.GROUND_PHOTO_PROB),
         sensor=Sensor(
@@ -86,6 +91,7 @@ def build_look(cad: Config) -> Look:
             gamma=cad.GAMMA,
             noise=tuple(cad.NOISE),
             jpeg_prob=cad.JPEG_PROB,
+            sharpen=tuple(cad.SHARPEN),
         ),
         shading=Shading(
             shadows=cad.SHADOWS,

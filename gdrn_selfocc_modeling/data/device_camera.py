@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 from core.data.backgrounds import Backgrounds
-from core.data.sensor import Sensor
+from core.data.sensor import SHARPEN_SIGMA, Sensor
 
 SPARE = 1.5  # side of a stored background in sides of the crops cut from it
 
@@ -60,7 +60,12 @@ class DevicePool:
         deviation = self.uniform(*sensor.noise, batch, 1, 1, 1) * 0.7071
         grain = torch.randn((batch, 4, *levels.shape[2:]), generator=self.generator, device=self.device)
         # Half of the noise is common to the channels, as after demosaicing.
-        levels = levels + deviation * (grain[:, :3] + grain[:, 3:])
+        levels = (levels + deviation * (grain[:, :3] + grain[:, 3:])).round().clamp(0, 255)
+        if sensor.sharpen[1]:
+            strength = self.uniform(*sensor.sharpen, batch, 1, 1, 1)
+            scale = torch.from_numpy(pixel_scale.astype(np.float32)).to(self.device)
+            radius = min(int(np.ceil(3 * SHARPEN_SIGMA * pixel_scale.max())), self.side - 1)
+            levels = levels + strength * (levels - _blurred(levels, SHARPEN_SIGMA * scale, radius))
         return levels.round().clamp(0, 255).movedim(1, -1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -234,6 +235,16 @@ def test_the_camera_noise_has_the_drawn_deviation(rng):
     gray = np.full((200, 200, 3), 128, np.uint8)
     noisy = Sensor(blur=(0, 0), gain=0, tint=0, gamma=0, noise=(5, 5), jpeg_prob=0)(gray, 1.0, rng)
     assert noisy.astype(float).std() == pytest.approx(5, rel=0.05)
+
+
+def test_sharpening_steepens_edges_and_leaves_what_is_even(rng):
+    edge = np.full((20, 40, 3), 100, np.uint8)
+    edge[:, 20:] = 140
+    perfect = Sensor(blur=(0, 0), gain=0, tint=0, gamma=0, noise=(0, 0), jpeg_prob=0)
+    sharp = replace(perfect, sharpen=(0.5, 0.5))(edge, 1.0, rng).astype(int)
+    assert sharp[:, 19].max() < 95 and sharp[:, 20].min() > 145
+    np.testing.assert_array_equal(sharp[:, :14], 100)
+    np.testing.assert_array_equal(sharp[:, 26:], 140)
 
 
 def test_a_camera_with_an_impossible_range_is_refused():

@@ -109,8 +109,10 @@ def test_pictures_are_those_of_the_cpu(world, shading):
     models, casters, device_caster = world
     scenes = draw_scenes(8)
     rng = np.random.default_rng(2)
-    materials = [[MaterialRange(roughness=(0.3, 0.9)).draw(rng) for _ in scene] for scene in scenes]
-    lights = [LightRange(count=(0, 3)).draw(rng, np.array([0, 0, 0.6])) for _ in scenes]
+    plain, stained = MaterialRange(roughness=(0.3, 0.9)), MaterialRange(roughness=(0.3, 0.9), stains=1.0)
+    # The target stained, the others not: a batch holds both.
+    materials = [[(plain if n else stained).draw(rng) for n in range(len(scene))] for scene in scenes]
+    lights = [LightRange(count=(0, 3), ambient_slope=0.9).draw(rng, np.array([0, 0, 0.6])) for _ in scenes]
     packed = pack_scenes([K] * 8, scenes, "cpu")
     shader = SceneShader(device_caster, pack_looks(models, "cpu"), shading)
     hits = cast_scenes(device_caster, packed, as_uv(8))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -153,11 +154,21 @@ def test_a_highlight_is_brightest_in_the_mirror_direction_and_sharper_when_smoot
     assert shine(0.2) / shine(0.0) > shine(0.2, roughness / 2) / shine(0.0, roughness / 2)
 
 
+def test_ambient_light_comes_more_from_the_side_of_its_slope():
+    surface, slope = plane(5), torch.tensor([[0.4], [0.1], [-0.6]])  # normals are (0, 0, -1)
+    even = lamps((0.0, 0.0, 0.0, 1.0), ambient=0.5)
+    dark = replace(even, colors=torch.zeros(1, 3, 1))
+    shown = reflect(surface, replace(dark, slope=slope), None, None)
+    torch.testing.assert_close(shown, 1.6 * reflect(surface, dark, None, None))
+    assert (reflect(surface, replace(dark, slope=-2 * slope), None, None) == 0).all()  # never less than no light
+
+
 def test_many_scenes_at_once_are_each_by_itself():
     surface, scene = plane(20), torch.arange(20) % 2
     lights = [lamps((0.3, 0.2, 0.0, 1.0), size=0.1, ambient=0.3), lamps((0.0, 0.6, -0.8, 0.0), size=0.2, ambient=0.6)]
-    fields = ("ambient", "positions_cam", "colors", "sizes")
-    columns = [torch.cat([getattr(light, name) for light in lights], dim=-1)[..., scene] for name in fields]
+    lights = [replace(light, slope=torch.rand(3, 1) - 0.5) for light in lights]
+    names = [field.name for field in fields(LightSet)]
+    columns = [torch.cat([getattr(light, name) for light in lights], dim=-1)[..., scene] for name in names]
     both = reflect(surface, LightSet(*columns), None, None)
     for number, light in enumerate(lights):
         alone = reflect(surface, light, None, None)

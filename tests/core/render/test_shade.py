@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from core.bop.models import ObjectModel
 from core.geometry.camera import pixel_grid, pixel_rays
@@ -15,6 +16,7 @@ from core.render.materials import Material, MaterialRange, recolor_matrix
 from core.render.raycast import RayCaster
 from core.render.scene import cast_scene
 from core.render.shade import Body, Shading, render_rgb, shade
+from core.render.stains import draw_stains
 from core.utils.errors import UserError
 
 K = np.array([[500.0, 0.0, 50.0], [0.0, 500.0, 50.0], [0.0, 0.0, 1.0]])
@@ -285,7 +287,24 @@ def test_colours_vary_about_the_model_s():
     np.testing.assert_allclose(recolor_matrix(40.0, 1.7, 1.0) @ np.ones(3), 1.0)  # grey stays grey
     np.testing.assert_allclose(recolor_matrix(120.0, 1.0, 1.0) @ [1, 0, 0], [0, 1, 0], atol=1e-12)
     same = MaterialRange(hue=0, saturation=0, brightness=0).draw(np.random.default_rng(0))
-    assert same.recolor is None
+    assert same.recolor is None and same.stains is None
+
+
+def test_stains_are_the_object_s_own():
+    colors = np.array([[128, 128, 128]] * 4, np.uint8)
+    ambient = Lights(np.ones(3), *NO_LAMP)
+    stained = Material(specular=0.0, stains=draw_stains(0.3, np.random.default_rng(3)))
+    uv = pixel_grid(60, 60).reshape(-1, 2) + 20.0
+    turned = Pose(Rotation.from_euler("z", 90, degrees=True).as_matrix(), np.array([0.02, 0.01, 0.8]))
+    for pose in (at(0, 0, 1), turned):  # they move with it, not with the camera
+        body = sheet(0.1, pose, stained, colors=colors)
+        hits = cast_scene([body.caster], [pose], K, uv)
+        shown = shade(hits, [body], ambient, Shading(shadows=False, ambient_occlusion=False))
+        plain = linear_rgb([sheet(0.1, pose, colors=colors)], uv, ambient)
+        seen = hits.owner == 0
+        factors = stained.stains.factors(hits.points_obj[seen], body.caster.center, body.caster.radius).T
+        np.testing.assert_allclose(shown[seen] / plain[seen], factors, rtol=1e-4)
+        assert factors.std() > 0.05
 
 
 def test_a_plane_behind_is_behind_all_and_faces_the_camera():
@@ -316,6 +335,8 @@ def test_lamps_stand_above_the_ground_they_light():
         (lambda: LightRange(tint=1.0), "LAMP_TINT"),
         (lambda: MaterialRange(roughness=(0.5, 2.0)), "ROUGHNESS"),
         (lambda: MaterialRange(brightness=1.0), "BRIGHTNESS"),
+        (lambda: MaterialRange(stains=-0.1), "STAINS"),
+        (lambda: LightRange(ambient_slope=1.5), "AMBIENT_SLOPE"),
         (lambda: Shading(shadow_stride=0), "at least 1"),
     ],
 )
