@@ -1,27 +1,43 @@
 """What a network trained on renderings reaches on real images and on renderings it has not seen, and what limits it.
 
 Boxes are the ground truth's. Each set is scored with the network's poses and with poses by PnP from its maps, and again
-with one part of each pose put right: the part whose correction raises the score most is what holds it back.
+with one part of each pose put right: the part whose correction raises the score most is what holds it back. For each
+there is a picture of cases from best to worst.
+
+With --twins the real images are rendered as well: once all of it (twins), and once the wanted objects alone, pasted
+into the photographs (pasted). Poses and boxes stay. Where pasted objects do better than real ones, it is their looks
+that the training lacks.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
+from tqdm import tqdm
 
+from core.bop.datasets import resolve_split
+from core.bop.records import ImageRecord
 from core.bop.results import Estimate
+from core.bop.scene import load_split, read_rgb
+from core.data.rendered_image import ImageOptions
+from core.data.twins import render_twin
 from core.engine.launch import select_device
 from core.evaluation.evaluator import evaluate
 from core.evaluation.pose_parts import CORRECTIONS, ErrorParts, error_parts
-from core.evaluation.scores import finite
+from core.evaluation.scores import Scores, finite
 from core.utils.errors import UserError, run_cli
-from core.utils.files import require_writable_dir, write_json, write_text
+from core.utils.files import require_writable_dir, write_image, write_json, write_text
+from core.vis.maps import grid
+from core.vis.overlays import pose_close_up
+from gdrn_selfocc_modeling.data.build import ObjectCache, build_backgrounds
+from gdrn_selfocc_modeling.data.build_cad import build_look, build_poses
 from gdrn_selfocc_modeling.data.test_set import TestSet
 from gdrn_selfocc_modeling.evaluation import build_test_sets, run_inference, trained_model
 from gdrn_selfocc_modeling.settings import load_settings
@@ -33,7 +49,8 @@ EXAMPLE = """examples:
   python tools/evaluate_real.py --config-file configs/gdrn_selfocc/lmo/cad_only_cpu.py --weights model.safetensors \\
       --methods direct --images 0 --opts DATASETS.ROOT=path/to/bop
 
-The renderings are made once, in --held-out, from the configuration's group CAD and a seed that training doesn't use.
+The renderings are made once, in --held-out, from the configuration's group CAD and a seed that training doesn't use;
+twins are made anew in --output.
 """
 METHODS = {
     "direct": ["TEST.USE_PNP=False"],
@@ -42,6 +59,9 @@ METHODS = {
 }
 SPLIT, SEED = "held_out", 999_983  # of the renderings
 METRICS = ("add", "pose")
+RECALL = "ad_0.10"
+CASES, CASE_COLUMNS = 12, 6  # of a picture
+KINDS = ("rendered", "pasted")  # of twins, by the fields of `Twin`
 
 
 @dataclass(frozen=True)
@@ -63,6 +83,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, required=True, help=".safetensors, .pth or .onnx with maps")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="(default: all)")
     parser.add_argument("--images", type=int, default=100, help="renderings; 0: real images alone (default: 100)")
+    parser.add_argument("--twins", action="store_true", help="render the real images, too")
     parser.add_argument("--held-out", type=Path, default=Path("output/held_out"), help="folder of the renderings")
     parser.add_argument("--output", type=Path, default=Path("output/evaluate_real"), help="for table.md, scores.json")
     parser.add_argument("--opts", nargs="+", default=[], metavar="KEY=VALUE", help="override configuration keys")
@@ -78,74 +99,146 @@ def main(argv: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     require_writable_dir(args.output)
     rows = []
-    for images, words in image_sets(args).items():
+    for images, image_set in image_sets(args).items():
         for method in args.methods:
-            cfg = load_settings(args.config_file, [*args.opts, *words, *METHODS[method]])
-            rows += score(images, method, cfg, args.weights)
+            cfg = load_settings(args.config_file, [*args.opts, *image_set.words, *METHODS[method]])
+            rows += score(images, method, cfg, args, image_set.twins)
     table = format_rows(rows)
     print(table)
     write_text(args.output / "table.md", table + "\n")
     write_json(args.output / "scores.json", finite([asdict(row) for row in rows]))
-    print(f"\nwritten to {args.output}: table.md, scores.json")
+    print(f"\nwritten to {args.output}: table.md, scores.json, pictures of cases")
 
 
-def image_sets(args: argparse.Namespace) -> dict[str, list[str]]:
-    """Overrides that choose each set of images; the renderings are made where they aren't yet."""
+@dataclass(frozen=True)
+class ImageSet:
+    """What to test on."""
+
+    words: list[str]  # overrides that choose the split
+    twins: Path | None = None  # folder of images that take the place of the split's own
+
+
+def image_sets(args: argparse.Namespace) -> dict[str, ImageSet]:
+    """The sets of images by their names; the renderings are made where they aren't yet."""
     boxes = ["TEST.TEST_BBOX_TYPE=gt", "TEST.BBOX_JITTER=0.0"]
     cfg = load_settings(args.config_file, args.opts)
     if not cfg.DATASETS.TEST:
         raise UserError("DATASETS.TEST is empty; name the split of real images")
-    sets = {"real": boxes}
+    sets = {"real": ImageSet(boxes)}
+    if args.twins:
+        write_twins(load_settings(args.config_file, [*args.opts, *boxes]), args.output / "twins")
+        names = {"rendered": "twins", "pasted": "pasted"}
+        sets |= {names[kind]: ImageSet(boxes, args.output / "twins" / kind) for kind in KINDS}
     if args.images:
         words = ["--config-file", str(args.config_file), "--output", str(args.held_out), "--split", SPLIT]
         count = ["--images", str(args.images), "--images-per-scene", str(args.images), "--seed", str(SEED)]
         generate_training_images.main([*words, *count, *(["--opts", *args.opts] if args.opts else [])])
-        sets["rendered"] = [*boxes, f"DATASETS.TEST=[{args.held_out.resolve()}:{SPLIT}]"]
+        sets["rendered"] = ImageSet([*boxes, f"DATASETS.TEST=[{args.held_out.resolve()}:{SPLIT}]"])
     return sets
 
 
-def score(images: str, method: str, cfg: Any, weights: Path) -> list[Row]:
-    """Rows of the splits of DATASETS.TEST."""
+def write_twins(cfg: Any, folder: Path) -> None:
+    """Render the test images' twins into folders of their kinds, each drawn by the seed and its number alone."""
+    look, poses, backgrounds = build_look(cfg.CAD), build_poses(cfg), build_backgrounds(cfg)
+    for name in cfg.DATASETS.TEST:
+        spec = resolve_split(name, Path(cfg.DATASETS.ROOT))
+        objects = ObjectCache(cfg).get(spec)
+        for record in tqdm(load_split(spec, objects.trained), desc=f"twins of {name}", unit="image"):
+            if record.instances:
+                options = ImageOptions(record.K, (0, 0), poses, look=look)
+                rng = np.random.default_rng([SEED, record.scene_id, record.im_id])
+                twin = render_twin(read_rgb(record), record, objects.models, objects.casters, options, backgrounds, rng)
+                for kind in KINDS:
+                    write_image(twin_path(folder / kind, name, record), getattr(twin, kind))
+
+
+def twin_path(folder: Path, split: str, record: ImageRecord) -> Path:
+    """Where the twin of an image is."""
+    return folder / re.sub("[/:]", "-", split) / f"{record.scene_id:06d}_{record.im_id:06d}.png"
+
+
+def with_twins(split: TestSet, folder: Path) -> TestSet:
+    """The same split with twins for its images."""
+    items = [
+        replace(item, record=replace(item.record, rgb_path=twin_path(folder, split.spec.name, item.record)))
+        for item in split.source.items
+    ]
+    return replace(split, source=split.source.of_items(items))
+
+
+def score(images: str, method: str, cfg: Any, args: argparse.Namespace, twins: Path | None) -> list[Row]:
+    """Rows of the splits of DATASETS.TEST, or of their `twins`; their pictures are written."""
     device = select_device(cfg.MODEL.DEVICE)
-    model, classes = trained_model(cfg, weights, device)
-    return [score_split(images, method, cfg, model, split, device) for split in build_test_sets(cfg, classes)]
+    model, classes = trained_model(cfg, args.weights, device)
+    rows = []
+    for split in build_test_sets(cfg, classes):
+        split = split if twins is None else with_twins(split, twins)
+        estimates = run_inference(model, split, cfg, device)
+        rows.append(score_split(images, method, cfg, estimates, split))
+        name = "-".join([*re.findall(r"\w+", f"{images} {method}"), re.sub("[/:]", "-", split.spec.name)])
+        write_image(args.output / f"{name}.jpg", draw_cases(estimates, split, cfg))
+    return rows
 
 
-def score_split(
-    images: str, method: str, cfg: Any, model: torch.nn.Module, split: TestSet, device: torch.device
-) -> Row:
+def score_split(images: str, method: str, cfg: Any, estimates: Sequence[Estimate], split: TestSet) -> Row:
     """Poses of a split in ground-truth boxes, scored as they are and with each part put right."""
-    estimates, truths = run_inference(model, split, cfg, device), [item.truth.pose for item in split.source.items]
+    truths = [item.truth.pose for item in split.source.items]
     found = {}
     for name, correct in CORRECTIONS.items():
         corrected = [
             replace(estimate, pose=correct(estimate.pose, truth))
             for estimate, truth in zip(estimates, truths, strict=True)
         ]
-        found[name] = mean_scores(corrected, split, cfg)
+        found[name] = mean_scores(score_of(corrected, split, cfg))
     return Row(images, method, found, error_parts([estimate.pose for estimate in estimates], truths))
 
 
-def mean_scores(estimates: Sequence[Estimate], split: TestSet, cfg: Any) -> dict[str, float]:
-    """Means over objects of recalls and of median errors."""
+def score_of(estimates: Sequence[Estimate], split: TestSet, cfg: Any) -> Scores:
+    """Errors and recalls of estimates on a split."""
     symmetric = split.symmetric_ids(cfg.DATASETS.SYM_OBJS)
-    scores = evaluate(estimates, split.records, split.targets, split.models_eval, symmetric, metrics=METRICS)
+    return evaluate(estimates, split.records, split.targets, split.models_eval, symmetric, metrics=METRICS)
+
+
+def mean_scores(scores: Scores) -> dict[str, float]:
+    """Means over objects of recalls and of median errors, and the interval of ADD(-S)."""
     medians = ("re_deg", "te_cm")
-    return {**scores.mean, "targets": scores.targets} | {
+    low, high = scores.mean_intervals[RECALL]
+    return {**scores.mean, "targets": scores.targets, "low": low, "high": high} | {
         key: sum(row.values[key] for row in scores.objects) / len(scores.objects) for key in medians
     }
 
 
+def draw_cases(estimates: Sequence[Estimate], split: TestSet, cfg: Any) -> np.ndarray:
+    """Estimates and truths in close-ups, BGR, evenly chosen from the best to the worst by ADD(-S)."""
+    scores = score_of(estimates, split, cfg)
+    diameters = {row.obj_id: row.diameter_m for row in scores.objects}
+    errors = {
+        (e.scene_id, e.im_id, e.obj_id, e.gt_index): e.errors["ad"] / diameters[e.obj_id] for e in scores.instances
+    }
+    cases = [
+        (errors[item.record.scene_id, item.record.im_id, item.obj_id, item.truth.gt_index], number)
+        for number, item in enumerate(split.source.items)
+    ]
+    chosen = np.unique(np.linspace(0, len(cases) - 1, min(CASES, len(cases))).round().astype(int))
+    panels = []
+    for error, number in (sorted(cases)[place] for place in chosen):
+        item, pose = split.source.items[number], estimates[number].pose
+        caster = split.source.objects[item.obj_id].caster
+        picture = pose_close_up(read_rgb(item.record), item.record.K, caster, pose, item.truth.pose)
+        panels.append((f"image {item.record.im_id}: ADD {error:.2f} d", picture))
+    return grid(panels, CASE_COLUMNS)
+
+
 def format_rows(rows: Sequence[Row]) -> str:
     """Two markdown tables: scores, and what they would be with a part put right."""
-    lines = [
-        "| images | poses | targets | ADD(-S) 0.1 d | 5° 5 cm | rotation | translation | depth | across | depth bias |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    headings = ["images", "poses", "targets", "ADD(-S) 0.1 d, 95 %", "5° 5 cm", "rotation", "translation"]
+    headings += ["depth", "across", "depth bias"]
+    lines = [f"| {' | '.join(headings)} |", f"|{'---|' * len(headings)}"]
     for row in rows:
         now, parts = row.scores["as estimated"], row.parts
         lines.append(
-            f"| {row.images} | {row.method} | {now['targets']} | {100 * now['ad_0.10']:.1f} % | "
+            f"| {row.images} | {row.method} | {now['targets']} | "
+            f"{100 * now[RECALL]:.1f} % ({100 * now['low']:.0f} to {100 * now['high']:.0f}) | "
             f"{100 * now['deg_cm_sym_5']:.1f} % | {now['re_deg']:.1f}° | {now['te_cm']:.2f} cm | "
             f"{100 * parts.depth:.2f} cm | {100 * parts.lateral:.2f} cm | {100 * parts.depth_bias:+.2f} cm "
             f"({100 * parts.depth_bias_share:+.1f} %) |"
@@ -153,7 +246,7 @@ def format_rows(rows: Sequence[Row]) -> str:
     names = list(CORRECTIONS)
     lines += ["", f"ADD(-S) 0.1 d | {' | '.join(names)}", "|".join(["---"] * (1 + len(names)))]
     for row in rows:
-        values = [f"{100 * row.scores[name]['ad_0.10']:.1f} %" for name in names]
+        values = [f"{100 * row.scores[name][RECALL]:.1f} %" for name in names]
         lines.append(f"{row.images}, {row.method} | {' | '.join(values)}")
     return "\n".join(lines)
 

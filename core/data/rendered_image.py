@@ -13,7 +13,7 @@ from core.data.backgrounds import Backgrounds
 from core.data.crowd import CrowdRange
 from core.data.roi import ImageSize
 from core.data.scene_look import Look
-from core.data.scene_sampling import PoseRange
+from core.data.scene_sampling import PoseRange, Table
 from core.geometry.camera import pixel_grid
 from core.geometry.pose import Pose
 from core.render.raycast import RayCaster
@@ -53,11 +53,24 @@ def render_image(
     rng: np.random.Generator,
 ) -> RenderedImage:
     """An image of a scene drawn from `options`, all of its randomness from `rng`."""
-    K, size, look = options.K, options.image_size, options.look
     for _ in range(SCENE_TRIES):
-        placed, table = options.crowd.draw(models, options.poses, K, size, rng)
+        placed, table = options.crowd.draw(models, options.poses, options.K, options.image_size, rng)
         if placed:
             break
+    return render_placed(placed, table, models, casters, options, backgrounds, rng)
+
+
+def render_placed(
+    placed: list[tuple[int, Pose]],
+    table: Table | None,
+    models: Mapping[int, ObjectModel],
+    casters: Mapping[int, RayCaster],
+    options: ImageOptions,
+    backgrounds: Backgrounds,
+    rng: np.random.Generator,
+) -> RenderedImage:
+    """An image of objects (ids and poses, at least one) and the table they stand on, looks drawn from `options`."""
+    K, size, look = options.K, options.image_size, options.look
     bodies = [Body(casters[k], models[k], pose, look.materials.draw(rng)) for k, pose in placed]
     ground = look.ground.draw(bodies, table, backgrounds, rng)
     lights = look.draw_lights(np.mean([pose.cam_t_obj for _, pose in placed], axis=0), ground, rng)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -48,14 +49,26 @@ def weights(repository) -> Path:
 
 @pytest.fixture(scope="module")
 def export(weights, toy_root, tmp_path_factory):
-    """`export(*words)`: the demo's weights as an .onnx file, by the command line."""
+    """`export(*words)`: the demo's weights as an .onnx file, by the command line.
+
+    Tracing the network takes longer than all else, and most files begin with the same graph: it is traced once.
+    """
     folder = tmp_path_factory.mktemp("onnx")
+    traced: dict[tuple[torch.dtype, bool], onnx.ModelProto] = {}
+
+    def trace_once(model: nn.Module, rois: RoiBatch, maps: bool = False) -> onnx.ModelProto:
+        key = next(model.parameters()).dtype, maps
+        if key not in traced:
+            traced[key] = export_graph(model, rois, maps)
+        return copy.deepcopy(traced[key])
 
     def write(*words: str) -> Path:
         path = folder / f"model{''.join(words)}.onnx"
         if not path.exists():
             given = ["--checkpoint", str(weights), "--output", str(path), "--dataset-root", str(toy_root.parent)]
-            export_onnx.main([*given, *words])
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(export_onnx, "export_graph", trace_once)
+                export_onnx.main([*given, *words])
         return path
 
     return write

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.utils.errors import UserError
+from core.utils.files import read_image
 from tools.evaluate_real import main
 
 CONFIG, WEIGHTS = "configs/gdrn_selfocc/toy/demo.py", "configs/gdrn_selfocc/toy/demo.safetensors"
@@ -37,10 +38,15 @@ def test_both_sets_are_scored_with_each_part_put_right(words, tmp_path, capsys):
         assert turned["te_cm"] > 0
 
 
-def test_renderings_can_be_left_out(words, tmp_path):
-    main(["--images", "0", "--methods", "direct", *words])
-    assert len(json.loads((tmp_path / "out" / "scores.json").read_text())) == 1
+def test_renderings_can_be_left_out_and_photographs_rendered(words, tmp_path):
+    main(["--images", "0", "--twins", "--methods", "direct", *words])
+    rows = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert [row["images"] for row in rows] == ["real", "twins", "pasted"]
+    assert len({row["scores"]["as estimated"]["targets"] for row in rows}) == 1  # they are the same targets
+    assert len({row["scores"]["as estimated"]["te_cm"] for row in rows}) == 3
     assert not (tmp_path / "held_out").exists()
+    for images in ("real", "twins", "pasted"):
+        assert read_image(tmp_path / "out" / f"{images}-direct-toy_test.jpg").shape[1] > 6 * 192
 
 
 def test_without_real_images_there_is_nothing_to_say(words):
