@@ -7,6 +7,8 @@ there is a picture of cases from best to worst.
 With --twins the real images are rendered as well: once all of it (twins), and once the wanted objects alone, pasted
 into the photographs (pasted). Poses and boxes stay. Where pasted objects do better than real ones, it is their looks
 that the training lacks.
+
+Of several --weights, the checkpoints of a run, there is also curve.png: scores over the iteration.
 """
 
 from __future__ import annotations
@@ -16,10 +18,12 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from tqdm import tqdm
 
 from core.bop.datasets import resolve_split
@@ -33,9 +37,11 @@ from core.evaluation.evaluator import evaluate
 from core.evaluation.pose_parts import CORRECTIONS, ErrorParts, error_parts
 from core.evaluation.scores import Scores, finite
 from core.utils.errors import UserError, run_cli
-from core.utils.files import require_writable_dir, write_image, write_json, write_text
+from core.utils.files import atomic_path, require_writable_dir, write_image, write_json, write_text
+from core.vis.colors import PALETTE
 from core.vis.maps import grid
 from core.vis.overlays import pose_close_up
+from core.vis.plots import plot_png
 from gdrn_selfocc_modeling.data.build import ObjectCache, build_backgrounds
 from gdrn_selfocc_modeling.data.build_cad import build_look, build_poses
 from gdrn_selfocc_modeling.data.test_set import TestSet
@@ -68,6 +74,7 @@ KINDS = ("rendered", "pasted")  # of twins, by the fields of `Twin`
 class Row:
     """Scores of one set of images by one method."""
 
+    weights: str
     images: str
     method: str
     scores: dict[str, dict[str, float]]  # correction -> name of score -> value, of the mean over objects
@@ -80,7 +87,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config-file", type=Path, required=True, help="the configuration that was trained")
-    parser.add_argument("--weights", type=Path, required=True, help=".safetensors, .pth or .onnx with maps")
+    parser.add_argument("--weights", type=Path, nargs="+", required=True, help=".safetensors, .pth or .onnx with maps")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="(default: all)")
     parser.add_argument("--images", type=int, default=100, help="renderings; 0: real images alone (default: 100)")
     parser.add_argument("--twins", action="store_true", help="render the real images, too")
@@ -102,12 +109,16 @@ def main(argv: list[str] | None = None) -> None:
     for images, image_set in image_sets(args).items():
         for method in args.methods:
             cfg = load_settings(args.config_file, [*args.opts, *image_set.words, *METHODS[method]])
-            rows += score(images, method, cfg, args, image_set.twins)
+            for weights in args.weights:
+                rows += score(images, method, cfg, weights, args.output, image_set.twins)
     table = format_rows(rows)
     print(table)
     write_text(args.output / "table.md", table + "\n")
     write_json(args.output / "scores.json", finite([asdict(row) for row in rows]))
-    print(f"\nwritten to {args.output}: table.md, scores.json, pictures of cases")
+    if len(args.weights) > 1:
+        with atomic_path(args.output / "curve.png") as beside:
+            beside.write_bytes(plot_png(partial(draw_curve, rows=rows)))
+    print(f"\nwritten to {args.output}: table.md, scores.json, pictures")
 
 
 @dataclass(frozen=True)
@@ -166,22 +177,27 @@ def with_twins(split: TestSet, folder: Path) -> TestSet:
     return replace(split, source=split.source.of_items(items))
 
 
-def score(images: str, method: str, cfg: Any, args: argparse.Namespace, twins: Path | None) -> list[Row]:
+def score(images: str, method: str, cfg: Any, weights: Path, output: Path, twins: Path | None) -> list[Row]:
     """Rows of the splits of DATASETS.TEST, or of their `twins`; their pictures are written."""
     device = select_device(cfg.MODEL.DEVICE)
-    model, classes = trained_model(cfg, args.weights, device)
+    model, classes = trained_model(cfg, weights, device)
     rows = []
-    for split in build_test_sets(cfg, classes):
+    splits = build_test_sets(cfg, classes)
+    for split in splits:
+        name = images if len(splits) == 1 else f"{images}, {split.spec.name}"
         split = split if twins is None else with_twins(split, twins)
         estimates = run_inference(model, split, cfg, device)
-        rows.append(score_split(images, method, cfg, estimates, split))
-        name = "-".join([*re.findall(r"\w+", f"{images} {method}"), re.sub("[/:]", "-", split.spec.name)])
-        write_image(args.output / f"{name}.jpg", draw_cases(estimates, split, cfg))
+        found, parts = score_split(cfg, estimates, split)
+        rows.append(Row(weights.stem, name, method, found, parts))
+        words = re.findall(r"\w+", f"{name} {method}")
+        write_image(output / f"{'-'.join([weights.stem, *words])}.jpg", draw_cases(estimates, split, cfg))
     return rows
 
 
-def score_split(images: str, method: str, cfg: Any, estimates: Sequence[Estimate], split: TestSet) -> Row:
-    """Poses of a split in ground-truth boxes, scored as they are and with each part put right."""
+def score_split(
+    cfg: Any, estimates: Sequence[Estimate], split: TestSet
+) -> tuple[dict[str, dict[str, float]], ErrorParts]:
+    """Scores of poses in ground-truth boxes, as they are and with each part put right; and the errors' parts."""
     truths = [item.truth.pose for item in split.source.items]
     found = {}
     for name, correct in CORRECTIONS.items():
@@ -190,7 +206,7 @@ def score_split(images: str, method: str, cfg: Any, estimates: Sequence[Estimate
             for estimate, truth in zip(estimates, truths, strict=True)
         ]
         found[name] = mean_scores(score_of(corrected, split, cfg))
-    return Row(images, method, found, error_parts([estimate.pose for estimate in estimates], truths))
+    return found, error_parts([estimate.pose for estimate in estimates], truths)
 
 
 def score_of(estimates: Sequence[Estimate], split: TestSet, cfg: Any) -> Scores:
@@ -229,15 +245,31 @@ def draw_cases(estimates: Sequence[Estimate], split: TestSet, cfg: Any) -> np.nd
     return grid(panels, CASE_COLUMNS)
 
 
+def draw_curve(axes: Axes, rows: Sequence[Row]) -> None:
+    """ADD(-S) over the iteration in the weights' names, or over their place: a line for each set and method."""
+    names = list(dict.fromkeys(row.weights for row in rows))
+    numbers = [re.search(r"(\d+)$", name) for name in names]
+    told = all(numbers)
+    places = [int(number[1]) for number in numbers] if told else list(range(len(names)))
+    for index, method in enumerate(dict.fromkeys(row.method for row in rows)):
+        for style, images in zip(("-", "--", "-.", ":"), dict.fromkeys(row.images for row in rows), strict=False):
+            chosen = [row for row in rows if (row.method, row.images) == (method, images)]
+            values = [100 * row.scores["as estimated"][RECALL] for row in chosen]
+            label = f"{images}, {method}"
+            axes.plot(places, values, style, color=PALETTE[index], marker="o", markersize=3, label=label)
+    axes.set(xlabel="iteration" if told else "weights", ylabel="ADD(-S) 0.1 d, %", ylim=(0, None))
+    axes.legend(fontsize=7, ncols=2)
+
+
 def format_rows(rows: Sequence[Row]) -> str:
     """Two markdown tables: scores, and what they would be with a part put right."""
-    headings = ["images", "poses", "targets", "ADD(-S) 0.1 d, 95 %", "5° 5 cm", "rotation", "translation"]
+    headings = ["weights", "images", "poses", "targets", "ADD(-S) 0.1 d, 95 %", "5° 5 cm", "rotation", "translation"]
     headings += ["depth", "across", "depth bias"]
     lines = [f"| {' | '.join(headings)} |", f"|{'---|' * len(headings)}"]
     for row in rows:
         now, parts = row.scores["as estimated"], row.parts
         lines.append(
-            f"| {row.images} | {row.method} | {now['targets']} | "
+            f"| {row.weights} | {row.images} | {row.method} | {now['targets']} | "
             f"{100 * now[RECALL]:.1f} % ({100 * now['low']:.0f} to {100 * now['high']:.0f}) | "
             f"{100 * now['deg_cm_sym_5']:.1f} % | {now['re_deg']:.1f}° | {now['te_cm']:.2f} cm | "
             f"{100 * parts.depth:.2f} cm | {100 * parts.lateral:.2f} cm | {100 * parts.depth_bias:+.2f} cm "
@@ -247,7 +279,7 @@ def format_rows(rows: Sequence[Row]) -> str:
     lines += ["", f"ADD(-S) 0.1 d | {' | '.join(names)}", "|".join(["---"] * (1 + len(names)))]
     for row in rows:
         values = [f"{100 * row.scores[name][RECALL]:.1f} %" for name in names]
-        lines.append(f"{row.images}, {row.method} | {' | '.join(values)}")
+        lines.append(f"{row.weights}, {row.images}, {row.method} | {' | '.join(values)}")
     return "\n".join(lines)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,19 @@ def test_renderings_can_be_left_out_and_photographs_rendered(words, tmp_path):
     assert len({row["scores"]["as estimated"]["te_cm"] for row in rows}) == 3
     assert not (tmp_path / "held_out").exists()
     for images in ("real", "twins", "pasted"):
-        assert read_image(tmp_path / "out" / f"{images}-direct-toy_test.jpg").shape[1] > 6 * 192
+        assert read_image(tmp_path / "out" / f"demo-{images}-direct.jpg").shape[1] > 6 * 192
+    assert not (tmp_path / "out" / "curve.png").exists()
+
+
+def test_several_weights_make_a_curve(words, tmp_path):
+    for number in (100, 200):
+        shutil.copy(words[3], tmp_path / f"model_{number:07d}.safetensors")
+    words[3:4] = [str(tmp_path / "model_0000100.safetensors"), str(tmp_path / "model_0000200.safetensors")]
+    main(["--images", "0", "--methods", "direct", *words])
+    rows = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert [row["weights"] for row in rows] == ["model_0000100", "model_0000200"]
+    assert rows[0]["scores"] == rows[1]["scores"]
+    assert read_image(tmp_path / "out" / "curve.png").size
 
 
 def test_without_real_images_there_is_nothing_to_say(words):
