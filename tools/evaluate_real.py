@@ -60,8 +60,9 @@ twins are made anew in --output.
 """
 METHODS = {
     "direct": ["TEST.USE_PNP=False"],
-    "pnp": ["TEST.USE_PNP=True", "TEST.PNP_TYPE=ransac_pnp"],
-    "direct + pnp": ["TEST.USE_PNP=True", "TEST.PNP_TYPE=net_iter_pnp"],
+    "pnp": ["TEST.USE_PNP=True", "TEST.PNP_TYPE=ransac_pnp", "TEST.PNP_LAYERS=P"],
+    "pnp, P and Q": ["TEST.USE_PNP=True", "TEST.PNP_TYPE=ransac_pnp", "TEST.PNP_LAYERS=P+Q"],
+    "direct + pnp": ["TEST.USE_PNP=True", "TEST.PNP_TYPE=net_iter_pnp", "TEST.PNP_LAYERS=P"],
 }
 SPLIT, SEED = "held_out", 999_983  # of the renderings
 METRICS = ("add", "pose")

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from scipy.stats import truncnorm
 
 from core.utils.errors import UserError, nearest
 
@@ -66,6 +65,8 @@ def _roi10d(box: np.ndarray, rng: np.random.Generator, scale: float, shift: floa
 
 def _truncnorm(box: np.ndarray, rng: np.random.Generator, scale: float, shift: float) -> tuple[np.ndarray, float]:
     # The same bounds as "uniform"; two standard deviations reach them.
+    from scipy.stats import truncnorm  # half a second of every start, and hardly ever asked for
+
     center, wh = _center_wh(box)
     draws = truncnorm.rvs(-2, 2, size=3, random_state=rng) / 2
     return center + wh * shift * draws[:2], wh.max() * (1 + scale * draws[2])
