@@ -144,7 +144,9 @@ def image_sets(args: argparse.Namespace) -> dict[str, ImageSet]:
     if args.images:
         words = ["--config-file", str(args.config_file), "--output", str(args.held_out), "--split", SPLIT]
         count = ["--images", str(args.images), "--images-per-scene", str(args.images), "--seed", str(SEED)]
-        generate_training_images.main([*words, *count, *(["--opts", *args.opts] if args.opts else [])])
+        # Floating objects turn any way; a network that learns those seen from above is asked for no others.
+        floating = ["--floating", "0"] if cfg.CAD.ROTATIONS != "uniform" else []
+        generate_training_images.main([*words, *count, *floating, *(["--opts", *args.opts] if args.opts else [])])
         sets["rendered"] = ImageSet([*boxes, f"DATASETS.TEST=[{args.held_out.resolve()}:{SPLIT}]"])
     return sets
 

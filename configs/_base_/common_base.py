@@ -71,6 +71,7 @@ DATASETS = dict(  # data sets, their objects, and the boxes to test in
 )
 
 # training sources named <folder>_cad or "path:cad": ROIs drawn on the fly from the models
+# What looks of objects, light and camera are drawn from is wider than life: photographs then are one case of many.
 CAD = dict(
     EPOCH_LENGTH=20000,  # samples called an epoch
     DEVICE="",  # "": rendered by the loader's processes; cuda, cuda:1: whole batches, on that GPU
@@ -97,28 +98,28 @@ CAD = dict(
     LAMPS=(1, 3),  # number of lamps
     LAMP_SIZE=(0.0, 0.2),  # radius of a lamp per distance; 0 casts a hard shadow
     LAMP_TINT=0.15,  # colour of a lamp: each channel within 1 +- this
-    AMBIENT=(0.2, 0.6),  # light from everywhere; 1 shows the colours themselves
-    AMBIENT_SLOPE=0.0,  # it comes more from one side: a normal along or against that gets up to 1 +- this of it
+    AMBIENT=(0.05, 0.6),  # light from everywhere; 1 shows the colours themselves
+    AMBIENT_SLOPE=1.0,  # it comes more from one side: a normal along or against that gets up to 1 +- this of it
     SHADOWS=True,  # the lamps cast shadows
     AMBIENT_OCCLUSION=True,  # what stands around takes ambient light away
     SHADOW_STRIDE=2,  # pixels between the places that cast shadow rays; 1: every pixel
     SHADOW_RAYS=1,  # from a place to each lamp
     SKY_STRIDE=4,  # pixels between the places that cast rays for ambient occlusion
     SKY_RAYS=4,  # from such a place
-    SPECULAR=(0.0, 0.06),  # reflectance of the objects' highlights, seen straight on
-    ROUGHNESS=(0.2, 0.9),  # of their surfaces: 0 a mirror, 1 chalk
-    HUE=8.0,  # the hue of an object's colours is turned by up to +- this, degrees
-    SATURATION=0.3,  # their saturation is scaled within 1 +- this
-    BRIGHTNESS=0.3,  # their brightness is scaled within 1 +- this
+    SPECULAR=(0.0, 0.2),  # reflectance of the objects' highlights, seen straight on; 0.04 is plastic, paint, glass
+    ROUGHNESS=(0.1, 0.9),  # of their surfaces: 0 a mirror, 1 chalk
+    HUE=20.0,  # the hue of an object's colours is turned by up to +- this, degrees
+    SATURATION=0.5,  # their saturation is scaled within 1 +- this
+    BRIGHTNESS=0.6,  # their brightness is scaled within 1 +- this
     # Stains: the logarithm of an object's colour varies smoothly over it, by a standard deviation of up to this. Where
     # surfaces differ from their models (paint, dirt, holes that a scan has closed); up to 2
-    STAINS=0.0,
-    BLUR=(0.4, 1.4),  # softness of lens and sensor: Gaussian sigma, pixels of the camera
-    GAIN=0.15,  # exposure within 1 +- this
+    STAINS=1.5,
+    BLUR=(0.2, 1.2),  # softness of lens and sensor: Gaussian sigma, pixels of the camera
+    GAIN=0.25,  # exposure within 1 +- this
     TINT=0.06,  # white balance of each channel within 1 +- this
-    GAMMA=0.2,  # exponent of the response within 1 +- this
+    GAMMA=0.3,  # exponent of the response within 1 +- this
     NOISE=(0.0, 6.0),  # standard deviation of the sensor's noise, levels of 255
-    SHARPEN=(0.0, 0.0),  # strength of the camera's own sharpening
+    SHARPEN=(0.0, 1.5),  # strength of the camera's own sharpening
     JPEG_PROB=0.3,  # share of images that went through JPEG
 )
 
