@@ -53,7 +53,7 @@ def network_facts(cfg: Config, focal: tuple[float, float]) -> dict[str, Any]:
     return {
         OBJECTS: class_names(cfg),
         FOCAL: [float(length) for length in focal],
-        SETTINGS: _plain(cfg.to_dict()),
+        SETTINGS: plain_settings(cfg),
         MODELS: [_entry(known_object(model)) for model in class_models(cfg)],
     }
 
@@ -166,6 +166,11 @@ def _numbers(values: Any, *shape: int) -> np.ndarray:
     if array.shape != shape or not np.isfinite(array).all():
         raise ValueError(f"wanted {shape} finite numbers, got {str(values)[:60]}")
     return array
+
+
+def plain_settings(cfg: Config) -> dict[str, Any]:
+    """A configuration as a checkpoint tells it."""
+    return _plain(cfg.to_dict())
 
 
 def _plain(value: Any) -> Any:

@@ -19,6 +19,7 @@ from core.evaluation.evaluator import evaluate
 from core.geometry.pose import Pose
 from core.utils.errors import UserError
 from gdrn_selfocc_modeling.data.test_set import build_test_set
+from gdrn_selfocc_modeling.estimator import PoseEstimator
 from gdrn_selfocc_modeling.main_gdrn import main
 from gdrn_selfocc_modeling.settings import load_settings
 from tools.export_weights import main as export_weights
@@ -84,6 +85,16 @@ def test_exported_weights_are_as_good(run, tmp_path):
     main(["--config-file", str(run["config"]), "--eval-only", "--opts", *opts])
     csv = Path("inference", "toy_test", "tiny_toy-test.csv")
     assert poses(tmp_path / "out" / csv) == pytest.approx(poses(run["output"] / csv), abs=1e-5)
+
+
+def test_exported_weights_tell_the_configuration_they_are_exported_with(run, tmp_path):
+    weights = tmp_path / "weights.safetensors"
+    words = ["DATASETS.ROOT=elsewhere", "TEST.USE_PNP=True"]
+    checkpoint = ["--checkpoint", str(last_checkpoint(run["output"]))]
+    export_weights(["--config-file", str(run["config"]), *checkpoint, "--output", str(weights), "--opts", *words])
+    settings = read_checkpoint(weights)["facts"]["settings"]
+    assert settings["TEST"]["USE_PNP"] and settings["DATASETS"]["ROOT"] == "elsewhere"
+    assert PoseEstimator.from_checkpoint(weights, "cpu").solver.pnp_type == "ransac_pnp"
 
 
 def test_a_resumed_run_continues_and_an_accidental_restart_is_refused(run, tmp_path):

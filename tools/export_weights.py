@@ -12,6 +12,7 @@ from core.engine.checkpoint import load_weights, model_weights, plain_facts, rea
 from core.engine.checkpointer import last_checkpoint
 from core.utils.errors import UserError, run_cli
 from core.utils.files import require_writable_file
+from gdrn_selfocc_modeling.checkpoint_facts import SETTINGS, plain_settings
 from gdrn_selfocc_modeling.models.build import build_model
 from gdrn_selfocc_modeling.settings import load_settings
 
@@ -27,7 +28,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config-file", type=Path, required=True, help="the configuration of the run")
+    parser.add_argument(
+        "--config-file", type=Path, required=True, help="the configuration of the run, told by the file"
+    )
     parser.add_argument("--checkpoint", type=Path, help="default: the last one in OUTPUT_DIR")
     parser.add_argument("--output", type=Path, required=True, help="the .safetensors file to write")
     parser.add_argument("--opts", nargs="+", default=[], metavar="KEY=VALUE", help="override configuration keys")
@@ -47,8 +50,11 @@ def main(argv: list[str] | None = None) -> None:
     model = build_model(cfg, pretrained=False)
     state = read_checkpoint(path)
     load_weights(model, model_weights(state, path), path)
-    origin = {"experiment": cfg.EXP_NAME, "checkpoint": path.name}
-    save_weights(model.state_dict(), args.output, plain_facts(state) | origin)
+    facts = plain_facts(state) | {"experiment": cfg.EXP_NAME, "checkpoint": path.name}
+    if SETTINGS in facts:
+        # What was decided after the training, such as the way to a pose; and no paths of one machine's data.
+        facts[SETTINGS] = plain_settings(cfg)
+    save_weights(model.state_dict(), args.output, facts)
     print(f"{args.output}: {args.output.stat().st_size / 2**20:.1f} MiB, weights of {path}")
 
 
