@@ -80,6 +80,7 @@ def pack_materials(materials: Sequence[Sequence[Material]], device: torch.device
 def _pack_stains(
     materials: Sequence[Sequence[Material]], shape: tuple[int, int], device: torch.device | str
 ) -> DeviceStains | None:
+    """The stains of scenes' bodies, `shape` (B, S); None where no body has any."""
     if not any(material.stains for row in materials for material in row):
         return None
     lattices = np.zeros((*shape, SIDE, SIDE, SIDE, 3), np.float32)
@@ -87,11 +88,8 @@ def _pack_stains(
     for scene, row in enumerate(materials):
         for body, stains in enumerate(material.stains for material in row):
             if stains is not None:
-                lattices[scene, body], scale[scene, body], shift[scene, body] = (
-                    stains.lattice,
-                    stains.scale,
-                    stains.shift,
-                )
+                lattices[scene, body] = stains.lattice
+                scale[scene, body], shift[scene, body] = stains.scale, stains.shift
     return DeviceStains(*(torch.from_numpy(part).to(device) for part in (lattices, scale, shift)))
 
 

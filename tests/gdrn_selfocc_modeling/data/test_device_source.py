@@ -247,6 +247,17 @@ def test_blur_is_opencvs(pool):
         assert np.abs(image - blurred).max() < 1.0  # grey level
 
 
+def test_sharpening_is_that_of_the_cpu(pool):
+    levels = np.random.default_rng(3).integers(80, 170, (2, 48, 48, 3), dtype=np.uint8)
+    sharp = replace(PERFECT, sharpen=(0.7, 0.7))
+    taken = pool.take(torch.from_numpy(levels), sharp, np.array([1.0, 1.8])).numpy()
+    for image, scale, found in zip(levels, (1.0, 1.8), taken, strict=True):
+        expected = sharp(image, scale, np.random.default_rng(0)).astype(int)
+        off = np.abs(found - expected)[8:-8, 8:-8]  # borders are filled up in different ways
+        assert off.max() <= 2 and off.mean() < 0.6  # OpenCV rounds the soft image to bytes
+        assert np.abs(expected - image)[8:-8, 8:-8].mean() > 5
+
+
 def test_noise_gain_and_tint_are_within_their_range(pool):
     grey = torch.full((64, 48, 48, 3), 100)
     noisy = pool.take(grey, replace(PERFECT, noise=(5.0, 5.0)), np.ones(64))
