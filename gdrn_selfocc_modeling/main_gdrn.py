@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from core.config.describe import describe, format_entries, format_groups
-from core.engine.distributed import launched_world
-from core.utils.errors import run_cli
-from gdrn_selfocc_modeling.evaluation import evaluate_checkpoint
-from gdrn_selfocc_modeling.settings import SCHEMA, load_settings
-from gdrn_selfocc_modeling.training import RunOptions, train
+from sopose.core.config.describe import describe, format_entries, format_groups
+from sopose.core.engine.distributed import launched_world
+from sopose.core.utils.errors import run_cli
+from sopose.inference.evaluation import evaluate_checkpoint
+from sopose.settings import SCHEMA, load_settings
+from sopose.training.run import RunOptions, train
 
 logger = logging.getLogger(__name__)
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from mmengine.config import Config
 
-from core.config.check import KeyRules
-from core.config.load import config_of, load_config, look_up
-from core.utils.errors import UserError, nearest
-from gdrn_selfocc_modeling.models.build import has_selfocc_head
-from gdrn_selfocc_modeling.models.pnp_points import PNP_LAYERS
-from gdrn_selfocc_modeling.models.pnp_solvers import PNP_TYPES
+from sopose.core.config.check import KeyRules
+from sopose.core.config.load import config_of, load_config, look_up
+from sopose.core.utils.errors import UserError, nearest
+from sopose.models.build import has_selfocc_head
+from sopose.models.pnp_points import PNP_LAYERS
+from sopose.models.pnp_solvers import PNP_TYPES
 
 logger = logging.getLogger(__name__)
 

@@ -72,7 +72,7 @@ def real_data() -> Path:
 @pytest.fixture(scope="session")
 def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small toy data set: `BOP_DATASETS/toy` of the returned folder's parent layout, i.e. the folder `toy`."""
-    from core.bop.toy import make_toy_dataset
+    from sopose.core.making.toy import make_toy_dataset
 
     root = tmp_path_factory.mktemp("bop") / "toy"
     make_toy_dataset(root, num_train=8, num_test=4, seed=7)

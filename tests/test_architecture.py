@@ -1,13 +1,36 @@
-"""Rules about the code itself."""
+"""Rules about the code itself: which room may import which, what stands once, and what is not done at all."""
 
 from __future__ import annotations
 
 import ast
 import runpy
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+METHOD, CORE = "gdrn_selfocc_modeling", "core"
+# From the ground up. A room imports from floors below its own, never from its own floor or above.
+FLOORS = (
+    ("core.utils",),
+    ("core.config", "core.geometry", "core.solver", "core.data", "core.legacy"),
+    ("core.rays", "core.engine"),
+    ("core.objects",),
+    ("core.bop", "core.render"),
+    ("core.symmetry", "core.synthesis"),
+    ("core.vis",),
+    ("core.evaluation", "core.making"),
+    ("core.doctor", "core.detection"),
+    ("batch", "layers"),
+    ("models", "losses", "maps"),
+    ("settings",),
+    ("data",),
+    ("vis",),
+    ("inference",),
+    ("training", "export"),
+    ("main_gdrn", "tools"),
+)
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 FORBIDDEN_CALLS = {"eval", "exec"}
 
 
@@ -15,25 +38,64 @@ def sources(repository: Path, *folders: str) -> list[Path]:
     return sorted(path for folder in folders for path in (repository / folder).rglob("*.py"))
 
 
-def imported_modules(path: Path) -> set[str]:
-    names = set()
+def module_name(repository: Path, path: Path) -> str:
+    """`sopose.core.bop.scene` of core/bop/scene.py."""
+    parts = path.relative_to(repository).with_suffix("").parts
+    parts = (("sopose", *parts) if parts[0] == CORE else ("sopose", *parts[1:])) if parts else parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_modules(path: Path) -> Iterator[str]:
+    """Every module that a file imports, wherever the import stands; `from a import b` may be of a module a.b."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
-    return names
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0 and node.module, f"{path}:{node.lineno}: imports are absolute"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def room_of(module: str) -> str | None:
+    """The room of a module of ours: `core.bop`, `models`; None for what isn't ours or is no room."""
+    parts = module.split(".")
+    if parts[0] != "sopose" or len(parts) < 2:
+        return None
+    return ".".join(parts[1:3]) if parts[1] == CORE else parts[1]
+
+
+def test_every_room_has_its_floor(repository):
+    rooms = {room_of(module_name(repository, path)) for path in sources(repository, CORE, METHOD)}
+    assert rooms - {None, CORE} == set(FLOOR)
+
+
+def test_imports_go_down_the_floors(repository):
+    """No room imports a room above or beside it. The rooms of `core` lie lowest, so `core` never imports the method."""
+    for path in sources(repository, CORE, METHOD):
+        here = room_of(module_name(repository, path))
+        for module in imported_modules(path):
+            there = room_of(module)
+            if here in FLOOR and there in FLOOR and there != here:
+                assert FLOOR[there] < FLOOR[here], f"{path}: {here} imports {there} ({module})"
+
+
+def test_modules_import_each_other_in_no_circle(repository):
+    names = {module_name(repository, path): path for path in sources(repository, CORE, METHOD)}
+    imports = {name: set(imported_modules(path)) & set(names) - {name} for name, path in names.items()}
+    while imports:
+        leaves = {name for name, needs in imports.items() if not needs & set(imports)}
+        assert leaves, f"these import each other in a circle, or stand above one that does: {sorted(imports)}"
+        imports = {name: needs for name, needs in imports.items() if name not in leaves}
 
 
 def test_core_knows_nothing_of_the_method(repository):
-    for path in sources(repository, "core"):
-        assert not any(name.startswith("gdrn_selfocc_modeling") for name in imported_modules(path)), path
+    for path in sources(repository, CORE):
         text = path.read_text().lower()
-        assert "self-occlusion" not in text and "selfocc" not in text, path
+        assert METHOD not in text and "self-occlusion" not in text and "selfocc" not in text, path
 
 
 def test_no_text_is_evaluated_and_nothing_is_unpickled(repository):
-    for path in sources(repository, "core", "gdrn_selfocc_modeling", "tools"):
+    for path in sources(repository, CORE, METHOD, "tools"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 assert node.func.id not in FORBIDDEN_CALLS, f"{path}:{node.lineno}"
@@ -42,13 +104,13 @@ def test_no_text_is_evaluated_and_nothing_is_unpickled(repository):
 
 
 def test_networks_see_no_configuration(repository):
-    for path in sources(repository, "gdrn_selfocc_modeling/models", "gdrn_selfocc_modeling/losses"):
+    for path in sources(repository, f"{METHOD}/models", f"{METHOD}/losses"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef) and node.name in ("__init__", "forward"):
                 assert "cfg" not in [argument.arg for argument in node.args.args], f"{path}:{node.lineno}"
 
 
-@pytest.mark.parametrize("folder", ["tools", "gdrn_selfocc_modeling"])
+@pytest.mark.parametrize("folder", ["tools", METHOD])
 def test_every_script_shows_its_help_with_an_example(repository, folder, capsys):
     for path in sorted((repository / folder).rglob("*.py")):
         text = path.read_text()

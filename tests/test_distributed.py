@@ -15,12 +15,12 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from core.bop.results import read_results
-from core.engine.checkpoint import read_checkpoint
-from core.engine.checkpointer import Checkpointer, last_checkpoint
-from core.engine.distributed import current_world, of_all_ranks, sum_over_ranks, take_buffers_of_first
-from core.engine.trainer import Trainer
-from gdrn_selfocc_modeling.losses.dense import mask_size, masked_mean
+from sopose.core.bop.results import read_results
+from sopose.core.engine.checkpoint import read_checkpoint
+from sopose.core.engine.checkpointer import Checkpointer, last_checkpoint
+from sopose.core.engine.distributed import current_world, of_all_ranks, sum_over_ranks, take_buffers_of_first
+from sopose.core.engine.trainer import Trainer
+from sopose.losses.dense import mask_size, masked_mean
 
 # Runs are shared by the tests here, so that one worker of pytest-xdist does them all.
 pytestmark = pytest.mark.xdist_group("distributed")

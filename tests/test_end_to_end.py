@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from core.bop.results import Estimate, read_results, write_results
-from core.engine.checkpoint import read_checkpoint
-from core.engine.checkpointer import last_checkpoint
-from core.evaluation.evaluator import evaluate
-from core.geometry.pose import Pose
-from core.utils.errors import UserError
-from gdrn_selfocc_modeling.data.test_set import build_test_set
-from gdrn_selfocc_modeling.estimator import PoseEstimator
-from gdrn_selfocc_modeling.main_gdrn import main
-from gdrn_selfocc_modeling.settings import load_settings
+from sopose.core.bop.results import Estimate, read_results, write_results
+from sopose.core.engine.checkpoint import read_checkpoint
+from sopose.core.engine.checkpointer import last_checkpoint
+from sopose.core.evaluation.evaluator import evaluate
+from sopose.core.geometry.pose import Pose
+from sopose.core.utils.errors import UserError
+from sopose.data.eval_set import build_test_set
+from sopose.inference.estimator import PoseEstimator
+from sopose.main_gdrn import main
+from sopose.settings import load_settings
 from tools.export_weights import main as export_weights
 
 

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from core.engine.checkpoint import read_checkpoint
-from core.engine.checkpointer import last_checkpoint
-from core.engine.trainer import Trainer
-from core.utils.errors import UserError
-from gdrn_selfocc_modeling import training
-from gdrn_selfocc_modeling.data.batch import collate_samples
-from gdrn_selfocc_modeling.main_gdrn import main
+from sopose.batch import collate_samples
+from sopose.core.engine.checkpoint import read_checkpoint
+from sopose.core.engine.checkpointer import last_checkpoint
+from sopose.core.engine.trainer import Trainer
+from sopose.core.utils.errors import UserError
+from sopose.main_gdrn import main
+from sopose.training import run as training
 from tools.replay_batch import main as replay_batch
 
 # The undisturbed run is shared by the tests here, so that one worker of pytest-xdist does them all.

@@ -10,10 +10,10 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from core.engine.checkpoint import read_checkpoint
-from core.engine.checkpointer import BEST, find_damage, last_checkpoint
-from core.utils.errors import UserError
-from gdrn_selfocc_modeling.main_gdrn import main
+from sopose.core.engine.checkpoint import read_checkpoint
+from sopose.core.engine.checkpointer import BEST, find_damage, last_checkpoint
+from sopose.core.utils.errors import UserError
+from sopose.main_gdrn import main
 
 
 @pytest.fixture(scope="module")

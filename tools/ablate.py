@@ -15,12 +15,14 @@ from typing import Any
 
 from mmengine.config import Config
 
-from core.engine.checkpoint import model_weights, read_checkpoint, save_weights
-from core.engine.checkpointer import last_checkpoint
-from core.engine.launch import select_device
-from core.utils.errors import UserError, run_cli
-from core.utils.files import require_writable_dir, write_text
-from gdrn_selfocc_modeling.ablation import (
+from sopose.core.engine.checkpoint import model_weights, read_checkpoint, save_weights
+from sopose.core.engine.checkpointer import last_checkpoint
+from sopose.core.engine.launch import select_device
+from sopose.core.utils.errors import UserError, run_cli
+from sopose.core.utils.files import require_writable_dir, write_text
+from sopose.inference.evaluation import build_test_sets, evaluate_model, trained_model
+from sopose.settings import load_settings
+from sopose.training.ablation import (
     COMMON,
     CONDITIONS,
     METRICS,
@@ -38,9 +40,7 @@ from gdrn_selfocc_modeling.ablation import (
     visibility_bins,
     write_case,
 )
-from gdrn_selfocc_modeling.evaluation import build_test_sets, evaluate_model, trained_model
-from gdrn_selfocc_modeling.settings import load_settings
-from gdrn_selfocc_modeling.training import RunOptions, train
+from sopose.training.run import RunOptions, train
 
 EPILOG = """example:
   python tools/ablate.py --config-file configs/gdrn_selfocc/toy/demo.py --output output/ablation --dry-run

@@ -19,19 +19,19 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from core.bop.models import load_models
-from core.data.backgrounds import Backgrounds
-from core.data.roi import roi_positions
-from core.geometry.pose import Pose
-from core.render.device_scene import cast_scenes
-from core.render.raycast import RayCaster
-from core.utils.errors import UserError, run_cli
-from core.utils.files import require_writable_file, write_json
-from gdrn_selfocc_modeling.data.device_draws import DeviceOptions, SceneDraw
-from gdrn_selfocc_modeling.data.device_source import DeviceSource
-from gdrn_selfocc_modeling.data.device_targets import pack_views
-from gdrn_selfocc_modeling.data.mapper import TrainAugmentation
-from gdrn_selfocc_modeling.data.targets import RoiFormat, RoiView, prepare_objects
+from sopose.core.bop.models import load_models
+from sopose.core.data.roi import RoiView, roi_positions
+from sopose.core.geometry.pose import Pose
+from sopose.core.rays.raycast import RayCaster
+from sopose.core.render.device_scene import cast_scenes
+from sopose.core.synthesis.backgrounds import Backgrounds
+from sopose.core.utils.errors import UserError, run_cli
+from sopose.core.utils.files import require_writable_file, write_json
+from sopose.data.device_draws import DeviceOptions, SceneDraw
+from sopose.data.device_source import DeviceSource
+from sopose.data.device_targets import pack_views
+from sopose.data.mapper import TrainAugmentation
+from sopose.data.targets import RoiFormat, prepare_objects
 
 K = np.array([[572.4, 0, 325.3], [0, 573.6, 242.0], [0, 0, 1]])  # of LINEMOD's camera
 IMAGE_SIZE = (640, 480)

@@ -20,17 +20,19 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from scipy.spatial import cKDTree
 
-from core.bop.datasets import resolve_split
-from core.bop.models import ObjectModel, load_models
-from core.bop.results import read_results
-from core.bop.scene import load_split, read_camera_size
-from core.bop.targets import TARGETS_NAME, load_targets
-from core.evaluation.bop import TargetGroup, group_targets
-from core.evaluation.evaluator import evaluate
-from core.geometry.camera import project
-from core.geometry.pose import Pose
-from core.utils.errors import UserError, run_cli
-from core.utils.files import write_json
+from sopose.core.bop.catalog import TARGETS_NAME
+from sopose.core.bop.models import load_models
+from sopose.core.bop.results import read_results
+from sopose.core.bop.scene import load_split, read_camera_size
+from sopose.core.bop.splits import resolve_split
+from sopose.core.bop.targets import load_targets
+from sopose.core.evaluation.bop import TargetGroup, group_targets
+from sopose.core.evaluation.evaluator import evaluate
+from sopose.core.geometry.camera import project
+from sopose.core.geometry.pose import Pose
+from sopose.core.objects.model import ObjectModel
+from sopose.core.utils.errors import UserError, run_cli
+from sopose.core.utils.files import write_json
 
 METRICS = ("add", "bop19")
 EPILOG = """example:

@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from core.bop.datasets import resolve_split
-from core.bop.fields import M_TO_MM
-from core.bop.records import ImageRecord
-from core.bop.scene import load_split
-from core.utils.errors import UserError, run_cli
-from core.utils.files import require_writable_file, write_json
+from sopose.core.bop.records import ImageRecord
+from sopose.core.bop.scene import load_split
+from sopose.core.bop.splits import resolve_split
+from sopose.core.utils.errors import UserError, run_cli
+from sopose.core.utils.files import require_writable_file, write_json
+from sopose.core.utils.units import M_TO_MM
 
 SPLIT = "bench"
 IMAGES_PER_SCENE = 1000  # as in BOP's PBR sets

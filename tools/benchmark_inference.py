@@ -22,19 +22,19 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from core.data.frames import Frame, open_frames
-from core.evaluation.tables import aligned
-from core.utils.errors import UserError, run_cli
-from core.utils.files import require_writable_file, write_json
-from gdrn_selfocc_modeling.checkpoint_facts import KnownObject
-from gdrn_selfocc_modeling.data.build import build_roi_format
-from gdrn_selfocc_modeling.estimator import Box, CropFormat, PoseEstimator
-from gdrn_selfocc_modeling.models.build import build_model
-from gdrn_selfocc_modeling.onnx_check import made_up_rois
-from gdrn_selfocc_modeling.onnx_export import export_graph, finish_graph
-from gdrn_selfocc_modeling.onnx_network import OnnxNetwork, make_session
-from gdrn_selfocc_modeling.onnx_quantize import quantised
-from gdrn_selfocc_modeling.settings import load_settings
+from sopose.core.data.frames import Frame, open_frames
+from sopose.core.evaluation.tables import aligned
+from sopose.core.utils.errors import UserError, run_cli
+from sopose.core.utils.files import require_writable_file, write_json
+from sopose.data.build import build_roi_format
+from sopose.export.onnx_check import made_up_rois
+from sopose.export.onnx_graph import export_graph, finish_graph
+from sopose.export.onnx_quantize import quantised
+from sopose.inference.checkpoint_facts import KnownObject
+from sopose.inference.estimator import Box, CropFormat, PoseEstimator
+from sopose.inference.onnx_network import OnnxNetwork, make_session
+from sopose.models.build import build_model
+from sopose.settings import load_settings
 
 EPILOG = """examples:
   OMP_NUM_THREADS=1 python tools/benchmark_inference.py datasets/BOP_DATASETS/toy/test/000002 \\

@@ -22,18 +22,18 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from core.data.crowd import CrowdRange
-from core.data.loader import make_train_loader
-from core.data.rendered_image import ImageOptions, render_image
-from core.render import shade
-from core.render.raycast import RayCaster
-from core.utils.errors import UserError, run_cli
-from core.utils.files import require_writable_file, write_json
-from gdrn_selfocc_modeling.data import cad_source
-from gdrn_selfocc_modeling.data.batch import collate_samples
-from gdrn_selfocc_modeling.data.build import build_train_dataset
-from gdrn_selfocc_modeling.data.cad_source import CadSource
-from gdrn_selfocc_modeling.settings import load_settings
+from sopose.batch import collate_samples
+from sopose.core.data.loader import make_train_loader
+from sopose.core.rays.raycast import RayCaster
+from sopose.core.render import shade
+from sopose.core.synthesis.many_objects import CrowdRange
+from sopose.core.synthesis.rendered_image import ImageOptions, render_image
+from sopose.core.utils.errors import UserError, run_cli
+from sopose.core.utils.files import require_writable_file, write_json
+from sopose.data import cad_source
+from sopose.data.build import build_train_dataset
+from sopose.data.cad_source import CadSource
+from sopose.settings import load_settings
 
 EPILOG = """example:
   OMP_NUM_THREADS=1 python tools/benchmark_loader.py --config-file configs/gdrn_selfocc/lmo/cad_only.py \\

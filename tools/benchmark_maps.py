@@ -22,17 +22,17 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
-from core.bop.datasets import resolve_split
-from core.bop.models import ObjectModel, load_models
-from core.bop.scene import ImageRecord, load_split
-from core.data.roi import roi_positions, test_roi
-from core.geometry.camera import pixel_grid, project
-from core.geometry.pose import Pose
-from core.render.raycast import RayCaster, camera_rays
-from core.utils.errors import UserError, run_cli
-from core.utils.files import require_writable_file, write_json
-from gdrn_selfocc_modeling.data.correspondence import cast_P
-from gdrn_selfocc_modeling.data.self_occlusion import cast_Q
+from sopose.core.bop.models import load_models
+from sopose.core.bop.scene import ImageRecord, load_split
+from sopose.core.bop.splits import resolve_split
+from sopose.core.data.roi import roi_positions, test_roi
+from sopose.core.geometry.camera import pixel_grid, project
+from sopose.core.geometry.pose import Pose
+from sopose.core.objects.model import ObjectModel
+from sopose.core.rays.raycast import RayCaster, camera_rays
+from sopose.core.utils.errors import UserError, run_cli
+from sopose.core.utils.files import require_writable_file, write_json
+from sopose.layers import cast_P, cast_Q
 
 PAD_SCALE = 1.5  # an ROI's side in sides of its box, as in training and testing
 NO_LIMIT = (1 << 20, 1 << 20)  # an ROI is cut to the image's longer side; here it needs no image

@@ -14,19 +14,19 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from core.bop.results import Estimate
-from core.engine.launch import select_device
-from core.engine.modes import evaluation_mode
-from core.evaluation.evaluator import evaluate
-from core.geometry.pose import Pose
-from core.utils.errors import UserError, run_cli
-from gdrn_selfocc_modeling.data.batch import Prediction, RoiBatch, RoiTargets, collate, collate_samples
-from gdrn_selfocc_modeling.data.test_set import TestSet
-from gdrn_selfocc_modeling.evaluation import build_test_sets, ransac_options, trained_model
-from gdrn_selfocc_modeling.models.gdrn import PnPInput
-from gdrn_selfocc_modeling.models.pnp_points import PNP_LAYERS, MapReader, PoseSolver
-from gdrn_selfocc_modeling.models.pnp_solvers import PNP_TYPES, RansacOptions
-from gdrn_selfocc_modeling.settings import load_settings
+from sopose.batch import Prediction, RoiBatch, RoiTargets, collate, collate_samples
+from sopose.core.bop.results import Estimate
+from sopose.core.engine.launch import select_device
+from sopose.core.engine.modes import evaluation_mode
+from sopose.core.evaluation.evaluator import evaluate
+from sopose.core.geometry.pose import Pose
+from sopose.core.utils.errors import UserError, run_cli
+from sopose.data.eval_set import TestSet
+from sopose.inference.evaluation import build_test_sets, ransac_options, trained_model
+from sopose.models.gdrn import PnPInput
+from sopose.models.pnp_points import PNP_LAYERS, MapReader, PoseSolver
+from sopose.models.pnp_solvers import PNP_TYPES, RansacOptions
+from sopose.settings import load_settings
 
 EPILOG = """example:
   OMP_NUM_THREADS=1 python tools/benchmark_pnp.py --config-file configs/gdrn_selfocc/toy/demo.py

@@ -10,10 +10,10 @@ from statistics import median
 import numpy as np
 import torch
 
-from core.geometry.rotation import random_rotation
-from core.geometry.symmetry import symmetry_transforms
-from core.utils.errors import run_cli
-from gdrn_selfocc_modeling.losses.symmetry import closest_rotation
+from sopose.core.geometry.rotation import random_rotation
+from sopose.core.geometry.symmetry import symmetry_transforms
+from sopose.core.utils.errors import run_cli
+from sopose.losses.symmetry import closest_rotation
 
 EPILOG = """example:
   OMP_NUM_THREADS=1 python tools/benchmark_symmetry.py

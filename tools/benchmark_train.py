@@ -21,14 +21,14 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import trange
 
-from core.engine.launch import select_device
-from core.engine.signals import StopSignals
-from core.engine.trainer import Trainer
-from core.utils.errors import UserError, run_cli
-from core.utils.files import require_writable_file, write_json
-from gdrn_selfocc_modeling.learner import Batch
-from gdrn_selfocc_modeling.settings import load_settings
-from gdrn_selfocc_modeling.training import RunOptions, build_run
+from sopose.core.engine.launch import select_device
+from sopose.core.engine.signals import StopSignals
+from sopose.core.engine.trainer import Trainer
+from sopose.core.utils.errors import UserError, run_cli
+from sopose.core.utils.files import require_writable_file, write_json
+from sopose.settings import load_settings
+from sopose.training.learner import Batch
+from sopose.training.run import RunOptions, build_run
 
 EPILOG = """examples:
   OMP_NUM_THREADS=1 python tools/benchmark_train.py --config-file configs/gdrn_selfocc/toy/demo.py

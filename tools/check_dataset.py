@@ -8,11 +8,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from core.bop.doctor.examine import examine
-from core.bop.doctor.findings import Severity, format_findings
-from core.bop.doctor.page import write_page
-from core.utils.errors import UserError, run_cli
-from core.utils.files import require_writable_file
+from sopose.core.doctor.examine import examine
+from sopose.core.doctor.findings import Severity, format_findings
+from sopose.core.doctor.page import write_page
+from sopose.core.utils.errors import UserError, run_cli
+from sopose.core.utils.files import require_writable_file
 
 EPILOG = """examples:
   python tools/check_dataset.py path/to/bop/lmo

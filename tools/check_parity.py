@@ -6,9 +6,9 @@ import argparse
 import logging
 from pathlib import Path
 
-from core.utils.errors import UserError, run_cli
-from gdrn_selfocc_modeling.parity import REFERENCE_OPTIONS, Comparison, compare, read_pair
-from gdrn_selfocc_modeling.settings import load_settings
+from sopose.core.utils.errors import UserError, run_cli
+from sopose.settings import load_settings
+from sopose.training.parity import REFERENCE_OPTIONS, Comparison, compare, read_pair
 
 EPILOG = """example:
   python tools/check_parity.py parity/lmo_resnet34 \\

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from core.engine.checkpoint import (
+from sopose.core.engine.checkpoint import (
     FACTS,
     model_weights,
     plain_facts,
@@ -17,8 +17,8 @@ from core.engine.checkpoint import (
     unique_tensors,
     weights_key,
 )
-from core.utils.errors import UserError, run_cli
-from core.utils.files import require_writable_file
+from sopose.core.utils.errors import UserError, run_cli
+from sopose.core.utils.files import require_writable_file
 
 LITE_PREFIX = "model."  # what Lightning puts before a network's names
 SUFFIXES = (".safetensors", ".pth")

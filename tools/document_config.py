@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.config.describe import WITHOUT_EFFECT, Entry, describe
-from core.utils.errors import UserError, run_cli
-from core.utils.files import write_text
-from gdrn_selfocc_modeling.settings import DETECTRON2, DISTRIBUTED_WORDS, MMCV, SCHEMA
+from sopose.core.config.describe import WITHOUT_EFFECT, Entry, describe
+from sopose.core.utils.errors import UserError, run_cli
+from sopose.core.utils.files import write_text
+from sopose.settings import DETECTRON2, DISTRIBUTED_WORDS, MMCV, SCHEMA
 
 OUTPUT = SCHEMA.parents[2] / "docs" / "configuration.md"
 EPILOG = """examples:

@@ -6,24 +6,25 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from core.bop.catalog import YCBV
-from core.bop.datasets import ANCESTOR_SPLITS, SplitSpec, resolve_split
-from core.bop.detections import Detection, read_detections
-from core.bop.models import INFO_NAME, ObjectModel, load_models
-from core.bop.results import Estimates, read_results
-from core.bop.scene import ImageRecord, load_split, read_camera_size
-from core.bop.targets import TARGETS_NAME, Target, load_targets, make_targets
-from core.evaluation.cases import worst_cases
-from core.evaluation.evaluator import evaluate
-from core.evaluation.metrics import DEFAULT_METRICS, METRICS
-from core.evaluation.pairs import ErrorModel
-from core.evaluation.report import write_report
-from core.evaluation.scores import Scores, finite, write_scores
-from core.evaluation.tables import format_comparison, format_csv, format_latex, format_table
-from core.evaluation.toolkit import ToolkitErrorModel, differences, import_toolkit
-from core.evaluation.vsd import DELTA, DELTA_OF, VsdScorer
-from core.utils.errors import UserError, run_cli
-from core.utils.files import require_writable_file, write_json, write_text
+from sopose.core.bop.catalog import TARGETS_NAME, YCBV
+from sopose.core.bop.detections import Detection, read_detections
+from sopose.core.bop.models import INFO_NAME, load_models
+from sopose.core.bop.results import Estimates, read_results
+from sopose.core.bop.scene import ImageRecord, load_split, read_camera_size
+from sopose.core.bop.splits import ANCESTOR_SPLITS, SplitSpec, resolve_split
+from sopose.core.bop.targets import Target, load_targets, make_targets
+from sopose.core.evaluation.cases import worst_cases
+from sopose.core.evaluation.evaluator import evaluate
+from sopose.core.evaluation.metrics import DEFAULT_METRICS, METRICS
+from sopose.core.evaluation.pairs import ErrorModel
+from sopose.core.evaluation.report import write_report
+from sopose.core.evaluation.scores import Scores, finite, write_scores
+from sopose.core.evaluation.tables import format_comparison, format_csv, format_latex, format_table
+from sopose.core.evaluation.toolkit import ToolkitErrorModel, differences, import_toolkit
+from sopose.core.evaluation.vsd import DELTA, DELTA_OF, VsdScorer
+from sopose.core.objects.model import ObjectModel
+from sopose.core.utils.errors import UserError, run_cli
+from sopose.core.utils.files import require_writable_file, write_json, write_text
 
 EPILOG = """examples:
   python tools/evaluate.py output/mine_lmo-test.csv --dataset lmo --report output/lmo.html
@@ -231,7 +232,7 @@ def _score_detections(
     targets: list[Target],
     spec: SplitSpec,
 ) -> None:
-    from core.evaluation.coco import coco_scores
+    from sopose.core.evaluation.coco import coco_scores
 
     kinds = ["bbox"] + (["segm"] if all(item.segmentation is not None for item in detections) else [])
     found = [coco_scores(detections, records, targets, kind, args.boxes) for kind in kinds]

@@ -26,28 +26,28 @@ import numpy as np
 from matplotlib.axes import Axes
 from tqdm import tqdm
 
-from core.bop.datasets import resolve_split
-from core.bop.records import ImageRecord
-from core.bop.results import Estimate
-from core.bop.scene import load_split, read_rgb
-from core.data.rendered_image import ImageOptions
-from core.data.twins import render_twin
-from core.engine.launch import select_device
-from core.evaluation.evaluator import evaluate
-from core.evaluation.pose_parts import CORRECTIONS, ErrorParts, error_parts
-from core.evaluation.scores import Scores, finite
-from core.utils.errors import UserError, run_cli
-from core.utils.files import atomic_path, require_writable_dir, write_image, write_json, write_text
-from core.vis.colors import PALETTE
-from core.vis.maps import grid
-from core.vis.overlays import pose_close_up
-from core.vis.plots import plot_png
-from gdrn_selfocc_modeling.data.build import ObjectCache, build_backgrounds
-from gdrn_selfocc_modeling.data.build_cad import build_look, build_poses
-from gdrn_selfocc_modeling.data.test_set import TestSet
-from gdrn_selfocc_modeling.evaluation import build_test_sets, run_inference, trained_model
-from gdrn_selfocc_modeling.settings import load_settings
-from gdrn_selfocc_modeling.tools import generate_training_images
+from sopose.core.bop.records import ImageRecord
+from sopose.core.bop.results import Estimate
+from sopose.core.bop.scene import load_split, read_rgb
+from sopose.core.bop.splits import resolve_split
+from sopose.core.engine.launch import select_device
+from sopose.core.evaluation.evaluator import evaluate
+from sopose.core.evaluation.pose_parts import CORRECTIONS, ErrorParts, error_parts
+from sopose.core.evaluation.scores import Scores, finite
+from sopose.core.synthesis.photo_twins import render_twin
+from sopose.core.synthesis.rendered_image import ImageOptions
+from sopose.core.utils.errors import UserError, run_cli
+from sopose.core.utils.files import atomic_path, require_writable_dir, write_image, write_json, write_text
+from sopose.core.vis.colors import PALETTE
+from sopose.core.vis.maps import grid
+from sopose.core.vis.overlays import pose_close_up
+from sopose.core.vis.plots import plot_png
+from sopose.data.build import ObjectCache, build_backgrounds
+from sopose.data.build_cad import build_look, build_poses
+from sopose.data.eval_set import TestSet
+from sopose.inference.evaluation import build_test_sets, run_inference, trained_model
+from sopose.settings import load_settings
+from sopose.tools import generate_training_images
 
 EXAMPLE = """examples:
   python tools/evaluate_real.py --config-file configs/gdrn_selfocc/lmo/cad_only_cpu.py --weights model.safetensors \\

@@ -15,20 +15,20 @@ import numpy as np
 import torch
 from torch import nn
 
-from core.engine.checkpoint import plain_facts, read_checkpoint
-from core.evaluation.evaluator import Scores, evaluate
-from core.evaluation.tables import format_comparison
-from core.utils.errors import UserError, run_cli
-from core.utils.files import atomic_path, require_writable_file
-from gdrn_selfocc_modeling.checkpoint_facts import NetworkFacts, read_network_facts
-from gdrn_selfocc_modeling.data.batch import RoiBatch, collate
-from gdrn_selfocc_modeling.data.test_set import TestSet, build_test_set
-from gdrn_selfocc_modeling.estimator import PoseEstimator
-from gdrn_selfocc_modeling.evaluation import run_inference
-from gdrn_selfocc_modeling.onnx_check import TOLERANCE, differences, made_up_rois
-from gdrn_selfocc_modeling.onnx_export import export_graph, finish_graph, halved, open_graph
-from gdrn_selfocc_modeling.onnx_network import SUFFIX, OnnxNetwork
-from gdrn_selfocc_modeling.onnx_quantize import quantised
+from sopose.batch import RoiBatch, collate
+from sopose.core.engine.checkpoint import plain_facts, read_checkpoint
+from sopose.core.evaluation.evaluator import Scores, evaluate
+from sopose.core.evaluation.tables import format_comparison
+from sopose.core.utils.errors import UserError, run_cli
+from sopose.core.utils.files import atomic_path, require_writable_file
+from sopose.data.eval_set import TestSet, build_test_set
+from sopose.export.onnx_check import TOLERANCE, differences, made_up_rois
+from sopose.export.onnx_graph import export_graph, finish_graph, halved, open_graph
+from sopose.export.onnx_quantize import quantised
+from sopose.inference.checkpoint_facts import NetworkFacts, read_network_facts
+from sopose.inference.estimator import PoseEstimator
+from sopose.inference.evaluation import run_inference
+from sopose.inference.onnx_network import SUFFIX, OnnxNetwork
 
 EPILOG = """examples:
   python tools/export_onnx.py --checkpoint model_final.safetensors --output model.onnx

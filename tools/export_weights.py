@@ -8,13 +8,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from core.engine.checkpoint import load_weights, model_weights, plain_facts, read_checkpoint, save_weights
-from core.engine.checkpointer import last_checkpoint
-from core.utils.errors import UserError, run_cli
-from core.utils.files import require_writable_file
-from gdrn_selfocc_modeling.checkpoint_facts import SETTINGS, plain_settings
-from gdrn_selfocc_modeling.models.build import build_model
-from gdrn_selfocc_modeling.settings import load_settings
+from sopose.core.engine.checkpoint import load_weights, model_weights, plain_facts, read_checkpoint, save_weights
+from sopose.core.engine.checkpointer import last_checkpoint
+from sopose.core.utils.errors import UserError, run_cli
+from sopose.core.utils.files import require_writable_file
+from sopose.inference.checkpoint_facts import SETTINGS, plain_settings
+from sopose.models.build import build_model
+from sopose.settings import load_settings
 
 EPILOG = """example:
   python tools/export_weights.py --config-file configs/gdrn_selfocc/toy/from_cad.py --output toy.safetensors

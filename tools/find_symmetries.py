@@ -13,10 +13,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from core.bop.cad_files import METERS, read_cad
-from core.bop.cad_mesh import cleaned, object_model, with_normals
-from core.bop.models import ObjectModel
-from core.bop.symmetries import (
+from sopose.core.objects.cad_files import METERS, read_cad
+from sopose.core.objects.cad_mesh import cleaned, object_model, with_normals
+from sopose.core.objects.model import ObjectModel
+from sopose.core.symmetry.find_symmetry import Symmetries
+from sopose.core.symmetry.self_image import Tolerance
+from sopose.core.symmetry.suggestions import (
     describe,
     folder_models,
     require_unset,
@@ -24,12 +26,10 @@ from core.bop.symmetries import (
     symmetry_fields,
     write_symmetries,
 )
-from core.geometry.find_symmetry import Symmetries
-from core.geometry.self_image import Tolerance
-from core.utils.errors import UserError, run_cli
-from core.utils.files import require_image_name, require_writable_file, write_image
-from core.vis.maps import stack
-from core.vis.symmetry_views import symmetry_sheet
+from sopose.core.utils.errors import UserError, run_cli
+from sopose.core.utils.files import require_image_name, require_writable_file, write_image
+from sopose.core.vis.maps import stack
+from sopose.core.vis.symmetry_views import symmetry_sheet
 
 EXAMPLE = """examples:
   python tools/find_symmetries.py datasets/BOP_DATASETS/mine/models

@@ -15,17 +15,25 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from core.bop.annotate import add_gt_info, all_instances, annotate_image, images_with_info, lacks_masks, scene_folder
-from core.bop.datasets import SplitSpec, resolve_split
-from core.bop.models import default_name, load_models
-from core.bop.records import ImageRecord
-from core.bop.scene import load_split, read_image_size
-from core.bop.targets import TARGETS_NAME, make_targets, write_targets
-from core.render.raycast import RayCaster
-from core.render.scene import scene_gt_info
-from core.utils.errors import UserError, run_cli
-from core.utils.files import require_file, require_writable_dir, require_writable_file
-from core.utils.parallel import run_jobs
+from sopose.core.bop.catalog import TARGETS_NAME
+from sopose.core.bop.models import default_name, load_models
+from sopose.core.bop.records import ImageRecord
+from sopose.core.bop.scene import load_split, read_image_size
+from sopose.core.bop.splits import SplitSpec, resolve_split
+from sopose.core.bop.targets import make_targets, write_targets
+from sopose.core.making.annotate import (
+    add_gt_info,
+    all_instances,
+    annotate_image,
+    images_with_info,
+    lacks_masks,
+    scene_folder,
+)
+from sopose.core.rays.raycast import RayCaster
+from sopose.core.render.visibility import scene_gt_info
+from sopose.core.utils.errors import UserError, run_cli
+from sopose.core.utils.files import require_file, require_writable_dir, require_writable_file
+from sopose.core.utils.parallel import run_jobs
 
 EPILOG = """examples:
   python tools/make_targets.py --dataset path/to/mine --split test

@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from core.bop.toy import ToyOptions, make_toy_dataset
-from core.utils.errors import run_cli
+from sopose.core.making.toy import ToyOptions, make_toy_dataset
+from sopose.core.utils.errors import run_cli
 
 EXAMPLE = """example:
   python tools/make_toy_dataset.py --root datasets/BOP_DATASETS/toy --train 240 --test 40

@@ -12,9 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from core.bop.cad_files import METERS
-from core.bop.fields import M_TO_MM
-from core.bop.new_dataset import (
+from sopose.core.making.new_dataset import (
     COMMON_CAMERA,
     Camera,
     NewObject,
@@ -25,10 +23,12 @@ from core.bop.new_dataset import (
     with_found_symmetries,
     write_dataset,
 )
-from core.bop.symmetries import describe
-from core.geometry.self_image import Tolerance
-from core.utils.errors import run_cli
-from core.utils.files import require_writable_dir
+from sopose.core.objects.cad_files import METERS
+from sopose.core.symmetry.self_image import Tolerance
+from sopose.core.symmetry.suggestions import describe
+from sopose.core.utils.errors import run_cli
+from sopose.core.utils.files import require_writable_dir
+from sopose.core.utils.units import M_TO_MM
 
 EXAMPLE = """examples:
   python tools/new_dataset.py --root datasets/BOP_DATASETS/mypart --units mm part.stl other.obj --names part other \\

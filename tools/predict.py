@@ -15,16 +15,16 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from core.bop.detections import read_detections, select_detections
-from core.bop.fields import read_camera_K, read_intrinsics
-from core.bop.results import Estimate, write_results
-from core.data.frames import Frame, Frames, open_frames
-from core.data.photo import as_K
-from core.detection.infer import Detector
-from core.utils.errors import UserError, run_cli
-from core.utils.files import read_json, require_key, require_writable_dir, write_image, write_json
-from gdrn_selfocc_modeling.estimate_pictures import PosePainter
-from gdrn_selfocc_modeling.estimator import Box, ObjectPose, PoseEstimator
+from sopose.core.bop.detections import read_detections, select_detections
+from sopose.core.bop.fields import read_camera_K, read_intrinsics
+from sopose.core.bop.results import Estimate, write_results
+from sopose.core.data.frames import Frame, Frames, open_frames
+from sopose.core.data.photo import as_K
+from sopose.core.detection.infer import Detector
+from sopose.core.utils.errors import UserError, run_cli
+from sopose.core.utils.files import read_json, require_key, require_writable_dir, write_image, write_json
+from sopose.inference.estimator import Box, ObjectPose, PoseEstimator
+from sopose.inference.painter import PosePainter
 
 logger = logging.getLogger(__name__)
 EPILOG = """examples:

@@ -13,14 +13,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from core.engine.checkpoint import load_weights
-from core.engine.launch import select_device
-from core.engine.load_report import by_module
-from core.utils.errors import run_cli
-from core.utils.files import require_image_name, require_writable_file, write_image
-from core.vis.maps import stack
-from gdrn_selfocc_modeling.data.build import build_roi_format
-from gdrn_selfocc_modeling.failed_batch import (
+from sopose.core.engine.checkpoint import load_weights
+from sopose.core.engine.launch import select_device
+from sopose.core.engine.load_report import by_module
+from sopose.core.utils.errors import run_cli
+from sopose.core.utils.files import require_image_name, require_writable_file, write_image
+from sopose.core.vis.maps import stack
+from sopose.data.build import build_roi_format
+from sopose.models.build import build_model
+from sopose.settings import load_settings
+from sopose.training.failed_batch import (
     FailedStep,
     first_bad_module,
     not_finite_inputs,
@@ -28,10 +30,8 @@ from gdrn_selfocc_modeling.failed_batch import (
     read_failed_step,
     roi_of,
 )
-from gdrn_selfocc_modeling.learner import Batch, Learner, RunLength, build_learner
-from gdrn_selfocc_modeling.models.build import build_model
-from gdrn_selfocc_modeling.settings import load_settings
-from gdrn_selfocc_modeling.training_pictures import batch_pictures
+from sopose.training.learner import Batch, Learner, RunLength, build_learner
+from sopose.vis.batches import batch_pictures
 
 EPILOG = """example:
   python tools/replay_batch.py output/gdrn_selfocc/lmo/cad_only/failed_step.pth --picture failed.png

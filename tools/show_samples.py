@@ -13,13 +13,13 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from core.utils.errors import run_cli
-from core.utils.files import require_image_name, require_writable_file, write_image
-from core.vis.maps import coordinates_to_rgb, grey_to_rgb, grid, pair_to_rgb
-from gdrn_selfocc_modeling.data.batch import Sample
-from gdrn_selfocc_modeling.data.build import build_roi_format, build_train_dataset
-from gdrn_selfocc_modeling.data.targets import RoiFormat
-from gdrn_selfocc_modeling.settings import load_settings
+from sopose.batch import Sample
+from sopose.core.utils.errors import run_cli
+from sopose.core.utils.files import require_image_name, require_writable_file, write_image
+from sopose.core.vis.maps import coordinates_to_rgb, grey_to_rgb, grid, pair_to_rgb
+from sopose.data.build import build_roi_format, build_train_dataset
+from sopose.data.targets import RoiFormat
+from sopose.settings import load_settings
 
 EXAMPLE = """examples:
   python tools/show_samples.py --config-file configs/gdrn_selfocc/toy/demo.py

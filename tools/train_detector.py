@@ -16,35 +16,35 @@ from typing import Any
 import torch
 from torch import nn
 
-from core.bop.datasets import SplitSpec, resolve_split
-from core.bop.models import load_models
-from core.bop.records import ImageRecord
-from core.bop.scene import load_split, read_image_size
-from core.bop.targets import Target
-from core.config.load import save_config
-from core.data.crowd import CrowdRange
-from core.data.loader import JoinedSource, MixedSource, SampleSource
-from core.data.rendered_image import ImageOptions
-from core.detection.data import CadDetectionSource, DetectionAugmentation, DetectionSource
-from core.detection.evaluate import detect_images, report
-from core.detection.facts import DetectorDesign, DetectorFacts
-from core.detection.infer import Detector
-from core.detection.labels import Labeler
-from core.detection.model import build_detector, stage_indices
-from core.detection.training import TrainingOptions, build_trainer
-from core.engine.checkpointer import last_checkpoint
-from core.engine.distributed import launched_world
-from core.engine.launch import seed_everything, select_device
-from core.engine.run_record import record_start
-from core.engine.signals import StopSignals
-from core.render.raycast import RayCaster
-from core.utils.errors import UserError, run_cli
-from core.utils.files import remove_parts, require_writable_dir
-from gdrn_selfocc_modeling.data.build import build_augmentation, build_backgrounds, class_indices, class_names
-from gdrn_selfocc_modeling.data.build_cad import build_look, build_poses, cad_camera, split_to_learn
-from gdrn_selfocc_modeling.data.test_set import evaluation_targets
-from gdrn_selfocc_modeling.models.backbone import LITE0_NAME, LITE0_PACKAGE, leading_modules, make_backbone
-from gdrn_selfocc_modeling.settings import load_settings
+from sopose.core.bop.models import load_models
+from sopose.core.bop.records import ImageRecord
+from sopose.core.bop.scene import load_split, read_image_size
+from sopose.core.bop.splits import SplitSpec, resolve_split
+from sopose.core.bop.targets import Target
+from sopose.core.config.load import save_config
+from sopose.core.data.loader import JoinedSource, MixedSource, SampleSource
+from sopose.core.detection.data import CadDetectionSource, DetectionAugmentation, DetectionSource
+from sopose.core.detection.evaluate import detect_images, report
+from sopose.core.detection.facts import DetectorDesign, DetectorFacts
+from sopose.core.detection.infer import Detector
+from sopose.core.detection.labels import Labeler
+from sopose.core.detection.model import build_detector, stage_indices
+from sopose.core.detection.training import TrainingOptions, build_trainer
+from sopose.core.engine.checkpointer import last_checkpoint
+from sopose.core.engine.distributed import launched_world
+from sopose.core.engine.launch import seed_everything, select_device
+from sopose.core.engine.run_record import record_start
+from sopose.core.engine.signals import StopSignals
+from sopose.core.rays.raycast import RayCaster
+from sopose.core.synthesis.many_objects import CrowdRange
+from sopose.core.synthesis.rendered_image import ImageOptions
+from sopose.core.utils.errors import UserError, run_cli
+from sopose.core.utils.files import remove_parts, require_writable_dir
+from sopose.data.build import build_augmentation, build_backgrounds, class_indices, class_names
+from sopose.data.build_cad import build_look, build_poses, cad_camera, split_to_learn
+from sopose.data.eval_set import evaluation_targets
+from sopose.models.backbone import LITE0_NAME, LITE0_PACKAGE, leading_modules, make_backbone
+from sopose.settings import load_settings
 
 logger = logging.getLogger(__name__)
 EXAMPLES = """examples:

@@ -12,19 +12,20 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import QhullError
 
-from core.bop.datasets import resolve_split
-from core.bop.fields import M_TO_MM
-from core.bop.models import INFO_NAME, ObjectModel, load_model, load_models, measure, read_models_info
-from core.bop.results import Estimate, Estimates, read_results
-from core.bop.scene import ImageRecord, Instance, load_split, read_rgb
-from core.evaluation.pose_error import add_error, adi_error, re_error, te_error
-from core.geometry.pose import Pose
-from core.render.raycast import RayCaster
-from core.render.shade import Body
-from core.utils.errors import UserError, nearest, run_cli
-from core.utils.files import require_image_name, require_writable_file, write_image
-from core.vis.overlays import blend_bodies, draw_pose_contours
-from core.vis.scene_view import Photograph, ViewedEstimate, ViewedObject, model_facts, write_scene_view
+from sopose.core.bop.models import INFO_NAME, load_model, load_models, read_models_info
+from sopose.core.bop.results import Estimate, Estimates, read_results
+from sopose.core.bop.scene import ImageRecord, Instance, load_split, read_rgb
+from sopose.core.bop.splits import resolve_split
+from sopose.core.evaluation.pose_error import add_error, adi_error, re_error, te_error
+from sopose.core.geometry.pose import Pose
+from sopose.core.objects.model import ObjectModel, measure
+from sopose.core.rays.raycast import RayCaster
+from sopose.core.render.shade import Body
+from sopose.core.utils.errors import UserError, nearest, run_cli
+from sopose.core.utils.files import require_image_name, require_writable_file, write_image
+from sopose.core.utils.units import M_TO_MM
+from sopose.core.vis.overlays import blend_bodies, draw_pose_contours
+from sopose.core.vis.scene_view import Photograph, ViewedEstimate, ViewedObject, model_facts, write_scene_view
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from core.bop.models import default_name
+from sopose.core.bop.models import default_name
+
+TARGETS_NAME = "test_targets_bop19.json"
 
 Kind = Literal["real", "pbr", "syn", "cad"]
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from core.bop.fields import integer, numbers, xyxy_from_xywh
-from core.utils.errors import UserError
-from core.utils.files import read_json, require_key, write_json
+from sopose.core.bop.fields import integer, numbers, xyxy_from_xywh
+from sopose.core.utils.errors import UserError
+from sopose.core.utils.files import read_json, require_key, write_json
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from core.geometry.pose import Pose
-from core.utils.errors import UserError
-from core.utils.files import read_json, require_key
-
-MM_TO_M = 1e-3
-M_TO_MM = 1e3
+from sopose.core.geometry.pose import Pose
+from sopose.core.utils.errors import UserError
+from sopose.core.utils.files import read_json, require_key
+from sopose.core.utils.units import MM_TO_M
 
 # BOP's annotations are rounded to a few digits; anything beyond this is not a rotation.
 ORTHOGONALITY_TOLERANCE = 0.01

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from core.bop.fields import M_TO_MM, MM_TO_M, numbers, positive, rotation
-from core.geometry.surface import largest_distance
-from core.geometry.symmetry import symmetry_transforms
-from core.utils.errors import UserError
-from core.utils.files import (
+from sopose.core.bop.fields import numbers, positive, rotation
+from sopose.core.objects.model import ObjectModel
+from sopose.core.utils.errors import UserError
+from sopose.core.utils.files import (
     atomic_path,
     read_image,
     read_json,
@@ -26,41 +23,13 @@ from core.utils.files import (
     write_image,
     write_json,
 )
+from sopose.core.utils.units import M_TO_MM, MM_TO_M
 
 INFO_NAME = "models_info.json"
 INFO_REMEDY = (
     "it comes with a BOP set's models archive (bop.felk.cvut.cz); "
     "tools/new_dataset.py makes it of your own CAD files, tools/find_symmetries.py --write of a models folder"
 )
-
-
-@dataclass(frozen=True, eq=False)
-class ObjectModel:
-    """A CAD model in its own frame, metres. V vertices, F triangles, in the order of the file."""
-
-    obj_id: int
-    name: str
-    vertices: np.ndarray  # (V, 3) float64, metres
-    faces: np.ndarray  # (F, 3) int64
-    diameter: float  # largest distance between two vertices, metres
-    bounds_min: np.ndarray  # (3,) lower corner of the axis-aligned box, metres
-    extent: np.ndarray  # (3,) size of the axis-aligned box, metres
-    normals: np.ndarray | None = None  # (V, 3) float64
-    colors: np.ndarray | None = None  # (V, 3) uint8 RGB
-    uv: np.ndarray | None = None  # (V, 2) in [0, 1], v upwards
-    texture: np.ndarray | None = None  # (H, W, 3) uint8 RGB, first row on top
-    symmetries_discrete: list[np.ndarray] = field(default_factory=list)  # (4, 4), translation in metres
-    symmetries_continuous: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)  # axis, offset m
-
-    @property
-    def is_symmetric(self) -> bool:
-        """Whether `models_info.json` lists a symmetry."""
-        return bool(self.symmetries_discrete or self.symmetries_continuous)
-
-    @cached_property
-    def symmetry_transforms(self) -> np.ndarray:
-        """(S, 4, 4) float64 object-to-object transforms, translation in metres, identity first."""
-        return np.asarray(symmetry_transforms(self.symmetries_discrete, self.symmetries_continuous))
 
 
 def load_models(
@@ -213,12 +182,6 @@ def _read_texture(path: Path, header: str) -> np.ndarray | None:
         if candidate.is_file():
             return cv2.cvtColor(read_image(candidate), cv2.COLOR_BGR2RGB)
     return None
-
-
-def measure(vertices: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """Diameter (largest distance of two vertices), bounds_min (3,) and extent (3,) of (V, 3) vertices."""
-    low, high = vertices.min(axis=0), vertices.max(axis=0)
-    return largest_distance(vertices), low, high - low
 
 
 def write_model(path: Path, model: ObjectModel) -> None:

@@ -9,13 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from core.bop.datasets import ImageList
-from core.bop.fields import integer
-from core.geometry.pose import Pose
-from core.utils.errors import UserError
-from core.utils.files import read_json, require_file
+from sopose.core.bop.fields import integer
+from sopose.core.geometry.pose import Pose
+from sopose.core.utils.errors import UserError
+from sopose.core.utils.files import read_json, require_file
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """A text file of image ids, one a line: `scene/image`, or `image` alone where `scene_id` is given."""
+
+    path: Path
+    scene_id: int | None = None
+    required: bool = True  # without the file: an error, or all images
 
 
 @dataclass(frozen=True, eq=False, slots=True)

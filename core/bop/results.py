@@ -11,10 +11,11 @@ from typing import overload
 
 import numpy as np
 
-from core.bop.fields import M_TO_MM, ORTHOGONALITY_TOLERANCE
-from core.geometry.pose import Pose
-from core.utils.errors import UserError
-from core.utils.files import require_file, write_text
+from sopose.core.bop.fields import ORTHOGONALITY_TOLERANCE
+from sopose.core.geometry.pose import Pose
+from sopose.core.utils.errors import UserError
+from sopose.core.utils.files import require_file, write_text
+from sopose.core.utils.units import M_TO_MM
 
 logger = logging.getLogger(__name__)
 

@@ -11,13 +11,23 @@ from typing import Any
 import cv2
 import numpy as np
 
-from core.bop.datasets import ImageList, SplitSpec
-from core.bop.fields import MM_TO_M, integer, numbers, positive, read_intrinsics, read_pose, xyxy_from_xywh
-from core.bop.records import Found, ImageRecord, Instance, annotations_by_image, images_by_stem, list_lines, parted
-from core.bop.renders import read_blender, read_imgn
-from core.bop.targets import load_targets
-from core.utils.errors import UserError
-from core.utils.files import read_image, read_json, require_dir, require_key
+from sopose.core.bop.fields import integer, numbers, positive, read_intrinsics, read_pose, xyxy_from_xywh
+from sopose.core.bop.legacy_layouts import read_blender, read_imgn
+from sopose.core.bop.records import (
+    Found,
+    ImageList,
+    ImageRecord,
+    Instance,
+    annotations_by_image,
+    images_by_stem,
+    list_lines,
+    parted,
+)
+from sopose.core.bop.splits import SplitSpec
+from sopose.core.bop.targets import load_targets
+from sopose.core.utils.errors import UserError
+from sopose.core.utils.files import read_image, read_json, require_dir, require_key
+from sopose.core.utils.units import MM_TO_M
 
 logger = logging.getLogger(__name__)
 

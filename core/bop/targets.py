@@ -6,16 +6,11 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from core.bop.fields import integer
-from core.utils.errors import UserError
-from core.utils.files import read_json, require_key, write_json
-
-if TYPE_CHECKING:
-    from core.bop.scene import ImageRecord
-
-TARGETS_NAME = "test_targets_bop19.json"
+from sopose.core.bop.fields import integer
+from sopose.core.bop.records import ImageRecord
+from sopose.core.utils.errors import UserError
+from sopose.core.utils.files import read_json, require_key, write_json
 
 
 @dataclass(frozen=True, order=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from typing import Any
 
-from core.utils.errors import UserError
+from sopose.core.utils.errors import UserError
 
 DELETE_KEY = "_delete_"
 # Which arguments an optimizer has is its own business: it refuses those it doesn't know.

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-from core.config.read import base_paths
-from core.utils.errors import UserError, nearest
+from sopose.core.config.read import base_paths
+from sopose.core.utils.errors import UserError, nearest
 
 WITHOUT_EFFECT = "accepted, without effect"
 # A subgroup with so many keys is shown by itself; a smaller one, and a constructor's arguments, within its parent.

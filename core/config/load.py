@@ -16,10 +16,10 @@ from typing import Any
 
 from mmengine.config import Config
 
-from core.config.check import DELETE_KEY, OPEN_SECTIONS, KeyRules, check_keys, drop_retired
-from core.config.overrides import parse_overrides
-from core.config.read import read_config
-from core.utils.files import write_text
+from sopose.core.config.check import DELETE_KEY, OPEN_SECTIONS, KeyRules, check_keys, drop_retired
+from sopose.core.config.overrides import parse_overrides
+from sopose.core.config.read import read_config
+from sopose.core.utils.files import write_text
 
 logger = logging.getLogger(__name__)
 

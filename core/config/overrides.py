@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from core.config.read import parse_yaml
-from core.utils.errors import UserError
+from sopose.core.config.read import parse_yaml
+from sopose.core.utils.errors import UserError
 
 NOTHING = ("None", "null")
 

@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 from mmengine.config import Config
 
-from core.utils.errors import UserError
-from core.utils.files import require_file
+from sopose.core.utils.errors import UserError
+from sopose.core.utils.files import require_file
 
 logger = logging.getLogger(__name__)
 

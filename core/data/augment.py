@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.data.color_ops import AUGMENTERS, Augmenter, Draw
-from core.utils.errors import UserError, nearest
+from sopose.core.data.color_ops import AUGMENTERS, Augmenter, Draw
+from sopose.core.utils.errors import UserError, nearest
 
 _ARITHMETIC: dict[type, Callable[[float, float], float]] = {
     ast.Add: operator.add,

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from core.utils.errors import UserError
-from core.utils.registry import Registry
+from sopose.core.utils.errors import UserError
+from sopose.core.utils.registry import Registry
 
 Draw = Callable[[np.random.Generator], float]
 Parameter = float | tuple[float, float] | list[float] | Draw

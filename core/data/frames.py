@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from core.data.photo import as_rgb
-from core.utils.errors import UserError, one_line
+from sopose.core.data.photo import as_rgb
+from sopose.core.utils.errors import UserError, one_line
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")

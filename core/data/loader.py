@@ -25,9 +25,18 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from core.data.broken import BREAKS, TRIES, BrokenCount, Collate, Collated, CollateOrFail, Replacement, SampleFailure
-from core.utils.errors import UserError, one_line
-from core.utils.read_ahead import read_ahead
+from sopose.core.data.replacing import (
+    BREAKS,
+    TRIES,
+    BrokenCount,
+    Collate,
+    Collated,
+    CollateOrFail,
+    Replacement,
+    SampleFailure,
+)
+from sopose.core.utils.errors import UserError, one_line
+from sopose.core.utils.read_ahead import read_ahead
 
 READ_AHEAD = 1  # batches that are ready in this process, besides those that workers hold
 

@@ -9,8 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from core.utils.errors import UserError
-from core.utils.files import read_image
+from sopose.core.utils.errors import UserError
+from sopose.core.utils.files import read_image
 
 FAR_OFF = 0.15  # of the image's side: usual lenses have their principal point nearer to the middle than this
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
 
-from core.utils.errors import UserError, nearest
+from sopose.core.utils.errors import UserError, nearest
 
 ImageSize = tuple[int, int]  # (width, height), as OpenCV orders sizes
 
@@ -149,3 +150,23 @@ def coord_2d(positions: np.ndarray, image_size: ImageSize) -> np.ndarray:
     """(2, out, out) float32 relative image coordinates x/(W-1), y/(H-1) of positions (out, out, 2)."""
     relative = positions / (np.asarray(image_size, float) - 1)
     return np.ascontiguousarray(relative.transpose(2, 0, 1), dtype=np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class RoiView:
+    """A camera K (3, 3) with images of `image_size` (width, height), and an ROI with maps of side `out`."""
+
+    K: np.ndarray
+    image_size: ImageSize
+    roi: Roi
+    out: int
+
+    @cached_property
+    def positions(self) -> np.ndarray:
+        """(out, out, 2) source pixels of the maps' cells."""
+        return roi_positions(self.roi, self.out)
+
+    @cached_property
+    def inside(self) -> np.ndarray:
+        """(out, out) bool: the cell lies on the image."""
+        return inside_image(self.positions, self.image_size)

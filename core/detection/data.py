@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from core.bop.models import ObjectModel
-from core.bop.records import ImageRecord, Instance
-from core.bop.scene import read_rgb
-from core.data.backgrounds import Backgrounds
-from core.data.color_ops import Augmenter
-from core.data.rendered_image import ImageOptions, render_image
-from core.detection.labels import Label, Labeler, with_info
-from core.detection.placement import Placement, letterbox, random_placement
-from core.detection.sample import DetectionSample
-from core.utils.errors import UserError
+from sopose.core.bop.records import ImageRecord, Instance
+from sopose.core.bop.scene import read_rgb
+from sopose.core.data.color_ops import Augmenter
+from sopose.core.detection.labels import Label, Labeler, with_info
+from sopose.core.detection.placement import Placement, letterbox, random_placement
+from sopose.core.detection.sample import DetectionSample
+from sopose.core.objects.model import ObjectModel
+from sopose.core.synthesis.backgrounds import Backgrounds
+from sopose.core.synthesis.rendered_image import ImageOptions, render_image
+from sopose.core.utils.errors import UserError
 
 MIN_SIDE = 4.0  # input pixels of a box that is learned
 MIN_KEPT = 0.35  # share of a box's area that has to lie on the input
@@ -51,7 +51,7 @@ class DetectionAugmentation:
 
 
 class DetectionSource:
-    """Annotated images (a `core.data.loader.SampleSource`) at an input whose longer side is `side` pixels."""
+    """Annotated images (a `sopose.core.data.loader.SampleSource`) at an input whose longer side is `side` pixels."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class DetectionSource:
 
 
 class CadDetectionSource:
-    """Images rendered from models at the input's own size (a `core.data.loader.SampleSource`)."""
+    """Images rendered from models at the input's own size (a `sopose.core.data.loader.SampleSource`)."""
 
     def __init__(
         self,

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 import cv2
 import numpy as np
 
-from core.detection.infer import Found
-from core.vis.colors import ESTIMATE, PALETTE, TRUTH, bgr
+from sopose.core.detection.infer import Found
+from sopose.core.vis.colors import ESTIMATE, PALETTE, TRUTH, bgr
 
 RIGHT, WRONG, MISSED = PALETTE[2], ESTIMATE, TRUTH  # green, orange, blue
 LEAST_WIDTH = 480  # pixels of a picture, so that names can be read

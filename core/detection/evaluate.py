@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from core.bop.detections import Detection, write_detections
-from core.bop.records import ImageRecord
-from core.bop.scene import read_rgb
-from core.bop.targets import Target
-from core.detection.draw import SHOWN_SCORE, draw_found, sheet
-from core.detection.infer import Detector, Found
-from core.evaluation.coco import CocoScores, coco_scores
-from core.evaluation.scores import finite
-from core.utils.errors import UserError
-from core.utils.files import write_image, write_json
+from sopose.core.bop.detections import Detection, write_detections
+from sopose.core.bop.records import ImageRecord
+from sopose.core.bop.scene import read_rgb
+from sopose.core.bop.targets import Target
+from sopose.core.detection.draw import SHOWN_SCORE, draw_found, sheet
+from sopose.core.detection.infer import Detector, Found
+from sopose.core.evaluation.coco import CocoScores, coco_scores
+from sopose.core.evaluation.scores import finite
+from sopose.core.utils.errors import UserError
+from sopose.core.utils.files import write_image, write_json
 
 logger = logging.getLogger(__name__)
 KEPT_SCORE = 0.02  # of a detection in the file; AP looks at doubtful ones too

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from core.utils.errors import UserError
-from core.utils.files import require_key
+from sopose.core.utils.errors import UserError
+from sopose.core.utils.files import require_key
 
 KIND, VERSION = "detector", 1
 REMEDY = "give a file that tools/train_detector.py wrote"

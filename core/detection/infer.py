@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core.detection.facts import DetectorFacts, read_facts
-from core.detection.model import build_detector
-from core.detection.placement import letterbox
-from core.engine.checkpoint import load_weights, model_weights, plain_facts, read_checkpoint, save_weights
-from core.utils.errors import UserError
+from sopose.core.detection.facts import DetectorFacts, read_facts
+from sopose.core.detection.model import build_detector
+from sopose.core.detection.placement import letterbox
+from sopose.core.engine.checkpoint import load_weights, model_weights, plain_facts, read_checkpoint, save_weights
+from sopose.core.utils.errors import UserError
 
 REMEDY = "give a detector that tools/train_detector.py wrote"
 

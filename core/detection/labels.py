@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from core.bop.fields import xyxy_from_xywh
-from core.bop.records import ImageRecord, Instance
-from core.bop.scene import read_mask
-from core.data.roi import ImageSize
-from core.geometry.camera import pixel_grid
-from core.render.raycast import RayCaster
-from core.render.scene import cast_scene, scene_gt_info
-from core.utils.errors import UserError
+from sopose.core.bop.fields import xyxy_from_xywh
+from sopose.core.bop.records import ImageRecord, Instance
+from sopose.core.bop.scene import read_mask
+from sopose.core.data.roi import ImageSize
+from sopose.core.geometry.camera import pixel_grid
+from sopose.core.rays.raycast import RayCaster
+from sopose.core.render.visibility import cast_scene, scene_gt_info
+from sopose.core.utils.errors import UserError
 
 MIN_VISIBLE_PIXELS = 30  # an object with fewer teaches nothing
 

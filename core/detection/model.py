@@ -17,9 +17,9 @@ from torchvision.models.detection.fcos import FCOSHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FeaturePyramidNetwork
 
-from core.detection.facts import DetectorDesign
-from core.detection.sample import DetectionBatch
-from core.utils.errors import UserError, nearest
+from sopose.core.detection.facts import DetectorDesign
+from sopose.core.detection.sample import DetectionBatch
+from sopose.core.utils.errors import UserError, nearest
 
 STRIDES = (8, 16, 32)  # of the features that boxes are found in
 BOX_START = 4.0  # first guess of a box's sides from its middle, in strides; from torchvision's 0 half are stuck

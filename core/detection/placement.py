@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from core.data.roi import ImageSize
+from sopose.core.data.roi import ImageSize
 
 STRIDE = 32  # of the coarsest features; sides of an input are multiples of it
 FILL = 127  # level of input pixels that no image covers

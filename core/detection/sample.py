@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.detection.placement import FILL
+from sopose.core.detection.placement import FILL
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,21 +12,21 @@ import numpy as np
 import torch
 from torch import nn
 
-from core.data.loader import SampleSource, make_train_loader
-from core.detection.draw import SHOWN_SCORE, draw_found, sheet
-from core.detection.facts import DetectorFacts
-from core.detection.infer import Found
-from core.detection.model import detection_losses
-from core.detection.sample import DetectionBatch, collate_samples
-from core.engine.checkpointer import Checkpointer
-from core.engine.guard import Guard
-from core.engine.hooks import SaveCheckpoint
-from core.engine.logs import ConsoleLog, JsonLog, TensorBoardLog
-from core.engine.modes import evaluation_mode
-from core.engine.step import StepOptions
-from core.engine.trainer import Trainer
-from core.solver.optimizers import build_optimizer
-from core.solver.schedules import build_schedule
+from sopose.core.data.loader import SampleSource, make_train_loader
+from sopose.core.detection.draw import SHOWN_SCORE, draw_found, sheet
+from sopose.core.detection.facts import DetectorFacts
+from sopose.core.detection.infer import Found
+from sopose.core.detection.model import detection_losses
+from sopose.core.detection.sample import DetectionBatch, collate_samples
+from sopose.core.engine.checkpointer import Checkpointer
+from sopose.core.engine.guard import Guard
+from sopose.core.engine.hooks import SaveCheckpoint
+from sopose.core.engine.logs import ConsoleLog, JsonLog, TensorBoardLog
+from sopose.core.engine.modes import evaluation_mode
+from sopose.core.engine.step import StepOptions
+from sopose.core.engine.trainer import Trainer
+from sopose.core.solver.optimizers import build_optimizer
+from sopose.core.solver.schedules import build_schedule
 
 logger = logging.getLogger(__name__)
 PICTURES = 4  # images of a batch in TensorBoard

@@ -14,10 +14,10 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from core.engine.load_report import LoadReport
-from core.engine.plain_numpy import PLAIN_NUMPY
-from core.utils.errors import UserError
-from core.utils.files import atomic_path, require_file
+from sopose.core.engine.load_report import LoadReport
+from sopose.core.legacy.plain_numpy import PLAIN_NUMPY
+from sopose.core.utils.errors import UserError
+from sopose.core.utils.files import atomic_path, require_file
 
 logger = logging.getLogger(__name__)
 WEIGHT_KEYS = ("ema_model", "model", "state_dict")  # where checkpoints keep weights; the first one present is taken

@@ -19,11 +19,11 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from core.engine.checkpoint import load_weights, model_weights, read_checkpoint
-from core.engine.distributed import current_world, of_all_ranks
-from core.engine.random_state import RandomState
-from core.utils.errors import UserError
-from core.utils.files import atomic_path, read_json, write_json, write_text
+from sopose.core.engine.checkpoint import load_weights, model_weights, read_checkpoint
+from sopose.core.engine.distributed import current_world, of_all_ranks
+from sopose.core.engine.random_state import RandomState
+from sopose.core.utils.errors import UserError
+from sopose.core.utils.files import atomic_path, read_json, write_json, write_text
 
 logger = logging.getLogger(__name__)
 LAST, PATTERN, BEST = "last_checkpoint", "model_*.pth", "best.pth"

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.utils.errors import UserError
+from sopose.core.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 GRADIENT = "gradient"  # what is named where all losses are finite

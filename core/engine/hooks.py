@@ -11,9 +11,9 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 from torch.profiler import ProfilerActivity, profile, schedule
 
-from core.engine.checkpointer import Checkpointer
-from core.engine.trainer import Hook
-from core.utils.files import write_text
+from sopose.core.engine.checkpointer import Checkpointer
+from sopose.core.engine.trainer import Hook
+from sopose.core.utils.files import write_text
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ import random
 import numpy as np
 import torch
 
-from core.engine.distributed import launched_world, local_rank
-from core.utils.errors import UserError
+from sopose.core.engine.distributed import launched_world, local_rank
+from sopose.core.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from core.engine.hooks import Periodic
-from core.utils.files import write_text
+from sopose.core.engine.hooks import Periodic
+from sopose.core.utils.files import write_text
 
 BAR_WIDTH = 20
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from core.utils.errors import UserError
+from sopose.core.utils.errors import UserError
 
 
 class RandomState:

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from core.engine.distributed import current_world
-from core.utils.errors import UserError
-from core.utils.files import read_json, write_json
+from sopose.core.engine.distributed import current_world
+from sopose.core.utils.errors import UserError
+from sopose.core.utils.files import read_json, write_json
 
 NAME = "run.json"
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "opencv-python-headless", "embreex", "trimesh")

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core.engine.distributed import current_world, sum_over_ranks
-from core.engine.events import Delayed, Events
-from core.engine.guard import Guard, StepRecord
-from core.engine.step import OptimisationStep, StepOptions
+from sopose.core.engine.distributed import current_world, sum_over_ranks
+from sopose.core.engine.events import Delayed, Events
+from sopose.core.engine.guard import Guard, StepRecord
+from sopose.core.engine.step import OptimisationStep, StepOptions
 
 LAG = 2  # steps after which a device's answers are read on the host; nobody waits for them then
 

@@ -13,10 +13,10 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
-from core.bop.results import Estimate, Estimates
-from core.bop.scene import ImageRecord, Instance
-from core.bop.targets import Target
-from core.utils.errors import UserError
+from sopose.core.bop.results import Estimate, Estimates
+from sopose.core.bop.scene import ImageRecord, Instance
+from sopose.core.bop.targets import Target
+from sopose.core.utils.errors import UserError
 
 T = TypeVar("T")
 

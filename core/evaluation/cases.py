@@ -6,16 +6,16 @@ import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from core.bop.models import ObjectModel
-from core.bop.results import Estimate, Estimates
-from core.bop.scene import ImageRecord, read_rgb
-from core.evaluation.pose_error import convex_hull_points, mssd_error
-from core.evaluation.report import ReportCase
-from core.evaluation.scores import InstanceErrors, Scores
-from core.geometry.pose import Pose
-from core.render.raycast import RayCaster
-from core.utils.errors import UserError
-from core.vis.overlays import draw_pose_contours, object_view, pose_box
+from sopose.core.bop.results import Estimate, Estimates
+from sopose.core.bop.scene import ImageRecord, read_rgb
+from sopose.core.evaluation.pose_error import convex_hull_points, mssd_error
+from sopose.core.evaluation.report import ReportCase
+from sopose.core.evaluation.scores import InstanceErrors, Scores
+from sopose.core.geometry.pose import Pose
+from sopose.core.objects.model import ObjectModel
+from sopose.core.rays.raycast import RayCaster
+from sopose.core.utils.errors import UserError
+from sopose.core.vis.overlays import draw_pose_contours, object_view, pose_box
 
 logger = logging.getLogger(__name__)
 

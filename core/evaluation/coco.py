@@ -18,14 +18,14 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from core.bop.detections import Detection, select_detections
-from core.bop.records import ImageRecord, Instance
-from core.bop.scene import read_mask
-from core.bop.targets import Target
-from core.evaluation.average_precision import Ranking
-from core.evaluation.bootstrap import Interval, image_weights, interval
-from core.evaluation.bop import visibility
-from core.utils.errors import UserError
+from sopose.core.bop.detections import Detection, select_detections
+from sopose.core.bop.records import ImageRecord, Instance
+from sopose.core.bop.scene import read_mask
+from sopose.core.bop.targets import Target
+from sopose.core.evaluation.average_precision import Ranking
+from sopose.core.evaluation.bootstrap import Interval, image_weights, interval
+from sopose.core.evaluation.bop import visibility
+from sopose.core.utils.errors import UserError
 
 MAX_PER_IMAGE = 100
 MIN_VISIBILITY = 0.1

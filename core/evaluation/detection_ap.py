@@ -13,15 +13,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from core.bop.results import Estimates
-from core.bop.scene import ImageRecord
-from core.bop.targets import Target
-from core.evaluation import bop
-from core.evaluation.average_precision import Ranking, match_detections
-from core.evaluation.bootstrap import image_weights, interval
-from core.evaluation.pairs import ErrorModel, PosePairs
-from core.evaluation.recall import unweighted_mean
-from core.evaluation.scores import ObjectScores, Scores
+from sopose.core.bop.results import Estimates
+from sopose.core.bop.scene import ImageRecord
+from sopose.core.bop.targets import Target
+from sopose.core.evaluation import bop
+from sopose.core.evaluation.average_precision import Ranking, match_detections
+from sopose.core.evaluation.bootstrap import image_weights, interval
+from sopose.core.evaluation.pairs import ErrorModel, PosePairs
+from sopose.core.evaluation.recall import unweighted_mean
+from sopose.core.evaluation.scores import ObjectScores, Scores
 
 MAX_PER_IMAGE = 100
 MIN_VISIBILITY = 0.1

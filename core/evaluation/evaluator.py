@@ -12,14 +12,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from core.bop.models import ObjectModel
-from core.bop.results import Estimate, Estimates
-from core.bop.scene import ImageRecord
-from core.bop.targets import Target
-from core.evaluation import bop
-from core.evaluation.bootstrap import recall_intervals
-from core.evaluation.detection_ap import add_detection_ap
-from core.evaluation.metrics import (
+from sopose.core.bop.results import Estimate, Estimates
+from sopose.core.bop.scene import ImageRecord
+from sopose.core.bop.targets import Target
+from sopose.core.evaluation import bop
+from sopose.core.evaluation.bootstrap import recall_intervals
+from sopose.core.evaluation.detection_ap import add_detection_ap
+from sopose.core.evaluation.metrics import (
     AR,
     AR_MEAN,
     AR_VSD,
@@ -32,11 +31,12 @@ from core.evaluation.metrics import (
     columns_of,
     errors_of,
 )
-from core.evaluation.pairs import ErrorModel, PosePairs
-from core.evaluation.recall import area_of_groups, greedy_match, hits_of_groups, unweighted_mean
-from core.evaluation.scores import InstanceErrors, ObjectScores, Scores, write_scores
-from core.evaluation.vsd import VsdScorer, images_without_depth
-from core.utils.errors import UserError
+from sopose.core.evaluation.pairs import ErrorModel, PosePairs
+from sopose.core.evaluation.recall import area_of_groups, greedy_match, hits_of_groups, unweighted_mean
+from sopose.core.evaluation.scores import InstanceErrors, ObjectScores, Scores, write_scores
+from sopose.core.evaluation.vsd import VsdScorer, images_without_depth
+from sopose.core.objects.model import ObjectModel
+from sopose.core.utils.errors import UserError
 
 __all__ = ["Scores", "evaluate", "write_scores"]
 
@@ -62,9 +62,9 @@ def evaluate(
         symmetric_ids: objects whose ADD(-S) is ADI. MSSD and MSPD take the models' own symmetries.
         image_width: pixels, scales MSPD to an image of 640; by default read from the first image there is.
         progress: show a progress bar.
-        metrics: groups of `core.evaluation.metrics.METRICS`.
+        metrics: groups of `sopose.core.evaluation.metrics.METRICS`.
         vsd: scores VSD with it, if every target image has its depth; without it AR_VSD and AR are left out.
-        error_model: what computes the errors of pairs of poses (`core.evaluation.toolkit` has another).
+        error_model: what computes the errors of pairs of poses (`sopose.core.evaluation.toolkit` has another).
 
     Raises `UserError` where targets are empty or name an image, an object or a model that is not there.
     """

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.evaluation import bop
-from core.utils.errors import UserError, nearest
+from sopose.core.evaluation import bop
+from sopose.core.utils.errors import UserError, nearest
 
 # Errors by the unit their thresholds are in.
 OF_DIAMETER = ("add", "adi", "ad", "mssd")
@@ -54,7 +54,7 @@ METRICS: dict[str, dict[str, Column]] = {
         "AR_MSSD": Column("mssd", tuple(bop.MSSD_THRESHOLDS), of_diameter=True),
         "AR_MSPD": Column("mspd", tuple(bop.MSPD_THRESHOLDS)),
     },
-    "bop24": {},  # scored by core.evaluation.detection_ap
+    "bop24": {},  # scored by sopose.core.evaluation.detection_ap
 }
 RECALLS = {name: column for group in METRICS.values() for name, column in group.items()}
 AR_VSD = "AR_VSD"

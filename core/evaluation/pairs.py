@@ -13,11 +13,11 @@ from functools import cached_property
 import numpy as np
 from scipy.spatial import cKDTree
 
-from core.bop.models import ObjectModel
-from core.evaluation import pose_error
-from core.evaluation.nearest import NearestPoints
-from core.geometry.pose import Pose
-from core.geometry.sampling import farthest_points
+from sopose.core.evaluation import pose_error
+from sopose.core.evaluation.nearest import NearestPoints
+from sopose.core.geometry.pose import Pose
+from sopose.core.geometry.sampling import farthest_points
+from sopose.core.objects.model import ObjectModel
 
 # Nearest points are sought for about this many queries at a time.
 QUERIES_AT_ONCE = 200_000

@@ -13,8 +13,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy.spatial import ConvexHull, QhullError, cKDTree
 
-from core.geometry.camera import project
-from core.geometry.pose import Pose
+from sopose.core.geometry.camera import project
+from sopose.core.geometry.pose import Pose
 
 NO_SYMMETRY = np.eye(4)[None]
 NO_SYMMETRY.flags.writeable = False

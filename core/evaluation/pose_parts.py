@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.geometry.pose import Pose
+from sopose.core.geometry.pose import Pose
 
 
 def with_true_depth(estimate: Pose, truth: Pose) -> Pose:

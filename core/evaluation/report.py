@@ -14,9 +14,9 @@ import jinja2
 import numpy as np
 from matplotlib.axes import Axes
 
-from core.evaluation.metrics import AR, AR_MEAN, MEDIANS
-from core.evaluation.scores import Scores
-from core.evaluation.tables import (
+from sopose.core.evaluation.metrics import AR, AR_MEAN, MEDIANS
+from sopose.core.evaluation.scores import Scores
+from sopose.core.evaluation.tables import (
     comparison_rows,
     format_value,
     interval_text,
@@ -25,8 +25,8 @@ from core.evaluation.tables import (
     shown_columns,
     table_rows,
 )
-from core.utils.files import write_text
-from core.vis import plots
+from sopose.core.utils.files import write_text
+from sopose.core.vis import plots
 
 CURVE_LABELS = {
     "ad": ("ADD(-S)", "threshold, diameters"),
@@ -90,7 +90,7 @@ def write_report(
         compared: several results, this one among them, for a table side by side.
     """
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(files("core.evaluation").joinpath("report.html").read_text("utf-8"))
+    template = environment.from_string(files("sopose.core.evaluation").joinpath("report.html").read_text("utf-8"))
     headings, rows = table_rows(scores)
     html = template.render(
         title=title,

@@ -6,8 +6,8 @@ import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from core.evaluation.bootstrap import Interval
-from core.utils.files import write_json
+from sopose.core.evaluation.bootstrap import Interval
+from sopose.core.utils.files import write_json
 
 
 @dataclass(frozen=True)

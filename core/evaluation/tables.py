@@ -7,9 +7,9 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 
-from core.evaluation.bootstrap import Interval
-from core.evaluation.metrics import AR, AR_MEAN, MEDIANS
-from core.evaluation.scores import Scores
+from sopose.core.evaluation.bootstrap import Interval
+from sopose.core.evaluation.metrics import AR, AR_MEAN, MEDIANS
+from sopose.core.evaluation.scores import Scores
 
 # Key in `ObjectScores.values` -> heading. Recalls are shown in percent; what was not computed has no column.
 TABLE_COLUMNS = {

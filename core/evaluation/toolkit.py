@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from core.bop.fields import M_TO_MM, MM_TO_M
-from core.evaluation.pairs import ErrorModel, PosePairs
-from core.evaluation.scores import Scores
-from core.utils.errors import UserError
+from sopose.core.evaluation.pairs import ErrorModel, PosePairs
+from sopose.core.evaluation.scores import Scores
+from sopose.core.utils.errors import UserError
+from sopose.core.utils.units import M_TO_MM, MM_TO_M
 
 MAX_SYMMETRY_STEP = 0.01  # as BOP's evaluation scripts have it
 WITH_POINTS = ("add", "adi")

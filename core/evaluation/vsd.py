@@ -15,15 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
-from core.bop.models import ObjectModel
-from core.bop.records import ImageRecord
-from core.bop.scene import read_depth
-from core.evaluation.bop import VSD_TAUS, TargetGroup
-from core.geometry.camera import pixel_grid, pixel_rays
-from core.geometry.pose import Pose
-from core.render.raycast import RayCaster
-from core.render.scene import pixel_limits
-from core.utils.parallel import run_jobs
+from sopose.core.bop.records import ImageRecord
+from sopose.core.bop.scene import read_depth
+from sopose.core.evaluation.bop import VSD_TAUS, TargetGroup
+from sopose.core.geometry.camera import pixel_grid, pixel_rays
+from sopose.core.geometry.pose import Pose
+from sopose.core.objects.model import ObjectModel
+from sopose.core.rays.raycast import RayCaster
+from sopose.core.render.visibility import pixel_limits
+from sopose.core.utils.parallel import run_jobs
 
 DELTA = 0.015  # metres by which a visible surface may be behind the measured one
 DELTA_OF = {"itodd": 0.005}

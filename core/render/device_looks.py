@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.bop.models import ObjectModel
-from core.render.lighting import LightSet
-from core.render.lights import Lights
-from core.render.materials import Material, vertex_attributes
-from core.render.stains import SIDE
+from sopose.core.objects.model import ObjectModel
+from sopose.core.render.lighting import LightSet
+from sopose.core.render.lights import Lights
+from sopose.core.render.materials import Material, vertex_attributes
+from sopose.core.render.stains import SIDE
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.geometry.camera import project
-from core.geometry.pose import Pose
-from core.render.device_caster import DeviceCaster, DeviceHits
+from sopose.core.geometry.camera import project
+from sopose.core.geometry.pose import Pose
+from sopose.core.rays.device_caster import DeviceCaster, DeviceHits
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.render.device_caster import DeviceCaster
-from core.render.device_looks import DeviceLooks, DeviceMaterials, DeviceStains
-from core.render.device_scene import DeviceSceneHits, DeviceScenes
-from core.render.lighting import (
+from sopose.core.objects.colors import DECODE, encode
+from sopose.core.rays.device_caster import DeviceCaster
+from sopose.core.render.device_looks import DeviceLooks, DeviceMaterials, DeviceStains
+from sopose.core.render.device_scene import DeviceSceneHits, DeviceScenes
+from sopose.core.render.lighting import (
     KNOWN,
     LightSet,
     Occlusion,
@@ -30,9 +31,9 @@ from core.render.lighting import (
     sky_openness,
     spread,
 )
-from core.render.materials import DECODE, MAX_ALBEDO, encode
-from core.render.shade import SHADOW_OFFSET, Shading
-from core.render.stains import stain_factors
+from sopose.core.render.materials import MAX_ALBEDO
+from sopose.core.render.shade import SHADOW_OFFSET, Shading
+from sopose.core.render.stains import stain_factors
 
 # Values (C, A) of points (A,), by the rays of set (A,) 0 to 3 for each, or by all of them.
 Measure = Callable[[Tensor, Tensor | None], Tensor]

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.geometry.pose import Pose
-from core.render.materials import DECODE, Material
+from sopose.core.geometry.pose import Pose
+from sopose.core.objects.colors import DECODE
+from sopose.core.render.materials import Material
 
 FARTHEST = 30.0  # metres; a plane seen from its edge ends there
 START = 2e-4  # metres above the plane, where rays from it begin

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from core.render.lighting import LightSet
-from core.utils.errors import UserError
+from sopose.core.render.lighting import LightSet
+from sopose.core.utils.errors import UserError
 
 LOWEST_LAMP = 0.15  # sine of the smallest elevation of a lamp above the ground
 

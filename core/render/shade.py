@@ -16,12 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.bop.models import ObjectModel
-from core.geometry.camera import pixel_rays
-from core.geometry.pose import Pose
-from core.render.ground import START, Ground
-from core.render.lattice import Grid
-from core.render.lighting import (
+from sopose.core.geometry.camera import pixel_rays
+from sopose.core.geometry.pose import Pose
+from sopose.core.objects.colors import encode, texture_colors
+from sopose.core.objects.model import ObjectModel
+from sopose.core.rays.raycast import RayCaster
+from sopose.core.render.ground import START, Ground
+from sopose.core.render.light_lattice import Grid
+from sopose.core.render.lighting import (
     LightSet,
     Surface,
     disk_pattern,
@@ -32,11 +34,10 @@ from core.render.lighting import (
     reflect,
     sky_openness,
 )
-from core.render.lights import Lights
-from core.render.materials import Material, encode, texture_colors, vary, vertex_attributes
-from core.render.raycast import RayCaster
-from core.render.scene import SceneHits, cast_scene
-from core.utils.errors import UserError
+from sopose.core.render.lights import Lights
+from sopose.core.render.materials import Material, vary, vertex_attributes
+from sopose.core.render.visibility import SceneHits, cast_scene
+from sopose.core.utils.errors import UserError
 
 # Shadow rays start this part of the object's radius above its surface, more than float32 errs.
 SHADOW_OFFSET = 2e-3

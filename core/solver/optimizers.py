@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from core.solver.ranger import Ranger
-from core.utils.errors import UserError, nearest
-from core.utils.registry import Registry
+from sopose.core.solver.ranger import Ranger
+from sopose.core.utils.errors import UserError, nearest
+from sopose.core.utils.registry import Registry
 
 # Steps that need a closure which computes the loss again, or gradients that are sparse.
 OTHER_STEPS = ("LBFGS", "SparseAdam")

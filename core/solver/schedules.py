@@ -9,8 +9,8 @@ from dataclasses import dataclass, fields
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from core.utils.errors import UserError, nearest
-from core.utils.registry import Registry
+from sopose.core.utils.errors import UserError, nearest
+from sopose.core.utils.registry import Registry
 
 
 @dataclass(frozen=True)

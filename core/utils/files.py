@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from core.utils.errors import UserError
+from sopose.core.utils.errors import UserError
 
 # A damaged image is told by our one line, not by OpenCV's several.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

@@ -19,7 +19,7 @@ from joblib import Parallel, cpu_count, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm import tqdm
 
-from core.utils.errors import UserError
+from sopose.core.utils.errors import UserError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")

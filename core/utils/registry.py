@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
-from core.utils.errors import UserError, nearest
+from sopose.core.utils.errors import UserError, nearest
 
 T = TypeVar("T")
 

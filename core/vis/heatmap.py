@@ -6,7 +6,7 @@ import cv2
 import matplotlib
 import numpy as np
 
-from core.vis.maps import BACKGROUND, enlarged
+from sopose.core.vis.maps import BACKGROUND, enlarged
 
 # From dark blue (0) to yellow (the scale's end); its lightness rises evenly, also for colour-blind readers.
 HEAT = np.rint(255 * matplotlib.colormaps["viridis"](np.arange(256))[:, :3]).astype(np.uint8)

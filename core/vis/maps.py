@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from matplotlib.colors import hsv_to_rgb
 
-from core.render.materials import linear_to_srgb
+from sopose.core.objects.colors import linear_to_srgb
 
 BACKGROUND = 255  # outside of a mask: white, so that dark (small) coordinates stay visible
 # Corners of the colour square of a pair of coordinates: dark blue, sky blue; orange, pale yellow.

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from core.bop.fields import M_TO_MM
-from core.bop.models import ObjectModel
-from core.geometry.camera import pixel_grid, project
-from core.geometry.pose import Pose
-from core.render.lights import Lights
-from core.render.materials import Material
-from core.render.raycast import RayCaster
-from core.render.shade import Body, Shading, render_rgb
+from sopose.core.geometry.camera import pixel_grid, project
+from sopose.core.geometry.pose import Pose
+from sopose.core.objects.model import ObjectModel
+from sopose.core.rays.raycast import RayCaster
+from sopose.core.render.lights import Lights
+from sopose.core.render.materials import Material
+from sopose.core.render.shade import Body, Shading, render_rgb
+from sopose.core.utils.units import M_TO_MM
 
 # A lamp beside the camera, so that what faces it shows its own colour.
 LAMP = Lights(np.full(3, 0.45), np.array([[-0.35, -0.6, -1.0, 0.0]]), np.full((1, 3), 0.7))

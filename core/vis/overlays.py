@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 
-from core.geometry.camera import pixel_grid, project
-from core.geometry.pose import Pose
-from core.render.lights import Lights
-from core.render.raycast import RayCaster
-from core.render.scene import render_depth
-from core.render.shade import Body, Shading, render_rgb
-from core.vis.colors import AXES, ESTIMATE, TRUTH, bgr
+from sopose.core.geometry.camera import pixel_grid, project
+from sopose.core.geometry.pose import Pose
+from sopose.core.rays.raycast import RayCaster
+from sopose.core.render.lights import Lights
+from sopose.core.render.shade import Body, Shading, render_rgb
+from sopose.core.render.visibility import render_depth
+from sopose.core.vis.colors import AXES, ESTIMATE, TRUTH, bgr
 
 # Of drawn models: a lamp beside the camera, so that what faces it shows its own colour.
 LAMP = Lights(np.full(3, 0.45), np.array([[-0.3, -0.5, -1.0, 0.0]]), np.full((1, 3), 0.75))

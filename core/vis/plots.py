@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from core.vis.colors import PALETTE
+from sopose.core.vis.colors import PALETTE
 
 MANY = len(PALETTE)  # more curves than colours are drawn grey, behind their mean
 BINS = 8

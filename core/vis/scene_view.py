@@ -21,14 +21,14 @@ import jinja2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from core.bop.fields import M_TO_MM
-from core.bop.models import ObjectModel
-from core.geometry.camera import pixel_rays
-from core.geometry.pose import Pose
-from core.utils.errors import UserError
-from core.utils.files import write_text
-from core.vis.colors import ESTIMATE, PALETTE, TRUTH
-from core.vis.simplify import simplified_model
+from sopose.core.geometry.camera import pixel_rays
+from sopose.core.geometry.pose import Pose
+from sopose.core.objects.model import ObjectModel
+from sopose.core.utils.errors import UserError
+from sopose.core.utils.files import write_text
+from sopose.core.utils.units import M_TO_MM
+from sopose.core.vis.colors import ESTIMATE, PALETTE, TRUTH
+from sopose.core.vis.simplify import simplified_model
 
 MAX_FACES = 20_000  # triangles of a mesh in a page
 PAGE_FACES = 120_000  # of all meshes of a page together
@@ -84,7 +84,8 @@ def write_scene_view(
         raise UserError("a view needs at least one object; choose another image or other objects")
     colors = _series_colors(objects)
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    template, script = (files("core.vis").joinpath(f"scene_view.{kind}").read_text("utf-8") for kind in ("html", "js"))
+    folder = files("sopose.core.vis")
+    template, script = (folder.joinpath(f"scene_view.{kind}").read_text("utf-8") for kind in ("html", "js"))
     html = environment.from_string(template).render(
         title=title,
         facts=dict(facts or {}),

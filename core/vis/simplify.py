@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from core.bop.models import ObjectModel
-from core.render.materials import encode, texture_colors
+from sopose.core.objects.colors import encode, texture_colors
+from sopose.core.objects.model import ObjectModel
 
 GROWTH = 1.1  # of the cells, from one try to the next
 

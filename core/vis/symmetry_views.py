@@ -8,14 +8,14 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from core.bop.models import ObjectModel
-from core.bop.symmetries import describe_axis, first_of_each_order
-from core.geometry.find_symmetry import Symmetries, SymmetryAxis
-from core.geometry.motion_search import about, through
-from core.geometry.self_image import Tolerance
-from core.geometry.surface import Surface
-from core.vis.colors import PALETTE, bgr
-from core.vis.model_views import Portrait, View, draw_line, text_bar, tilted, titled
+from sopose.core.geometry.surface import Surface
+from sopose.core.objects.model import ObjectModel
+from sopose.core.symmetry.find_symmetry import Symmetries, SymmetryAxis
+from sopose.core.symmetry.motion_search import about, through
+from sopose.core.symmetry.self_image import Tolerance
+from sopose.core.symmetry.suggestions import describe_axis, first_of_each_order
+from sopose.core.vis.colors import PALETTE, bgr
+from sopose.core.vis.model_views import Portrait, View, draw_line, text_bar, tilted, titled
 
 ROWS_OF_ORDER = 2  # of an object
 TAKEN, MISSED = bgr(PALETTE[2]), bgr(PALETTE[3])

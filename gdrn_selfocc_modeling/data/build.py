@@ -9,27 +9,28 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from core.bop.datasets import SplitSpec, resolve_split
-from core.bop.models import INFO_NAME, ObjectModel, load_models
-from core.bop.scene import load_split
-from core.data.augment import parse_augmentation
-from core.data.backgrounds import Backgrounds
-from core.data.color_ops import Augmenter
-from core.data.loader import JoinedSource, MixedSource, SampleSource
-from core.data.roi import check_dzi_type
-from core.render.raycast import RayCaster
-from core.utils.errors import UserError, nearest
-from gdrn_selfocc_modeling.data.build_cad import build_cad_options, split_to_learn
-from gdrn_selfocc_modeling.data.cad_source import CadSource
-from gdrn_selfocc_modeling.data.map_files import MapFiles
-from gdrn_selfocc_modeling.data.map_header import model_hash
-from gdrn_selfocc_modeling.data.mapper import (
+from sopose.core.bop.models import INFO_NAME, load_models
+from sopose.core.bop.scene import load_split
+from sopose.core.bop.splits import SplitSpec, resolve_split
+from sopose.core.data.augment import parse_augmentation
+from sopose.core.data.color_ops import Augmenter
+from sopose.core.data.loader import JoinedSource, MixedSource, SampleSource
+from sopose.core.data.roi import check_dzi_type
+from sopose.core.objects.model import ObjectModel
+from sopose.core.rays.raycast import RayCaster
+from sopose.core.synthesis.backgrounds import Backgrounds
+from sopose.core.utils.errors import UserError, nearest
+from sopose.data.build_cad import build_cad_options, split_to_learn
+from sopose.data.cad_source import CadSource
+from sopose.data.mapper import (
     InstanceSource,
     TrainAugmentation,
     TrainMapper,
     select_instances,
 )
-from gdrn_selfocc_modeling.data.targets import RoiFormat, TrainedObject, prepare_objects
+from sopose.data.targets import RoiFormat, TrainedObject, prepare_objects
+from sopose.maps.files import MapFiles
+from sopose.maps.header import model_hash
 
 logger = logging.getLogger(__name__)
 

@@ -7,19 +7,19 @@ from pathlib import Path
 import numpy as np
 from mmengine.config import Config
 
-from core.bop.datasets import SplitSpec, training_split
-from core.bop.fields import read_camera_K
-from core.bop.scene import load_split, read_camera_size
-from core.data.pose_statistics import PoseStatistics, pose_statistics
-from core.data.roi import ImageSize
-from core.data.scene_look import GroundRange, Look
-from core.data.scene_sampling import OccluderRange, PoseRange
-from core.data.sensor import Sensor
-from core.render.lights import LightRange
-from core.render.materials import MaterialRange
-from core.render.shade import Shading
-from core.utils.errors import UserError
-from gdrn_selfocc_modeling.data.cad_source import CadOptions
+from sopose.core.bop.fields import read_camera_K
+from sopose.core.bop.scene import load_split, read_camera_size
+from sopose.core.bop.splits import SplitSpec, training_split
+from sopose.core.data.roi import ImageSize
+from sopose.core.render.lights import LightRange
+from sopose.core.render.materials import MaterialRange
+from sopose.core.render.shade import Shading
+from sopose.core.synthesis.look import GroundRange, Look
+from sopose.core.synthesis.pose_statistics import PoseStatistics, pose_statistics
+from sopose.core.synthesis.scene_sampling import OccluderRange, PoseRange
+from sopose.core.synthesis.sensor import Sensor
+from sopose.core.utils.errors import UserError
+from sopose.data.cad_source import CadOptions
 
 
 def build_cad_options(cfg: Config, dataset_root: Path) -> CadOptions:

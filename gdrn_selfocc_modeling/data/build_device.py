@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from mmengine.config import Config
 
-from core.utils.errors import UserError
-from gdrn_selfocc_modeling.data.build import ObjectCache, build_augmentation, build_backgrounds, build_roi_format
-from gdrn_selfocc_modeling.data.build_cad import build_cad_options, split_to_learn
-from gdrn_selfocc_modeling.data.device_draws import DeviceOptions
-from gdrn_selfocc_modeling.data.device_source import DeviceSource
+from sopose.core.utils.errors import UserError
+from sopose.data.build import ObjectCache, build_augmentation, build_backgrounds, build_roi_format
+from sopose.data.build_cad import build_cad_options, split_to_learn
+from sopose.data.device_draws import DeviceOptions
+from sopose.data.device_source import DeviceSource
 
 
 def build_device_source(cfg: Config, device: torch.device, seed: int) -> DeviceSource:

@@ -12,27 +12,20 @@ from dataclasses import dataclass, field, replace
 import cv2
 import numpy as np
 
-from core.bop.models import ObjectModel
-from core.data.augment import Cut, draw_cut
-from core.data.backgrounds import Backgrounds
-from core.data.roi import ImageSize, inside_image, roi_positions
-from core.data.scene_look import Look
-from core.data.scene_sampling import OccluderRange, PoseRange, Table, resting_of
-from core.geometry.pose import Pose
-from core.render.ground import Ground
-from core.render.raycast import RayCaster
-from core.render.shade import Body, render_rgb
-from core.utils.errors import UserError
-from gdrn_selfocc_modeling.data.batch import Sample, SampleInfo
-from gdrn_selfocc_modeling.data.mapper import TrainAugmentation
-from gdrn_selfocc_modeling.data.targets import (
-    RoiFormat,
-    RoiView,
-    TrainedObject,
-    cast_layers,
-    make_roi_batch,
-    make_targets,
-)
+from sopose.batch import Sample, SampleInfo
+from sopose.core.data.augment import Cut, draw_cut
+from sopose.core.data.roi import ImageSize, RoiView, inside_image, roi_positions
+from sopose.core.geometry.pose import Pose
+from sopose.core.objects.model import ObjectModel
+from sopose.core.rays.raycast import RayCaster
+from sopose.core.render.ground import Ground
+from sopose.core.render.shade import Body, render_rgb
+from sopose.core.synthesis.backgrounds import Backgrounds
+from sopose.core.synthesis.look import Look
+from sopose.core.synthesis.scene_sampling import OccluderRange, PoseRange, Table, resting_of
+from sopose.core.utils.errors import UserError
+from sopose.data.mapper import TrainAugmentation
+from sopose.data.targets import RoiFormat, TrainedObject, cast_layers, make_roi_batch, make_targets
 
 PROBE_CELLS = 40  # a side of the coarse look at a scene that finds the visible box
 MIN_RENDER_RES = 32  # camera pixels a side below which an ROI is rendered finer than the camera
@@ -81,7 +74,7 @@ class CadScene:
 
 
 class CadSource:
-    """Rendered training samples (a `core.data.loader.SampleSource`): the trained objects in turn."""
+    """Rendered training samples (a `sopose.core.data.loader.SampleSource`): the trained objects in turn."""
 
     def __init__(
         self,

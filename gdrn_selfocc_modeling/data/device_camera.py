@@ -1,6 +1,6 @@
 """Backgrounds and the camera's faults for a batch of crops on a device.
 
-What `core.data.backgrounds` and `core.data.sensor` do to one image on the CPU, without JPEG.
+What `sopose.core.synthesis.backgrounds` and `sopose.core.synthesis.sensor` do to one image on the CPU, without JPEG.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-from core.data.backgrounds import Backgrounds
-from core.data.sensor import SHARPEN_SIGMA, Sensor
+from sopose.core.synthesis.backgrounds import Backgrounds
+from sopose.core.synthesis.sensor import SHARPEN_SIGMA, Sensor
 
 SPARE = 1.5  # side of a stored background in sides of the crops cut from it
 

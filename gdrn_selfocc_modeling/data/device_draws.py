@@ -9,15 +9,15 @@ from typing import TypeVar
 import numpy as np
 from torch.utils.data import Dataset
 
-from core.bop.models import ObjectModel
-from core.data.loader import Loader
-from core.data.roi import ImageSize
-from core.data.scene_sampling import OccluderRange, PoseRange
-from core.data.sensor import Sensor
-from core.geometry.pose import Pose
-from core.render.lights import LightRange, Lights
-from core.render.materials import Material, MaterialRange
-from core.render.shade import Shading
+from sopose.core.data.loader import Loader
+from sopose.core.data.roi import ImageSize
+from sopose.core.geometry.pose import Pose
+from sopose.core.objects.model import ObjectModel
+from sopose.core.render.lights import LightRange, Lights
+from sopose.core.render.materials import Material, MaterialRange
+from sopose.core.render.shade import Shading
+from sopose.core.synthesis.scene_sampling import OccluderRange, PoseRange
+from sopose.core.synthesis.sensor import Sensor
 
 T = TypeVar("T")
 

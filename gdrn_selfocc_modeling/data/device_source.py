@@ -14,19 +14,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.bop.models import ObjectModel
-from core.data.backgrounds import Backgrounds
-from core.render.device_caster import Backend, DeviceCaster
-from core.render.device_looks import DeviceMaterials, pack_lights, pack_looks, pack_materials
-from core.render.device_scene import DeviceScenes, cast_scenes, pack_scenes
-from core.render.device_shade import SceneShader
-from core.render.lighting import LightSet
-from core.render.raycast import RayCaster
-from core.utils.errors import UserError
-from gdrn_selfocc_modeling.data.batch import RoiBatch, RoiTargets, SampleInfo
-from gdrn_selfocc_modeling.data.device_camera import DevicePool
-from gdrn_selfocc_modeling.data.device_draws import DeviceOptions, SceneDraw, SceneDrawer
-from gdrn_selfocc_modeling.data.device_targets import (
+from sopose.batch import RoiBatch, RoiTargets, SampleInfo
+from sopose.core.data.roi import RoiView
+from sopose.core.objects.model import ObjectModel
+from sopose.core.rays.device_caster import Backend, DeviceCaster
+from sopose.core.rays.raycast import RayCaster
+from sopose.core.render.device_looks import DeviceMaterials, pack_lights, pack_looks, pack_materials
+from sopose.core.render.device_scene import DeviceScenes, cast_scenes, pack_scenes
+from sopose.core.render.device_shade import SceneShader
+from sopose.core.render.lighting import LightSet
+from sopose.core.synthesis.backgrounds import Backgrounds
+from sopose.core.utils.errors import UserError
+from sopose.data.device_camera import DevicePool
+from sopose.data.device_draws import DeviceOptions, SceneDraw, SceneDrawer
+from sopose.data.device_targets import (
     DeviceCuts,
     DeviceViews,
     cast_device_layers,
@@ -35,8 +36,8 @@ from gdrn_selfocc_modeling.data.device_targets import (
     pack_objects,
     pack_views,
 )
-from gdrn_selfocc_modeling.data.mapper import TrainAugmentation
-from gdrn_selfocc_modeling.data.targets import RoiFormat, RoiView, TrainedObject
+from sopose.data.mapper import TrainAugmentation
+from sopose.data.targets import RoiFormat, TrainedObject
 
 PROBE_CELLS = 40  # a side of the coarse look at a scene that finds the visible box
 MAX_TRIES = 30  # scenes drawn before an object is shown without occluders

@@ -14,14 +14,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from core.data.roi import ImageSize
-from core.geometry.camera import project
-from core.render.device_caster import DeviceCaster
-from core.render.device_scene import DeviceScenes
-from gdrn_selfocc_modeling.data.batch import RoiTargets
-from gdrn_selfocc_modeling.data.correspondence import normalise_P
-from gdrn_selfocc_modeling.data.self_occlusion import PLANE_AXES, crossings
-from gdrn_selfocc_modeling.data.targets import RoiView, TrainedObject
+from sopose.batch import RoiTargets
+from sopose.core.data.roi import ImageSize, RoiView
+from sopose.core.geometry.camera import project
+from sopose.core.rays.device_caster import DeviceCaster
+from sopose.core.render.device_scene import DeviceScenes
+from sopose.data.targets import TrainedObject
+from sopose.layers import PLANE_AXES, crossings, normalise_P
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +48,7 @@ class DeviceViews:
     out: int
 
     def positions(self, out: int) -> Tensor:
-        """(B, out, out, 2) float64 source pixels of a crop's cells, as `core.data.roi.roi_positions`."""
+        """(B, out, out, 2) float64 source pixels of a crop's cells, as `sopose.core.data.roi.roi_positions`."""
         offsets = (torch.arange(out, device=self.size.device) - out / 2) * (self.size / out)[:, None]
         u, v = self.center[:, :1] + offsets, self.center[:, 1:] + offsets
         return torch.stack(torch.broadcast_tensors(u[:, None], v[:, :, None]), dim=-1)
@@ -62,7 +61,7 @@ class DeviceViews:
 
 @dataclass(frozen=True, eq=False)
 class DeviceCuts:
-    """For each of B ROIs a half-plane that is kept: see `core.data.augment.Cut`."""
+    """For each of B ROIs a half-plane that is kept: see `sopose.core.data.augment.Cut`."""
 
     axis: Tensor  # (B,) int64, 0 u, 1 v
     bound: Tensor  # (B,) float64 pixels

@@ -7,13 +7,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from core.bop.detections import Detection
-from core.bop.models import ObjectModel
-from core.bop.results import Estimate
-from core.bop.scene import ImageRecord, Instance
-from core.bop.targets import Target
-from core.geometry.camera import project
-from gdrn_selfocc_modeling.data.mapper import TestItem, instance_box
+from sopose.core.bop.detections import Detection
+from sopose.core.bop.results import Estimate
+from sopose.core.bop.scene import ImageRecord, Instance
+from sopose.core.bop.targets import Target
+from sopose.core.geometry.camera import project
+from sopose.core.objects.model import ObjectModel
+from sopose.data.mapper import TestItem, instance_box
 
 logger = logging.getLogger(__name__)
 

@@ -9,25 +9,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from core.bop.scene import ImageRecord, Instance, read_mask, read_rgb
-from core.data.augment import draw_cut
-from core.data.backgrounds import Backgrounds
-from core.data.color_ops import Augmenter
-from core.data.roi import ImageSize, Roi, crop_image, inside_image, roi_positions, sample_dzi, test_roi
-from core.geometry.camera import project
-from core.render.raycast import RayCaster
-from core.render.scene import cast_scene
-from core.utils.errors import UserError
-from gdrn_selfocc_modeling.data.batch import RoiTargets, Sample, SampleInfo
-from gdrn_selfocc_modeling.data.map_files import MapFiles
-from gdrn_selfocc_modeling.data.targets import (
-    RoiFormat,
-    RoiView,
-    TrainedObject,
-    cast_layers,
-    make_roi_batch,
-    make_targets,
-)
+from sopose.batch import RoiTargets, Sample, SampleInfo
+from sopose.core.bop.scene import ImageRecord, Instance, read_mask, read_rgb
+from sopose.core.data.augment import draw_cut
+from sopose.core.data.color_ops import Augmenter
+from sopose.core.data.roi import ImageSize, Roi, RoiView, crop_image, inside_image, roi_positions, sample_dzi, test_roi
+from sopose.core.geometry.camera import project
+from sopose.core.rays.raycast import RayCaster
+from sopose.core.render.visibility import cast_scene
+from sopose.core.synthesis.backgrounds import Backgrounds
+from sopose.core.utils.errors import UserError
+from sopose.data.targets import RoiFormat, TrainedObject, cast_layers, make_roi_batch, make_targets
+from sopose.maps.files import MapFiles
 
 MIN_VISIBLE_PIXELS = 30  # an instance with fewer teaches nothing
 
@@ -183,7 +176,7 @@ class TrainMapper:
 
 
 class InstanceSource:
-    """Training samples of a list of instances (a `core.data.loader.SampleSource`)."""
+    """Training samples of a list of instances (a `sopose.core.data.loader.SampleSource`)."""
 
     def __init__(self, items: Sequence[tuple[ImageRecord, Instance]], mapper: TrainMapper) -> None:
         self.items, self.mapper = items, mapper
@@ -211,7 +204,7 @@ class TestItem:
 
 
 class TestSource:
-    """Test samples (a `core.data.loader.SampleSource`); the network's input carries no truth."""
+    """Test samples (a `sopose.core.data.loader.SampleSource`); the network's input carries no truth."""
 
     __test__ = False
 

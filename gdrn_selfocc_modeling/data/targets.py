@@ -12,16 +12,15 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
-from core.bop.models import ObjectModel
-from core.data.roi import ImageSize, Roi, coord_2d, inside_image, roi_positions
-from core.geometry.camera import project
-from core.geometry.pose import Pose
-from core.geometry.sampling import farthest_points
-from core.render.raycast import RayCaster
-from core.utils.errors import UserError
-from gdrn_selfocc_modeling.data.batch import RoiBatch, RoiTargets
-from gdrn_selfocc_modeling.data.correspondence import cast_P, normalise_P
-from gdrn_selfocc_modeling.data.self_occlusion import cast_Q, normalise_Q
+from sopose.batch import RoiBatch, RoiTargets
+from sopose.core.data.roi import RoiView, coord_2d
+from sopose.core.geometry.camera import project
+from sopose.core.geometry.pose import Pose
+from sopose.core.geometry.sampling import farthest_points
+from sopose.core.objects.model import ObjectModel
+from sopose.core.rays.raycast import RayCaster
+from sopose.core.utils.errors import UserError
+from sopose.layers import Layers, cast_P, cast_Q, normalise_P, normalise_Q
 
 CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
@@ -74,36 +73,6 @@ class TrainedObject:
     region_tree: cKDTree  # of the region centres
     model_points: np.ndarray  # (N, 3) float32 vertices for the point-matching loss
     symmetry_rotations: np.ndarray  # (S, 3, 3) float32, identity first
-
-
-@dataclass(frozen=True, eq=False)
-class RoiView:
-    """A camera K (3, 3) with images of `image_size` (width, height), and an ROI with maps of side `out`."""
-
-    K: np.ndarray
-    image_size: ImageSize
-    roi: Roi
-    out: int
-
-    @cached_property
-    def positions(self) -> np.ndarray:
-        """(out, out, 2) source pixels of the maps' cells."""
-        return roi_positions(self.roi, self.out)
-
-    @cached_property
-    def inside(self) -> np.ndarray:
-        """(out, out) bool: the cell lies on the image."""
-        return inside_image(self.positions, self.image_size)
-
-
-@dataclass(frozen=True, eq=False)
-class Layers:
-    """The two layers of an instance at the cells of an ROI; metres, the object's frame, 0 where there is none."""
-
-    P_obj: np.ndarray  # (out, out, 3) float
-    mask: np.ndarray  # (out, out) bool, cells on the object, seen or not
-    Q_obj: np.ndarray  # (out, out, 6) float, channels as `pack_Q` orders them
-    valid: np.ndarray  # (out, out, plane) bool, where Q is known
 
 
 def prepare_objects(

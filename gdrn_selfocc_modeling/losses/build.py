@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from core.utils.errors import UserError
-from gdrn_selfocc_modeling.losses import criterion as terms
-from gdrn_selfocc_modeling.losses.criterion import Criterion, Focal, Term, mask_named
-from gdrn_selfocc_modeling.losses.dense import (
+from sopose.core.utils.errors import UserError
+from sopose.losses import criterion as terms
+from sopose.losses.criterion import Criterion, Focal, Term, mask_named
+from sopose.losses.dense import (
     MASK_LOSSES,
     XYZ_LOSSES,
     bin_cross_entropy,
@@ -18,8 +18,8 @@ from gdrn_selfocc_modeling.losses.dense import (
     self_occlusion_l1,
     xyz_l1,
 )
-from gdrn_selfocc_modeling.losses.point_matching import PointMatching, angular_loss, bind_loss, make_distance
-from gdrn_selfocc_modeling.losses.symmetry import oriented_Q, oriented_xyz
+from sopose.losses.point_matching import PointMatching, angular_loss, bind_loss, make_distance
+from sopose.losses.symmetry import oriented_Q, oriented_xyz
 
 MASKS = ("obj", "visib", "trunc", "erode")
 SECTION = "MODEL.POSE_NET.LOSS_CFG"

@@ -9,20 +9,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from core.engine.distributed import current_world, sum_over_ranks
-from gdrn_selfocc_modeling.data.batch import Prediction, RoiBatch, RoiTargets
-from gdrn_selfocc_modeling.data.bins import expected_coordinate
-from gdrn_selfocc_modeling.losses.cross_layer import (
+from sopose.batch import Prediction, RoiBatch, RoiTargets
+from sopose.core.engine.distributed import current_world, sum_over_ranks
+from sopose.layers import denormalise_P, denormalise_Q, expected_coordinate
+from sopose.losses.cross_layer import (
     cross_projection_loss,
     cross_task_loss,
-    denormalise_P,
-    denormalise_Q,
     plane_reprojection_loss,
     project_map,
     to_camera,
 )
-from gdrn_selfocc_modeling.losses.point_matching import Distance, PointMatching
-from gdrn_selfocc_modeling.losses.symmetry import closest_rotation
+from sopose.losses.point_matching import Distance, PointMatching
+from sopose.losses.symmetry import closest_rotation
 
 Loss = Callable[[Prediction, RoiBatch, RoiTargets], Sequence[Tensor] | Tensor]
 Focal = Callable[[RoiBatch], Tensor | float]

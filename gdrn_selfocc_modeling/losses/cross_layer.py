@@ -8,24 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gdrn_selfocc_modeling.losses.dense import masked_mean
+from sopose.losses.dense import masked_mean
 
 MIN_DEPTH = 1e-4  # metres; a point nearer to the camera's plane has no projection
-
-
-def denormalise_P(P: Tensor, extent: Tensor) -> Tensor:
-    """(B, 3, H, W) normalised -> metres in the object's frame; extent (B, 3) m."""
-    return (P - 0.5) * extent[:, :, None, None]
-
-
-def denormalise_Q(q: Tensor, extent: Tensor) -> Tensor:
-    """(B, 6, H, W) normalised -> (B, plane, xyz, H, W) metres in the object's frame, 0 along the normal."""
-    size_x, size_y, size_z = extent.unbind(1)
-    sizes = torch.stack([size_y, size_z, size_x, size_z, size_x, size_y], dim=1)
-    x_y, x_z, y_x, y_z, z_x, z_y = ((q - 0.5) * sizes[:, :, None, None]).unbind(1)  # <plane>_<coordinate>
-    zero = torch.zeros_like(x_y)
-    points = torch.stack([zero, x_y, x_z, y_x, zero, y_z, z_x, z_y, zero], dim=1)
-    return points.unflatten(1, (3, 3))
 
 
 def to_camera(points_obj: Tensor, cam_R_obj: Tensor, cam_t_obj: Tensor) -> Tensor:

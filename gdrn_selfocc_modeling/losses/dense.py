@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from core.engine.distributed import current_world, sum_over_ranks
-from gdrn_selfocc_modeling.data.bins import bin_labels
+from sopose.core.engine.distributed import current_world, sum_over_ranks
+from sopose.layers import bin_labels
 
 MASK_LOSSES = ("L1", "BCE", "CE")
 XYZ_LOSSES = ("L1", "CE_coor")

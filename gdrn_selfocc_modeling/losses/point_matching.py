@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from core.utils.errors import UserError
+from sopose.core.utils.errors import UserError
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 

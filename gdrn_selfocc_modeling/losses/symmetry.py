@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from core.engine.distributed import sum_over_ranks
-from gdrn_selfocc_modeling.data.batch import Prediction, RoiBatch, RoiTargets
-from gdrn_selfocc_modeling.losses.cross_layer import denormalise_P, denormalise_Q, to_camera
-from gdrn_selfocc_modeling.losses.dense import masked_mean
+from sopose.batch import Prediction, RoiBatch, RoiTargets
+from sopose.core.engine.distributed import sum_over_ranks
+from sopose.layers import denormalise_P, denormalise_Q
+from sopose.losses.cross_layer import to_camera
+from sopose.losses.dense import masked_mean
 
 
 def closest_rotation(cam_R_pred: Tensor, cam_R_obj: Tensor, symmetry_rotations: Tensor) -> Tensor:

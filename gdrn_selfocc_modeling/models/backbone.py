@@ -13,11 +13,11 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from core.engine.checkpoint import load_weights, model_weights, read_checkpoint
-from core.engine.float32 import is_depthwise
-from core.utils.errors import UserError, nearest
-from core.utils.files import require_file
-from gdrn_selfocc_modeling.models.torchvision_backbone import StageInfo, extract_stages, find_stages, make_classifier
+from sopose.core.engine.checkpoint import load_weights, model_weights, read_checkpoint
+from sopose.core.engine.float32 import is_depthwise
+from sopose.core.utils.errors import UserError, nearest
+from sopose.core.utils.files import require_file
+from sopose.models.torchvision_backbone import StageInfo, extract_stages, find_stages, make_classifier
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from core.utils.errors import UserError
-from gdrn_selfocc_modeling.models.backbone import (
+from sopose.core.utils.errors import UserError
+from sopose.models.backbone import (
     OWN_WEIGHTS,
     backbone_channels,
     backbone_strides,
@@ -16,13 +16,13 @@ from gdrn_selfocc_modeling.models.backbone import (
     leading_modules,
     make_backbone,
 )
-from gdrn_selfocc_modeling.models.gdrn import GDRN, PnPInput
-from gdrn_selfocc_modeling.models.geo_head import TopDownMaskXyzRegionHead
-from gdrn_selfocc_modeling.models.layers.blocks import MapSpec, TrunkConfig
-from gdrn_selfocc_modeling.models.neck import FeaturePyramid
-from gdrn_selfocc_modeling.models.pnp_net import PNP_NETS, PnPConfig, PnPNet
-from gdrn_selfocc_modeling.models.pose_decoder import PoseDecoder
-from gdrn_selfocc_modeling.models.selfocc_head import ConvSelfoccHead
+from sopose.models.gdrn import GDRN, PnPInput
+from sopose.models.geo_head import TopDownMaskXyzRegionHead
+from sopose.models.layers.blocks import MapSpec, TrunkConfig
+from sopose.models.neck import FeaturePyramid
+from sopose.models.pnp_net import PNP_NETS, PnPConfig, PnPNet
+from sopose.models.pose_decoder import PoseDecoder
+from sopose.models.selfocc_head import ConvSelfoccHead
 
 # configuration's name of a part -> its name in the network
 PARTS = {

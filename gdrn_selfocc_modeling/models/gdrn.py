@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gdrn_selfocc_modeling.data.batch import Prediction, RoiBatch
-from gdrn_selfocc_modeling.data.bins import bin_probability
-from gdrn_selfocc_modeling.models.pose_decoder import PoseDecoder
+from sopose.batch import Prediction, RoiBatch
+from sopose.layers import bin_probability
+from sopose.models.pose_decoder import PoseDecoder
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from gdrn_selfocc_modeling.models.layers.blocks import MapSpec, TrunkConfig, init_normal, make_trunk
+from sopose.models.layers.blocks import MapSpec, TrunkConfig, init_normal, make_trunk
 
 
 class TopDownMaskXyzRegionHead(nn.Module):

@@ -9,9 +9,9 @@ import torch
 from timm.layers import DropBlock2d
 from torch import Tensor, nn
 
-from core.utils.errors import UserError
-from core.utils.registry import Registry
-from gdrn_selfocc_modeling.models.layers.blocks import init_normal, make_activation, make_norm
+from sopose.core.utils.errors import UserError
+from sopose.core.utils.registry import Registry
+from sopose.models.layers.blocks import init_normal, make_activation, make_norm
 
 MASK_ATTENTIONS = ("none", "concat", "mul")
 LINEAR_INITS = ("normal", "kaiming")

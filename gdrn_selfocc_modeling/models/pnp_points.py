@@ -8,12 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.geometry.pose import Pose
-from gdrn_selfocc_modeling.data.batch import Prediction, RegressedPose, RoiBatch
-from gdrn_selfocc_modeling.data.bins import likeliest_coordinate
-from gdrn_selfocc_modeling.data.self_occlusion import PLANE_AXES, unpack_Q
-from gdrn_selfocc_modeling.models.gdrn import PnPInput, mask_probability
-from gdrn_selfocc_modeling.models.pnp_solvers import Correspondences, RansacOptions, solve_pose
+from sopose.batch import Prediction, RegressedPose, RoiBatch
+from sopose.core.geometry.pose import Pose
+from sopose.layers import PLANE_AXES, likeliest_coordinate, unpack_Q
+from sopose.models.gdrn import PnPInput, mask_probability
+from sopose.models.pnp_solvers import Correspondences, RansacOptions, solve_pose
 
 PNP_LAYERS = ("P", "P+Q")
 # Off the object P is the origin: a cell this near to it, in extents along each axis, is background.

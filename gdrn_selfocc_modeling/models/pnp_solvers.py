@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from core.geometry.pose import Pose
-from core.utils.registry import Registry
+from sopose.core.geometry.pose import Pose
+from sopose.core.utils.registry import Registry
 
 MIN_POINTS = 4  # fewer have several poses
 MAX_SHIFT = 1.0  # metres from the network's translation, beyond which a solve that starts from it has failed

@@ -7,15 +7,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from core.geometry.pose import allo_to_ego
-from core.geometry.rotation import (
+from sopose.batch import RoiBatch
+from sopose.core.geometry.pose import allo_to_ego
+from sopose.core.geometry.rotation import (
     lie_vec_to_matrix,
     log_quat_to_matrix,
     quat_to_matrix,
     rot6d_to_matrix,
 )
-from core.utils.errors import UserError
-from gdrn_selfocc_modeling.data.batch import RoiBatch
+from sopose.core.utils.errors import UserError
 
 # parametrisation -> (its numbers, conversion of (B, numbers) to (B, 3, 3))
 ROTATIONS: dict[str, tuple[int, Callable[[Tensor], Tensor]]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gdrn_selfocc_modeling.models.layers.blocks import MapSpec, TrunkConfig, init_normal, make_trunk
+from sopose.models.layers.blocks import MapSpec, TrunkConfig, init_normal, make_trunk
 
 
 class ConvSelfoccHead(nn.Module):

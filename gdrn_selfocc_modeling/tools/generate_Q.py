@@ -6,9 +6,9 @@ and right, and else cast.
 
 from __future__ import annotations
 
-from core.utils.errors import run_cli
-from gdrn_selfocc_modeling.data.map_files import Q_MAP
-from gdrn_selfocc_modeling.tools.map_options import parse_args, run
+from sopose.core.utils.errors import run_cli
+from sopose.maps.files import Q_MAP
+from sopose.tools.map_options import parse_args, run
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -14,16 +14,16 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from core.bop.catalog import DATASETS
-from core.bop.datasets import FOLDER_INFO_NAME, SplitSpec, resolve_split
-from core.bop.models import INFO_NAME
-from core.data.crowd import CrowdRange
-from core.data.rendered_image import ImageOptions
-from core.data.rendered_split import SplitPlan, write_split
-from core.utils.errors import UserError, run_cli
-from core.utils.files import atomic_path, require_file, write_json
-from gdrn_selfocc_modeling.data.build_cad import build_look, build_poses, cad_camera
-from gdrn_selfocc_modeling.settings import SCHEMA, load_settings
+from sopose.core.bop.catalog import DATASETS
+from sopose.core.bop.models import INFO_NAME
+from sopose.core.bop.splits import FOLDER_INFO_NAME, SplitSpec, resolve_split
+from sopose.core.synthesis.many_objects import CrowdRange
+from sopose.core.synthesis.rendered_image import ImageOptions
+from sopose.core.synthesis.rendered_split import SplitPlan, write_split
+from sopose.core.utils.errors import UserError, run_cli
+from sopose.core.utils.files import atomic_path, require_file, write_json
+from sopose.data.build_cad import build_look, build_poses, cad_camera
+from sopose.settings import SCHEMA, load_settings
 
 EPILOG = """examples:
   python gdrn_selfocc_modeling/tools/generate_training_images.py --dataset-root datasets/BOP_DATASETS/mine --images 1000

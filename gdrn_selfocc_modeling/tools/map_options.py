@@ -7,11 +7,11 @@ import os
 import time
 from pathlib import Path
 
-from core.bop.datasets import SplitSpec, resolve_split
-from core.utils.errors import UserError
-from gdrn_selfocc_modeling.data.generation import MapPlan, generate, select_records
-from gdrn_selfocc_modeling.data.map_check import check_maps
-from gdrn_selfocc_modeling.data.map_files import MapKind
+from sopose.core.bop.splits import SplitSpec, resolve_split
+from sopose.core.utils.errors import UserError
+from sopose.maps.check import check_maps
+from sopose.maps.files import MapKind
+from sopose.maps.generation import MapPlan, generate, select_records
 
 CHECK_COUNT = 100
 PURPOSE = """

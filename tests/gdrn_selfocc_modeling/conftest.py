@@ -11,9 +11,11 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from core.config.load import load_config
-from core.geometry.rotation import random_rotation
-from gdrn_selfocc_modeling.data.batch import Prediction, RoiBatch, RoiTargets, collate
+from sopose.batch import Prediction, RoiBatch, RoiTargets, collate
+from sopose.core.bop.models import load_models
+from sopose.core.config.load import load_config
+from sopose.core.geometry.rotation import random_rotation
+from sopose.core.objects.model import ObjectModel
 
 Roi = tuple[RoiBatch, RoiTargets]
 
@@ -177,3 +179,9 @@ def make_bare_split(toy_root: Path, tmp_path: Path) -> Callable[..., Path]:
         return root
 
     return make
+
+
+@pytest.fixture(scope="session")
+def models(toy_root: Path) -> dict[int, ObjectModel]:
+    """The toy objects by id."""
+    return load_models(toy_root / "models")

@@ -6,10 +6,10 @@ import logging
 
 import pytest
 
-from core.config.describe import describe
-from core.utils.errors import UserError
-from gdrn_selfocc_modeling import main_gdrn
-from gdrn_selfocc_modeling.settings import SCHEMA
+from sopose import main_gdrn
+from sopose.core.config.describe import describe
+from sopose.core.utils.errors import UserError
+from sopose.settings import SCHEMA
 
 DEMO = "configs/gdrn_selfocc/toy/demo.py"
 

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from core.bop.detections import read_detections
-from core.config.check import is_retired, leaf_keys
-from core.config.load import look_up
-from core.config.read import read_config
-from core.engine.checkpoint import read_checkpoint
-from core.utils.errors import UserError
-from gdrn_selfocc_modeling.data.build import build_backgrounds
-from gdrn_selfocc_modeling.losses.build import build_criterion
-from gdrn_selfocc_modeling.models.build import build_model
-from gdrn_selfocc_modeling.settings import ANCESTOR_TARGETS, RULES, SCHEMA, WITHOUT_EFFECT, load_settings
+from sopose.core.bop.detections import read_detections
+from sopose.core.config.check import is_retired, leaf_keys
+from sopose.core.config.load import look_up
+from sopose.core.config.read import read_config
+from sopose.core.engine.checkpoint import read_checkpoint
+from sopose.core.utils.errors import UserError
+from sopose.data.build import build_backgrounds
+from sopose.losses.build import build_criterion
+from sopose.models.build import build_model
+from sopose.settings import ANCESTOR_TARGETS, RULES, SCHEMA, WITHOUT_EFFECT, load_settings
 
 SHIPPED = sorted(path for path in SCHEMA.parents[1].rglob("*.py") if "_base_" not in path.parts)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from core.engine.checkpoint import read_checkpoint
-from core.utils.errors import UserError
+from sopose.core.engine.checkpoint import read_checkpoint
+from sopose.core.utils.errors import UserError
 from tools import ablate
 
 NET = "MODEL.POSE_NET"

@@ -7,13 +7,13 @@ import json
 import numpy as np
 import pytest
 
-from core.bop.datasets import resolve_split
-from core.bop.models import load_models
-from core.bop.results import Estimate, write_results
-from core.bop.scene import load_split
-from core.evaluation.pairs import ErrorModel, PosePairs
-from core.geometry.pose import Pose
-from core.utils.errors import UserError
+from sopose.core.bop.models import load_models
+from sopose.core.bop.results import Estimate, write_results
+from sopose.core.bop.scene import load_split
+from sopose.core.bop.splits import resolve_split
+from sopose.core.evaluation.pairs import ErrorModel, PosePairs
+from sopose.core.geometry.pose import Pose
+from sopose.core.utils.errors import UserError
 from tools import benchmark_evaluation
 
 

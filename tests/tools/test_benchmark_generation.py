@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core.bop.datasets import resolve_split
-from core.bop.scene import load_split
+from sopose.core.bop.scene import load_split
+from sopose.core.bop.splits import resolve_split
 from tools import benchmark_generation
 
 

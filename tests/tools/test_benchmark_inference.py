@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from core.utils.errors import UserError
+from sopose.core.utils.errors import UserError
 from tools.benchmark_inference import STAGES, main
 
 pytest.importorskip("onnx")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from core.render import shade
-from core.utils.errors import UserError
-from core.utils.files import read_json
+from sopose.core.render import shade
+from sopose.core.utils.errors import UserError
+from sopose.core.utils.files import read_json
 from tools.benchmark_loader import PARTS, main
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.utils.errors import UserError
+from sopose.core.utils.errors import UserError
 from tools.check_dataset import main
 
 SCENE = "test/000001"
@@ -74,8 +74,8 @@ def test_the_page_stands_alone_and_draws_the_worst(faulty, tmp_path, capsys):
 
 
 def test_a_picture_shows_the_label_in_blue_and_the_mask_in_orange(faulty):
-    from core.bop.doctor.examine import examine
-    from core.bop.doctor.page import LABELS, worst_cases
+    from sopose.core.doctor.examine import examine
+    from sopose.core.doctor.page import LABELS, worst_cases
 
     found = examine(faulty, images=0)
     cases = worst_cases(found.findings, found.context, 1)

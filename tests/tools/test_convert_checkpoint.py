@@ -10,8 +10,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from core.engine.checkpoint import load_weights, plain_facts, read_checkpoint
-from core.utils.errors import UserError
+from sopose.core.engine.checkpoint import load_weights, plain_facts, read_checkpoint
+from sopose.core.utils.errors import UserError
 from tools.convert_checkpoint import main
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from core.config.check import leaf_keys
-from core.config.describe import WITHOUT_EFFECT as WITHOUT_EFFECT_SAID
-from core.config.describe import describe
-from core.config.read import read_config
-from core.utils.errors import UserError
-from gdrn_selfocc_modeling.settings import RULES, SCHEMA, WITHOUT_EFFECT
+from sopose.core.config.check import leaf_keys
+from sopose.core.config.describe import WITHOUT_EFFECT as WITHOUT_EFFECT_SAID
+from sopose.core.config.describe import describe
+from sopose.core.config.read import read_config
+from sopose.core.utils.errors import UserError
+from sopose.settings import RULES, SCHEMA, WITHOUT_EFFECT
 from tools.document_config import OUTPUT, main, make_page
 
 

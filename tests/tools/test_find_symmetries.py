@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import trimesh
 
-from core.bop.models import load_models, read_models_info, write_model, write_models_info
-from core.bop.toy_models import toy_models
-from core.utils.errors import UserError
-from core.utils.files import read_image
+from sopose.core.bop.models import load_models, read_models_info, write_model, write_models_info
+from sopose.core.making.toy_models import toy_models
+from sopose.core.utils.errors import UserError
+from sopose.core.utils.files import read_image
 from tools.find_symmetries import main
 
 

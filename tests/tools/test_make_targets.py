@@ -7,9 +7,10 @@ import shutil
 
 import pytest
 
-from core.bop.targets import TARGETS_NAME, load_targets
-from core.utils.errors import UserError
-from core.utils.files import read_image
+from sopose.core.bop.catalog import TARGETS_NAME
+from sopose.core.bop.targets import load_targets
+from sopose.core.utils.errors import UserError
+from sopose.core.utils.files import read_image
 from tools.make_targets import main
 
 

@@ -14,13 +14,13 @@ from pathlib import Path
 import cv2
 import pytest
 
-from core.bop.datasets import resolve_split
-from core.detection.facts import DetectorDesign
-from core.detection.infer import Detector
-from core.engine.checkpointer import last_checkpoint
-from core.utils.errors import UserError
-from gdrn_selfocc_modeling.data.test_set import build_test_set
-from gdrn_selfocc_modeling.settings import load_settings
+from sopose.core.bop.splits import resolve_split
+from sopose.core.detection.facts import DetectorDesign
+from sopose.core.detection.infer import Detector
+from sopose.core.engine.checkpointer import last_checkpoint
+from sopose.core.utils.errors import UserError
+from sopose.data.eval_set import build_test_set
+from sopose.settings import load_settings
 from tools.predict import main as predict
 from tools.train_detector import build_facts, build_source, detection_augmentation, main, parse_args
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from core.engine.checkpoint import read_checkpoint
+from sopose.core.engine.checkpoint import read_checkpoint
 
 ON_CPU = ["MODEL.DEVICE=cpu", "CAD.DEVICE=", "SOLVER.AMP.ENABLED=False", "DATASETS.TEST="]
 

@@ -11,14 +11,14 @@ import cv2
 import numpy as np
 import pytest
 
-from core.bop.datasets import resolve_split
-from core.bop.models import load_models, write_model
-from core.bop.records import ImageRecord
-from core.bop.results import Estimate, write_results
-from core.bop.scene import load_split, read_rgb
-from core.geometry.pose import Pose
-from core.utils.errors import UserError
-from core.utils.files import read_json, write_json
+from sopose.core.bop.models import load_models, write_model
+from sopose.core.bop.records import ImageRecord
+from sopose.core.bop.results import Estimate, write_results
+from sopose.core.bop.scene import load_split, read_rgb
+from sopose.core.bop.splits import resolve_split
+from sopose.core.geometry.pose import Pose
+from sopose.core.utils.errors import UserError
+from sopose.core.utils.files import read_json, write_json
 from tools.view import main
 
 SHIFT = np.array([0.006, 0.0, 0.008])  # metres; 10 mm long

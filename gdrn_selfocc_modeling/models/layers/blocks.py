@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from core.utils.errors import UserError
-from core.utils.registry import Registry
+from sopose.core.utils.errors import UserError
+from sopose.core.utils.registry import Registry
 
 ACTIVATIONS: Registry[Callable[[], nn.Module]] = Registry("activation")
 ACTIVATIONS.register("relu")(nn.ReLU)

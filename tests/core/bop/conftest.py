@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from bop_files import write_tiny_bop
+
+from tests.support.bop_files import write_tiny_bop
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from core.bop.detections import Detection, read_detections, select_detections, write_detections
-from core.utils.errors import UserError
+from sopose.core.bop.detections import Detection, read_detections, select_detections, write_detections
+from sopose.core.utils.errors import UserError
 
 GDRN = {"2/3": [{"obj_id": 5, "bbox_est": [10, 20, 30, 40], "score": 0.9, "time": 0.1}], "2/000008": []}
 BOP = [{"scene_id": 2, "image_id": 3, "category_id": 5, "bbox": [10, 20, 30, 40], "score": 0.9, "time": 0.1}]

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
-from bop_files import edit_json, tetrahedron
 
-from core.bop.models import ObjectModel, load_models, measure, write_model, write_models_info
-from core.utils.errors import UserError
+from sopose.core.bop.models import load_models, write_model, write_models_info
+from sopose.core.objects.model import ObjectModel, measure
+from sopose.core.utils.errors import UserError
+from tests.support.bop_files import edit_json, tetrahedron
 
 MICRON = 1e-6  # metres; files hold float32 millimetres
 

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from bop_files import K, R
 
-from core.bop.catalog import DATASETS, LM, LMO
-from core.bop.datasets import ANCESTOR_SPLITS, resolve_split
-from core.bop.scene import load_split
-from core.utils.errors import UserError
+from sopose.core.bop.catalog import DATASETS, LM, LMO
+from sopose.core.bop.scene import load_split
+from sopose.core.bop.splits import ANCESTOR_SPLITS, resolve_split
+from sopose.core.utils.errors import UserError
+from tests.support.bop_files import K, R
 
 LM13 = [k for k in LM.object_names if k not in (3, 7)]
 LMO_IDS = list(LMO.object_names)

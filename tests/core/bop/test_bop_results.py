@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from core.bop.results import HEADER, Estimate, Estimates, read_results, result_name, write_results
-from core.geometry.pose import Pose
-from core.geometry.rotation import random_rotation
-from core.utils.errors import UserError
+from sopose.core.bop.results import HEADER, Estimate, Estimates, read_results, result_name, write_results
+from sopose.core.geometry.pose import Pose
+from sopose.core.geometry.rotation import random_rotation
+from sopose.core.utils.errors import UserError
 
 ROW = "2,3,1,0.5,1 0 0 0 1 0 0 0 1,100.5 -20 900,0.25"
 

@@ -10,12 +10,13 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from bop_files import edit_json
 
-from core.bop.datasets import ImageList, resolve_split
-from core.bop.scene import load_split, read_camera_size, read_depth, read_image_size, read_mask, read_rgb
-from core.bop.targets import load_targets, make_targets
-from core.utils.errors import UserError
+from sopose.core.bop.records import ImageList
+from sopose.core.bop.scene import load_split, read_camera_size, read_depth, read_image_size, read_mask, read_rgb
+from sopose.core.bop.splits import resolve_split
+from sopose.core.bop.targets import load_targets, make_targets
+from sopose.core.utils.errors import UserError
+from tests.support.bop_files import edit_json
 
 
 def mini(root):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from core.config.check import check_keys, nearest_key
-from core.utils.errors import UserError
+from sopose.core.config.check import check_keys, nearest_key
+from sopose.core.utils.errors import UserError
 
 KNOWN = [
     *("SOLVER.OPTIMIZER_CFG.lr", "SOLVER.BASE_LR", "SOLVER.TOTAL_EPOCHS", "SOLVER.AMP.ENABLED", "TEST.EVAL_PERIOD"),

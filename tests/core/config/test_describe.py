@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from core.config.describe import describe, describe_source, format_entries, format_groups
-from core.utils.errors import UserError
+from sopose.core.config.describe import describe, describe_source, format_entries, format_groups
+from sopose.core.utils.errors import UserError
 
 SOURCE = """
 _base_ = ["./common.py"]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from core.config.check import KeyRules
-from core.config.load import load_config, save_config
-from core.config.read import read_config
-from core.utils.errors import UserError
+from sopose.core.config.check import KeyRules
+from sopose.core.config.load import load_config, save_config
+from sopose.core.config.read import read_config
+from sopose.core.utils.errors import UserError
 
 SCHEMA = """
 SEED = -1

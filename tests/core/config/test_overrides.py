@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from core.config.overrides import parse_override, parse_overrides
-from core.utils.errors import UserError
+from sopose.core.config.overrides import parse_override, parse_overrides
+from sopose.core.utils.errors import UserError
 
 SCHEMA = {
     "TEXT": "",

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from core.config.read import read_config
-from core.utils.errors import UserError
+from sopose.core.config.read import read_config
+from sopose.core.utils.errors import UserError
 
 
 def write(path: Path, text: str) -> Path:

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from core.data.augment import draw_cut, parse_augmentation
-from core.data.color_ops import AUGMENTERS
-from core.data.sensor import Sensor
-from core.utils.errors import UserError
+from sopose.core.data.augment import draw_cut, parse_augmentation
+from sopose.core.data.color_ops import AUGMENTERS
+from sopose.core.synthesis.sensor import Sensor
+from sopose.core.utils.errors import UserError
 
 # The text of GDR-Net's and SO-Pose's LM-O and YCB-V configurations.
 LMO_CODE = (

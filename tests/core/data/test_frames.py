@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from core.data.frames import open_frames
-from core.utils.errors import UserError
+from sopose.core.data.frames import open_frames
+from sopose.core.utils.errors import UserError
 
 
 def write(path, level: int) -> None:

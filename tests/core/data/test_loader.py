@@ -7,14 +7,14 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from core.data.loader import (
+from sopose.core.data.loader import (
     JoinedSource,
     MixedSource,
     TrainingSampler,
     make_test_loader,
     make_train_loader,
 )
-from core.utils.errors import UserError
+from sopose.core.utils.errors import UserError
 
 
 class Numbers:

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from core.data.photo import as_K, as_rgb, check_camera
-from core.utils.errors import UserError
+from sopose.core.data.photo import as_K, as_rgb, check_camera
+from sopose.core.utils.errors import UserError
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from core.data.roi import (
+from sopose.core.data.roi import (
     DZI_TYPES,
     Roi,
     coord_2d,
@@ -15,8 +15,8 @@ from core.data.roi import (
     roi_positions,
     sample_dzi,
 )
-from core.data.roi import test_roi as roi_at_test
-from core.utils.errors import UserError
+from sopose.core.data.roi import test_roi as roi_at_test
+from sopose.core.utils.errors import UserError
 
 SIZE = (640, 480)
 BOX = np.array([100.0, 50.0, 180.0, 90.0])

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from core.bop.datasets import SplitSpec, resolve_split
-from core.bop.models import load_models
-from core.bop.records import ImageRecord
-from core.bop.scene import load_split
-from core.detection.facts import DetectorDesign, DetectorFacts
-from core.detection.infer import Detector
-from core.detection.labels import Labeler
-from core.detection.model import build_detector
-from core.render.raycast import RayCaster
+from sopose.core.bop.models import load_models
+from sopose.core.bop.records import ImageRecord
+from sopose.core.bop.scene import load_split
+from sopose.core.bop.splits import SplitSpec, resolve_split
+from sopose.core.detection.facts import DetectorDesign, DetectorFacts
+from sopose.core.detection.infer import Detector
+from sopose.core.detection.labels import Labeler
+from sopose.core.detection.model import build_detector
+from sopose.core.rays.raycast import RayCaster
 
 
 @pytest.fixture(scope="session")

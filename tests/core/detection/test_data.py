@@ -8,17 +8,17 @@ import cv2
 import numpy as np
 import pytest
 
-from core.bop.models import load_models
-from core.bop.scene import read_rgb
-from core.data.backgrounds import Backgrounds
-from core.data.crowd import CrowdRange
-from core.data.rendered_image import ImageOptions
-from core.data.scene_sampling import PoseRange
-from core.detection.data import CadDetectionSource, DetectionAugmentation, DetectionSource, reduced
-from core.detection.labels import Labeler
-from core.detection.sample import collate_samples
-from core.geometry.camera import project
-from core.utils.errors import UserError
+from sopose.core.bop.models import load_models
+from sopose.core.bop.scene import read_rgb
+from sopose.core.detection.data import CadDetectionSource, DetectionAugmentation, DetectionSource, reduced
+from sopose.core.detection.labels import Labeler
+from sopose.core.detection.sample import collate_samples
+from sopose.core.geometry.camera import project
+from sopose.core.synthesis.backgrounds import Backgrounds
+from sopose.core.synthesis.many_objects import CrowdRange
+from sopose.core.synthesis.rendered_image import ImageOptions
+from sopose.core.synthesis.scene_sampling import PoseRange
+from sopose.core.utils.errors import UserError
 
 PLAIN = DetectionAugmentation(zoom=(1.0, 1.0), mirror_prob=0.0)
 K = np.array([[384.0, 0, 157.0], [0, 388.0, 121.0], [0, 0, 1]])

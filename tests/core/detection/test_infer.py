@@ -11,13 +11,13 @@ import pytest
 import safetensors.torch
 import torch
 
-from core.bop.detections import Detection, read_detections, write_detections
-from core.bop.targets import make_targets
-from core.detection.draw import RIGHT_IOU, box_overlap, draw_found, judge
-from core.detection.evaluate import detect_images, evaluate_detections
-from core.detection.facts import DetectorFacts, read_facts
-from core.detection.infer import Detector, Found
-from core.utils.errors import UserError
+from sopose.core.bop.detections import Detection, read_detections, write_detections
+from sopose.core.bop.targets import make_targets
+from sopose.core.detection.draw import RIGHT_IOU, box_overlap, draw_found, judge
+from sopose.core.detection.evaluate import detect_images, evaluate_detections
+from sopose.core.detection.facts import DetectorFacts, read_facts
+from sopose.core.detection.infer import Detector, Found
+from sopose.core.utils.errors import UserError
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from core.detection.facts import DetectorDesign
-from core.detection.model import build_detector, detection_losses, make_features, stage_indices
-from core.detection.sample import DetectionSample, collate_samples
-from core.utils.errors import UserError
+from sopose.core.detection.facts import DetectorDesign
+from sopose.core.detection.model import build_detector, detection_losses, make_features, stage_indices
+from sopose.core.detection.sample import DetectionSample, collate_samples
+from sopose.core.utils.errors import UserError
 
 DESIGN = DetectorDesign(side=96, backbone="resnet10t", channels=32, convs=1)
 BOXES = np.array([[10.0, 12.0, 50.0, 60.0], [40.0, 5.0, 90.0, 30.0]])

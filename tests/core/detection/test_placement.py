@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.detection.placement import STRIDE, Placement, letterbox, random_placement
+from sopose.core.detection.placement import STRIDE, Placement, letterbox, random_placement
 
 SIZES = st.tuples(st.integers(1, 900), st.integers(1, 900))
 SIDES = st.integers(32, 700)

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from core.data.backgrounds import Backgrounds
-from core.detection.data import DetectionAugmentation, DetectionSource
-from core.detection.facts import DetectorFacts
-from core.detection.model import build_detector
-from core.detection.sample import collate_samples
-from core.detection.training import TrainingOptions, batch_picture, build_trainer
-from core.engine.checkpoint import read_checkpoint
-from core.engine.checkpointer import last_checkpoint
-from core.engine.logs import read_metrics
-from core.engine.trainer import Trainer
+from sopose.core.detection.data import DetectionAugmentation, DetectionSource
+from sopose.core.detection.facts import DetectorFacts
+from sopose.core.detection.model import build_detector
+from sopose.core.detection.sample import collate_samples
+from sopose.core.detection.training import TrainingOptions, batch_picture, build_trainer
+from sopose.core.engine.checkpoint import read_checkpoint
+from sopose.core.engine.checkpointer import last_checkpoint
+from sopose.core.engine.logs import read_metrics
+from sopose.core.engine.trainer import Trainer
+from sopose.core.synthesis.backgrounds import Backgrounds
 
 OPTIONS = TrainingOptions(epochs=2, batch_size=2, lr=1e-3, workers=0, print_period=1, picture_period=3)
 

@@ -12,9 +12,9 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from core.engine.checkpoint import load_weights, model_weights, plain_facts, read_checkpoint, save_weights
-from core.engine.plain_numpy import PlainDtype, plain_scalar
-from core.utils.errors import UserError
+from sopose.core.engine.checkpoint import load_weights, model_weights, plain_facts, read_checkpoint, save_weights
+from sopose.core.legacy.plain_numpy import PlainDtype, plain_scalar
+from sopose.core.utils.errors import UserError
 
 FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 NUMPY_SCALARS = [np.float64(1.5), np.float32(0.25), np.int64(-3), np.bool_(True), np.str_("abc")]

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from core.engine.checkpoint import load_weights
-from core.engine.load_report import LoadReport, by_module
-from core.utils.errors import UserError
+from sopose.core.engine.checkpoint import load_weights
+from sopose.core.engine.load_report import LoadReport, by_module
+from sopose.core.utils.errors import UserError
 
 FILE = Path("old.pth")
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from core.engine.checkpoint import read_checkpoint
-from core.engine.checkpointer import BEST, Checkpointer, checksum, checksum_path, find_damage, last_checkpoint
-from core.utils.errors import UserError
+from sopose.core.engine.checkpoint import read_checkpoint
+from sopose.core.engine.checkpointer import BEST, Checkpointer, checksum, checksum_path, find_damage, last_checkpoint
+from sopose.core.utils.errors import UserError
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from core.engine.guard import Guard, StepRecord
-from core.utils.errors import UserError
+from sopose.core.engine.guard import Guard, StepRecord
+from sopose.core.utils.errors import UserError
 
 
 def record(iteration: int, **losses: float) -> StepRecord:

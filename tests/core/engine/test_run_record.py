@@ -7,7 +7,7 @@ import subprocess
 
 import torch
 
-from core.engine.run_record import NAME, git_state, record_start
+from sopose.core.engine.run_record import NAME, git_state, record_start
 
 CPU = torch.device("cpu")
 

@@ -10,18 +10,18 @@ import time
 
 import pytest
 
-from core.engine.signals import StopSignals
+from sopose.core.engine.signals import StopSignals
 
 RUN = """
 import sys, time, torch
 from itertools import count
 from pathlib import Path
 from torch import nn
-from core.engine.checkpointer import Checkpointer
-from core.engine.hooks import SaveCheckpoint
-from core.engine.signals import StopSignals
-from core.engine.trainer import Trainer
-from core.utils.errors import run_cli
+from sopose.core.engine.checkpointer import Checkpointer
+from sopose.core.engine.hooks import SaveCheckpoint
+from sopose.core.engine.signals import StopSignals
+from sopose.core.engine.trainer import Trainer
+from sopose.core.utils.errors import run_cli
 
 folder, seconds = Path(sys.argv[1]), float(sys.argv[2])
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from core.engine.events import Delayed, Events
-from core.engine.step import OptimisationStep, StepOptions, takes_found_inf
-from core.engine.trainer import Trainer
-from core.solver.ranger import Ranger
+from sopose.core.engine.events import Delayed, Events
+from sopose.core.engine.step import OptimisationStep, StepOptions, takes_found_inf
+from sopose.core.engine.trainer import Trainer
+from sopose.core.solver.ranger import Ranger
 
 Losses = dict[str, Tensor]
 

@@ -12,15 +12,15 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from core.engine.checkpoint import load_weights, model_weights, read_checkpoint, save_weights
-from core.engine.checkpointer import Checkpointer, checksum_path, last_checkpoint
-from core.engine.guard import Guard
-from core.engine.hooks import Evaluate, SaveCheckpoint, UpdateAverage
-from core.engine.launch import seed_everything, select_device
-from core.engine.logs import ConsoleLog, JsonLog, TensorBoardLog, read_metrics
-from core.engine.step import StepOptions
-from core.engine.trainer import Trainer
-from core.utils.errors import UserError
+from sopose.core.engine.checkpoint import load_weights, model_weights, read_checkpoint, save_weights
+from sopose.core.engine.checkpointer import Checkpointer, checksum_path, last_checkpoint
+from sopose.core.engine.guard import Guard
+from sopose.core.engine.hooks import Evaluate, SaveCheckpoint, UpdateAverage
+from sopose.core.engine.launch import seed_everything, select_device
+from sopose.core.engine.logs import ConsoleLog, JsonLog, TensorBoardLog, read_metrics
+from sopose.core.engine.step import StepOptions
+from sopose.core.engine.trainer import Trainer
+from sopose.core.utils.errors import UserError
 
 
 class Line:

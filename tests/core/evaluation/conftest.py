@@ -8,10 +8,10 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from evaluation_scene import SYMMETRIC, K, World, box_model, random_pose
 
-from core.bop.scene import ImageRecord, Instance
-from core.bop.targets import make_targets
+from sopose.core.bop.scene import ImageRecord, Instance
+from sopose.core.bop.targets import make_targets
+from tests.support.evaluation_scene import SYMMETRIC, K, World, box_model, random_pose
 
 
 @pytest.fixture

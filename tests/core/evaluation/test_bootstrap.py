@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core.evaluation.bootstrap import image_weights, interval, recall_intervals
+from sopose.core.evaluation.bootstrap import image_weights, interval, recall_intervals
 
 
 def test_as_many_images_are_drawn_as_there_are_and_each_time_the_same():

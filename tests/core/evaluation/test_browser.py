@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from core.evaluation.report import ReportCase, write_report
+from sopose.core.evaluation.report import ReportCase, write_report
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (

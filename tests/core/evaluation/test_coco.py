@@ -10,14 +10,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from evaluation_scene import K
 
-from core.bop.detections import Detection
-from core.bop.records import ImageRecord, Instance
-from core.bop.targets import Target
-from core.evaluation.coco import coco_scores
-from core.geometry.pose import Pose
-from core.utils.errors import UserError
+from sopose.core.bop.detections import Detection
+from sopose.core.bop.records import ImageRecord, Instance
+from sopose.core.bop.targets import Target
+from sopose.core.evaluation.coco import coco_scores
+from sopose.core.geometry.pose import Pose
+from sopose.core.utils.errors import UserError
+from tests.support.evaluation_scene import K
 
 POSE = Pose(np.eye(3), np.array([0, 0, 1.0]))
 BOXES = {(1, 1): (10, 10, 50, 30), (1, 2): (60, 20, 90, 80), (2, 1): (5, 5, 25, 45)}  # (image, object): x1 y1 x2 y2
@@ -107,7 +107,7 @@ def test_masks_are_scored_as_masks(records):
 
 
 def test_the_numbers_are_those_of_pycocotools(records):
-    from core.evaluation import coco
+    from sopose.core.evaluation import coco
 
     rng = np.random.default_rng(0)
     noisy = [

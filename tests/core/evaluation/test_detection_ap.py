@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from core.bop.results import Estimate
-from core.evaluation.average_precision import Ranking, match_detections
-from core.geometry.pose import Pose
+from sopose.core.bop.results import Estimate
+from sopose.core.evaluation.average_precision import Ranking, match_detections
+from sopose.core.geometry.pose import Pose
 
 AWAY = np.array([0, 0, 30.0])
 

@@ -10,9 +10,9 @@ from dataclasses import replace
 
 import pytest
 
-from core.bop.results import Estimate, write_results
-from core.bop.scene import load_split
-from core.utils.errors import UserError
+from sopose.core.bop.results import Estimate, write_results
+from sopose.core.bop.scene import load_split
+from sopose.core.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def tool(repository):
 @pytest.fixture(scope="module")
 def results(toy_root, tmp_path_factory):
     """Two csv files: the truth, and the truth of every second instance."""
-    from core.bop.datasets import resolve_split
+    from sopose.core.bop.splits import resolve_split
 
     records = load_split(resolve_split("toy_test", toy_root.parent))
     truth = [Estimate(r.scene_id, r.im_id, i.obj_id, 1.0, i.pose, 0.1) for r in records for i in r.instances]

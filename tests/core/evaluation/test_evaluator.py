@@ -9,16 +9,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from core.bop.models import load_models
-from core.bop.results import read_results
-from core.bop.scene import load_split
-from core.bop.targets import Target, load_targets
-from core.evaluation.bop import group_targets
-from core.evaluation.evaluator import evaluate, write_scores
-from core.evaluation.metrics import AR_MEAN, DEFAULT_METRICS, METRICS, columns_of
-from core.evaluation.tables import format_comparison, format_table
-from core.geometry.pose import Pose
-from core.utils.errors import UserError
+from sopose.core.bop.models import load_models
+from sopose.core.bop.results import read_results
+from sopose.core.bop.scene import load_split
+from sopose.core.bop.targets import Target, load_targets
+from sopose.core.evaluation.bop import group_targets
+from sopose.core.evaluation.evaluator import evaluate, write_scores
+from sopose.core.evaluation.metrics import AR_MEAN, DEFAULT_METRICS, METRICS, columns_of
+from sopose.core.evaluation.tables import format_comparison, format_table
+from sopose.core.geometry.pose import Pose
+from sopose.core.utils.errors import UserError
 
 COLUMNS = (*columns_of(DEFAULT_METRICS), AR_MEAN)
 
@@ -212,7 +212,7 @@ def test_tables_name_objects_and_results(world):
 @pytest.fixture(scope="module")
 def lmo(real_data):
     """Everything of LM-O that scoring reads, and the official scores."""
-    from core.bop.datasets import resolve_split
+    from sopose.core.bop.splits import resolve_split
 
     folder = real_data / "lmo"
     spec = resolve_split("lmo_bop_test", real_data)

@@ -6,20 +6,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from evaluation_scene import World, box_model, random_pose
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from core.bop.targets import Target
-from core.evaluation.bop import VSD_TAUS
-from core.evaluation.metrics import METRICS
-from core.evaluation.pairs import ErrorModel, PosePairs
-from core.evaluation.recall import area_of_groups, hits_of_groups
-from core.evaluation.vsd import cast_distance, vsd_errors
-from core.geometry.pose import Pose
-from core.geometry.rotation import random_rotation
-from core.render.raycast import RayCaster
+from sopose.core.bop.targets import Target
+from sopose.core.evaluation.bop import VSD_TAUS
+from sopose.core.evaluation.metrics import METRICS
+from sopose.core.evaluation.pairs import ErrorModel, PosePairs
+from sopose.core.evaluation.recall import area_of_groups, hits_of_groups
+from sopose.core.evaluation.vsd import cast_distance, vsd_errors
+from sopose.core.geometry.pose import Pose
+from sopose.core.geometry.rotation import random_rotation
+from sopose.core.rays.raycast import RayCaster
+from tests.support.evaluation_scene import World, box_model, random_pose
 
 SPACE = ("add", "adi", "ad", "mssd", "re", "re_sym", "te", "deg_cm", "deg_cm_sym")
 IMAGE = ("mspd", "proj", "proj_sym")

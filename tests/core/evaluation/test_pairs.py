@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from evaluation_scene import K, box_model, random_pose
 
-from core.evaluation import pose_error
-from core.evaluation.nearest import NearestPoints
-from core.evaluation.pairs import ErrorModel, PosePairs
-from core.geometry.pose import Pose
+from sopose.core.evaluation import pose_error
+from sopose.core.evaluation.nearest import NearestPoints
+from sopose.core.evaluation.pairs import ErrorModel, PosePairs
+from sopose.core.geometry.pose import Pose
+from tests.support.evaluation_scene import K, box_model, random_pose
 
 AXIS_Z = (np.array([0, 0, 1.0]), np.array([0.001, 0, 0]))
 SYMMETRIES = {
@@ -99,10 +99,10 @@ def test_points_that_lie_in_one_place_are_no_trouble():
 def test_the_official_errors_are_met_by_all_pairs_at_once(real_data):
     import json
 
-    from core.bop.datasets import resolve_split
-    from core.bop.models import load_models
-    from core.bop.results import read_results
-    from core.bop.scene import load_split
+    from sopose.core.bop.models import load_models
+    from sopose.core.bop.results import read_results
+    from sopose.core.bop.scene import load_split
+    from sopose.core.bop.splits import resolve_split
 
     reference = json.loads((real_data / "lmo/reference.json").read_text())
     spec = resolve_split("lmo_bop_test", real_data)

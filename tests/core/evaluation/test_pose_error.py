@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from core.bop.models import load_models
-from core.bop.results import read_results
-from core.bop.scene import load_split
-from core.evaluation.pose_error import (
+from sopose.core.bop.models import load_models
+from sopose.core.bop.results import read_results
+from sopose.core.bop.scene import load_split
+from sopose.core.evaluation.pose_error import (
     add_error,
     adi_error,
     convex_hull_points,
@@ -22,9 +22,9 @@ from core.evaluation.pose_error import (
     symmetry_distances,
     te_error,
 )
-from core.geometry.pose import Pose
-from core.geometry.rotation import random_rotation
-from core.geometry.symmetry import symmetry_transforms
+from sopose.core.geometry.pose import Pose
+from sopose.core.geometry.rotation import random_rotation
+from sopose.core.geometry.symmetry import symmetry_transforms
 
 K = np.array([[572.4, 0, 325.3], [0, 573.6, 242.0], [0, 0, 1]])
 NONE = np.eye(4)[None]
@@ -154,7 +154,7 @@ def test_points_without_a_volume_are_all_kept(points):
 
 
 def test_the_official_toolkit_agrees_on_every_pair(real_data):
-    from core.bop.datasets import resolve_split
+    from sopose.core.bop.splits import resolve_split
 
     reference = json.loads((real_data / "lmo/reference.json").read_text())
     spec = resolve_split("lmo_bop_test", real_data)

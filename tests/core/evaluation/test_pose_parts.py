@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from core.evaluation.pose_parts import CORRECTIONS, error_parts
-from core.geometry.pose import Pose
+from sopose.core.evaluation.pose_parts import CORRECTIONS, error_parts
+from sopose.core.geometry.pose import Pose
 
 TRUTH = Pose(np.eye(3), np.array([0.3, -0.4, 1.2]))  # 1.3 m away
 SIGHT = TRUTH.cam_t_obj / 1.3

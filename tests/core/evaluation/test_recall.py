@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core.evaluation.recall import count_hits, greedy_match, recall, unweighted_mean
+from sopose.core.evaluation.recall import count_hits, greedy_match, recall, unweighted_mean
 
 
 def test_a_missing_estimate_is_never_right_and_a_threshold_is_strict():

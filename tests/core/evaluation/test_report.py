@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import cv2
 import numpy as np
 
-from core.evaluation.report import ReportCase, image_uri, write_report
+from sopose.core.evaluation.report import ReportCase, image_uri, write_report
 
 VOID = {"meta", "img", "source", "link", "br"}
 

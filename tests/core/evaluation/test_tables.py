@@ -7,7 +7,7 @@ import io
 
 import pytest
 
-from core.evaluation.tables import comparison_rows, format_csv, format_latex, format_table, table_rows
+from sopose.core.evaluation.tables import comparison_rows, format_csv, format_latex, format_table, table_rows
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from core.evaluation.toolkit import ToolkitErrorModel, differences, import_toolkit
-from core.utils.errors import UserError
+from sopose.core.evaluation.toolkit import ToolkitErrorModel, differences, import_toolkit
+from sopose.core.utils.errors import UserError
 
 
 def test_its_scores_are_ours(world, toolkit):

@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 import trimesh
 
-from core.bop.models import ObjectModel
-from core.bop.records import ImageRecord, Instance
-from core.bop.results import Estimate
-from core.bop.targets import Target
-from core.evaluation import vsd
-from core.evaluation.bop import VSD_TAUS, group_targets
-from core.evaluation.evaluator import evaluate
-from core.evaluation.vsd import (
+from sopose.core.bop.records import ImageRecord, Instance
+from sopose.core.bop.results import Estimate
+from sopose.core.bop.targets import Target
+from sopose.core.evaluation import vsd
+from sopose.core.evaluation.bop import VSD_TAUS, group_targets
+from sopose.core.evaluation.evaluator import evaluate
+from sopose.core.evaluation.vsd import (
     DistanceCache,
     DistancePatch,
     VsdScorer,
@@ -27,8 +26,9 @@ from core.evaluation.vsd import (
     spheres_overlap,
     vsd_errors,
 )
-from core.geometry.pose import Pose
-from core.render.raycast import RayCaster
+from sopose.core.geometry.pose import Pose
+from sopose.core.objects.model import ObjectModel
+from sopose.core.rays.raycast import RayCaster
 
 K = np.array([[100.0, 0, 39.5], [0, 100, 29.5], [0, 0, 1]])
 NOTHING = np.zeros((4, 6))
@@ -180,10 +180,10 @@ def test_images_without_depth_are_counted(scene):
 
 
 def test_the_official_vsd_is_met_at_every_tau(real_data):
-    from core.bop.datasets import resolve_split
-    from core.bop.models import load_models
-    from core.bop.results import read_results
-    from core.bop.scene import load_split
+    from sopose.core.bop.models import load_models
+    from sopose.core.bop.results import read_results
+    from sopose.core.bop.scene import load_split
+    from sopose.core.bop.splits import resolve_split
 
     reference = json.loads((real_data / "lmo/reference.json").read_text())["vsd_image3"]
     record = next(r for r in load_split(resolve_split("lmo:test", real_data)) if r.im_id == 3)

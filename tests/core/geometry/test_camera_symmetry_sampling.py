@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.geometry.camera import backproject, pixel_grid, pixel_rays, project
-from core.geometry.sampling import farthest_points
-from core.geometry.symmetry import continuous_rotations, symmetry_transforms
+from sopose.core.geometry.camera import backproject, pixel_grid, pixel_rays, project
+from sopose.core.geometry.sampling import farthest_points
+from sopose.core.geometry.symmetry import continuous_rotations, symmetry_transforms
 
 K = np.array([[572.4, 0.3, 325.2], [0, 573.5, 242.0], [0, 0, 1]])
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from core.geometry.resting import apart, resting_poses, shifted, supports, touching_distance
+from sopose.core.geometry.resting import apart, resting_poses, shifted, supports, touching_distance
 
 BRICK = np.array([[x, y, z] for x in (-0.1, 0.1) for y in (-0.05, 0.05) for z in (-0.02, 0.02)])
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from core.geometry import rotation
-from core.geometry.pose import Pose, allo_to_ego, ego_to_allo, rotation_to_ray
+from sopose.core.geometry import rotation
+from sopose.core.geometry.pose import Pose, allo_to_ego, ego_to_allo, rotation_to_ray
 
 SEEDS = st.integers(0, 2**31)
 CONVERSIONS = {

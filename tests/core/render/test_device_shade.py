@@ -5,21 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from ray_cases import icosphere
 from scipy.spatial.transform import Rotation
 
-from core.bop.models import ObjectModel
-from core.geometry.camera import pixel_grid
-from core.geometry.pose import Pose
-from core.render.device_caster import DeviceCaster
-from core.render.device_looks import pack_lights, pack_looks, pack_materials
-from core.render.device_scene import cast_scenes, pack_scenes
-from core.render.device_shade import SceneShader
-from core.render.lights import LightRange
-from core.render.materials import MaterialRange
-from core.render.raycast import RayCaster, camera_rays
-from core.render.scene import cast_scene
-from core.render.shade import Body, Shading, render_rgb
+from sopose.core.geometry.camera import pixel_grid
+from sopose.core.geometry.pose import Pose
+from sopose.core.objects.model import ObjectModel
+from sopose.core.rays.device_caster import DeviceCaster
+from sopose.core.rays.raycast import RayCaster, camera_rays
+from sopose.core.render.device_looks import pack_lights, pack_looks, pack_materials
+from sopose.core.render.device_scene import cast_scenes, pack_scenes
+from sopose.core.render.device_shade import SceneShader
+from sopose.core.render.lights import LightRange
+from sopose.core.render.materials import MaterialRange
+from sopose.core.render.shade import Body, Shading, render_rgb
+from sopose.core.render.visibility import cast_scene
+from tests.support.ray_cases import icosphere
 
 SIDE = 48
 K = np.array([[300.0, 0.0, 23.0], [0.0, 310.0, 25.0], [0.0, 0.0, 1.0]])

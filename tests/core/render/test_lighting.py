@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from core.render.lighting import (
+from sopose.core.render.lighting import (
     LightSet,
     Surface,
     disk_pattern,

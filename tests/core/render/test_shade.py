@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from core.bop.models import ObjectModel
-from core.geometry.camera import pixel_grid, pixel_rays
-from core.geometry.pose import Pose
-from core.geometry.rotation import random_rotation
-from core.render.ground import Ground, mirrored, plane_behind, random_texture
-from core.render.lights import LightRange, Lights
-from core.render.materials import Material, MaterialRange, recolor_matrix
-from core.render.raycast import RayCaster
-from core.render.scene import cast_scene
-from core.render.shade import Body, Shading, render_rgb, shade
-from core.render.stains import draw_stains
-from core.utils.errors import UserError
+from sopose.core.geometry.camera import pixel_grid, pixel_rays
+from sopose.core.geometry.pose import Pose
+from sopose.core.geometry.rotation import random_rotation
+from sopose.core.objects.model import ObjectModel
+from sopose.core.rays.raycast import RayCaster
+from sopose.core.render.ground import Ground, mirrored, plane_behind, random_texture
+from sopose.core.render.lights import LightRange, Lights
+from sopose.core.render.materials import Material, MaterialRange, recolor_matrix
+from sopose.core.render.shade import Body, Shading, render_rgb, shade
+from sopose.core.render.stains import draw_stains
+from sopose.core.render.visibility import cast_scene
+from sopose.core.utils.errors import UserError
 
 K = np.array([[500.0, 0.0, 50.0], [0.0, 500.0, 50.0], [0.0, 0.0, 1.0]])
 MATT = Material(specular=0.0)

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.render.stains import SIDE, Stains, draw_stains, stain_factors
+from sopose.core.render.stains import SIDE, Stains, draw_stains, stain_factors
 
 
 def factors_at(stains: Stains, places: np.ndarray) -> np.ndarray:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from core.solver.optimizers import OPTIMIZERS, accumulation, build_optimizer
-from core.solver.ranger import Ranger, step_size
-from core.utils.errors import UserError
+from sopose.core.solver.optimizers import OPTIMIZERS, accumulation, build_optimizer
+from sopose.core.solver.ranger import Ranger, step_size
+from sopose.core.utils.errors import UserError
 
 
 def quadratic(parameters: list[torch.Tensor], step: int) -> torch.Tensor:

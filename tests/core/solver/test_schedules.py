@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from core.solver.schedules import ANNEALS, SCHEDULES, ScheduleOptions, build_schedule
-from core.utils.errors import UserError
+from sopose.core.solver.schedules import ANNEALS, SCHEDULES, ScheduleOptions, build_schedule
+from sopose.core.utils.errors import UserError
 
 
 def factor(name: str, total: int = 1000, **options):

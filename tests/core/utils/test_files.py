@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.utils.errors import UserError, run_cli
-from core.utils.files import (
+from sopose.core.utils.errors import UserError, run_cli
+from sopose.core.utils.files import (
     atomic_path,
     read_image,
     read_json,
@@ -22,7 +22,7 @@ from core.utils.files import (
     write_image,
     write_json,
 )
-from core.utils.registry import Registry
+from sopose.core.utils.registry import Registry
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):

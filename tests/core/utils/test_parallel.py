@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import worker_jobs
 
-from core.utils import parallel
-from core.utils.errors import UserError
-from core.utils.parallel import run_jobs
+from sopose.core.utils import parallel
+from sopose.core.utils.errors import UserError
+from sopose.core.utils.parallel import run_jobs
+from tests.support import worker_jobs
 
 HERE = Path(__file__).parent
 
@@ -79,9 +79,9 @@ PROGRAM = """
 import sys
 from functools import partial
 from pathlib import Path
-import worker_jobs
-from core.utils.errors import run_cli
-from core.utils.parallel import run_jobs
+from tests.support import worker_jobs
+from sopose.core.utils.errors import run_cli
+from sopose.core.utils.parallel import run_jobs
 run_cli(lambda argv: list(run_jobs(partial(worker_jobs.note, Path(sys.argv[1])), range(1000), 2, description="notes")))
 """
 

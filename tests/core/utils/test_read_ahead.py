@@ -8,7 +8,7 @@ from itertools import count, islice
 
 import pytest
 
-from core.utils.read_ahead import read_ahead
+from sopose.core.utils.read_ahead import read_ahead
 
 
 def test_the_items_come_in_order():

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core.vis.heatmap import BAR_HEIGHT, HEAT, LABEL_HEIGHT, heat_map, heat_to_rgb, map_distance, scale_end
-from core.vis.maps import BACKGROUND
+from sopose.core.vis.heatmap import BAR_HEIGHT, HEAT, LABEL_HEIGHT, heat_map, heat_to_rgb, map_distance, scale_end
+from sopose.core.vis.maps import BACKGROUND
 
 EXTENT = np.array([100.0, 50, 200])  # mm
 MASK = np.array([[True, False], [True, True]])

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core.vis.maps import BACKGROUND, categories_to_rgb, coordinates_to_rgb, enlarged, grey_to_rgb, grid, pair_to_rgb
+from sopose.core.vis.maps import (
+    BACKGROUND,
+    categories_to_rgb,
+    coordinates_to_rgb,
+    enlarged,
+    grey_to_rgb,
+    grid,
+    pair_to_rgb,
+)
 
 
 def test_coordinates_are_colours_inside_the_mask_only():

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import trimesh
 
-from core.bop.models import ObjectModel
-from core.geometry.camera import project
-from core.geometry.pose import Pose
-from core.render.raycast import RayCaster
-from core.render.shade import Body
-from core.vis.colors import AXES, ESTIMATE, TRUTH, bgr
-from core.vis.overlays import (
+from sopose.core.geometry.camera import project
+from sopose.core.geometry.pose import Pose
+from sopose.core.objects.model import ObjectModel
+from sopose.core.rays.raycast import RayCaster
+from sopose.core.render.shade import Body
+from sopose.core.vis.colors import AXES, ESTIMATE, TRUTH, bgr
+from sopose.core.vis.overlays import (
     blend_bodies,
     contour,
     draw_axes,

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from core.vis import plots
+from sopose.core.vis import plots
 
 THRESHOLDS = np.linspace(0, 1, 11)
 CURVE = THRESHOLDS**2

@@ -17,12 +17,12 @@ import pytest
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from core.bop.models import ObjectModel, measure
-from core.geometry.camera import project
-from core.geometry.pose import Pose
-from core.utils.errors import UserError
-from core.vis import scene_view
-from core.vis.scene_view import (
+from sopose.core.geometry.camera import project
+from sopose.core.geometry.pose import Pose
+from sopose.core.objects.model import ObjectModel, measure
+from sopose.core.utils.errors import UserError
+from sopose.core.vis import scene_view
+from sopose.core.vis.scene_view import (
     MAX_FACES,
     Photograph,
     ViewedEstimate,
@@ -32,7 +32,7 @@ from core.vis.scene_view import (
     three_js,
     write_scene_view,
 )
-from core.vis.simplify import simplified_model
+from sopose.core.vis.simplify import simplified_model
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (

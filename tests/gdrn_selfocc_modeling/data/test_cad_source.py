@@ -8,20 +8,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from core.bop.datasets import SplitSpec, resolve_split
-from core.bop.scene import load_split
-from core.data.backgrounds import Backgrounds
-from core.data.roi import Roi, roi_positions
-from core.data.scene_look import GroundRange, Look
-from core.data.scene_sampling import OccluderRange, PoseRange
-from core.data.sensor import Sensor
-from core.geometry.camera import pixel_grid, project
-from core.render.raycast import RayCaster
-from core.utils.errors import UserError
-from gdrn_selfocc_modeling.data.build_cad import build_cad_options
-from gdrn_selfocc_modeling.data.cad_source import CadOptions, CadScene, CadSource, _enlarge
-from gdrn_selfocc_modeling.data.mapper import TrainAugmentation
-from gdrn_selfocc_modeling.data.targets import RoiFormat, prepare_objects
+from sopose.core.bop.scene import load_split
+from sopose.core.bop.splits import SplitSpec, resolve_split
+from sopose.core.data.roi import Roi, roi_positions
+from sopose.core.geometry.camera import pixel_grid, project
+from sopose.core.rays.raycast import RayCaster
+from sopose.core.synthesis.backgrounds import Backgrounds
+from sopose.core.synthesis.look import GroundRange, Look
+from sopose.core.synthesis.scene_sampling import OccluderRange, PoseRange
+from sopose.core.synthesis.sensor import Sensor
+from sopose.core.utils.errors import UserError
+from sopose.data.build_cad import build_cad_options
+from sopose.data.cad_source import CadOptions, CadScene, CadSource, _enlarge
+from sopose.data.mapper import TrainAugmentation
+from sopose.data.targets import RoiFormat, prepare_objects
+from tests.support.laws import assert_lawful
 
 K = np.array([[572.4, 0, 325.3], [0, 573.6, 242.0], [0, 0, 1]])
 SIZE = (640, 480)
@@ -51,7 +52,7 @@ def make_source(models):
 
 
 @pytest.mark.parametrize("options", [OPTIONS, ON_TABLE], ids=["floating", "on a table"])
-def test_samples_obey_the_laws(make_source, assert_lawful, options):
+def test_samples_obey_the_laws(make_source, options):
     source = make_source(options, augmentation=replace(PLAIN, truncate_prob=0.5))
     for index in range(24):
         sample = source.sample(index, np.random.default_rng(index))

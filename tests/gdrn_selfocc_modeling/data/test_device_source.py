@@ -9,35 +9,28 @@ import numpy as np
 import pytest
 import torch
 
-from core.data.augment import Cut
-from core.data.backgrounds import Backgrounds
-from core.data.roi import Roi, roi_positions
-from core.data.scene_sampling import OccluderRange, PoseRange
-from core.data.sensor import Sensor
-from core.geometry.pose import Pose
-from core.render.raycast import RayCaster
-from core.utils.errors import UserError
-from gdrn_selfocc_modeling.data.batch import RoiTargets, collate
-from gdrn_selfocc_modeling.data.device_camera import DevicePool
-from gdrn_selfocc_modeling.data.device_draws import DeviceOptions, SceneDraw
-from gdrn_selfocc_modeling.data.device_source import DeviceSource
-from gdrn_selfocc_modeling.data.device_targets import (
+from sopose.batch import RoiTargets, collate
+from sopose.core.data.augment import Cut
+from sopose.core.data.roi import Roi, RoiView, roi_positions
+from sopose.core.geometry.pose import Pose
+from sopose.core.rays.raycast import RayCaster
+from sopose.core.synthesis.backgrounds import Backgrounds
+from sopose.core.synthesis.scene_sampling import OccluderRange, PoseRange
+from sopose.core.synthesis.sensor import Sensor
+from sopose.core.utils.errors import UserError
+from sopose.data.device_camera import DevicePool
+from sopose.data.device_draws import DeviceOptions, SceneDraw
+from sopose.data.device_source import DeviceSource
+from sopose.data.device_targets import (
     DeviceCuts,
     cast_device_layers,
     device_cuts,
     make_device_targets,
     pack_views,
 )
-from gdrn_selfocc_modeling.data.mapper import TrainAugmentation
-from gdrn_selfocc_modeling.data.targets import (
-    RoiFormat,
-    RoiView,
-    TrainedObject,
-    cast_layers,
-    make_roi_batch,
-    make_targets,
-    prepare_objects,
-)
+from sopose.data.mapper import TrainAugmentation
+from sopose.data.targets import RoiFormat, TrainedObject, cast_layers, make_roi_batch, make_targets, prepare_objects
+from tests.support.laws import assert_lawful
 
 K = np.array([[572.4, 0, 325.3], [0, 573.6, 242.0], [0, 0, 1]])
 SKEWED = np.array([[572.4, 0.7, 300.3], [0, 500.6, 262.0], [0, 0, 1]])
@@ -128,7 +121,7 @@ def test_targets_are_those_of_the_cpu_path(make_source, models, seed):
         torch.testing.assert_close(getattr(rois, field.name), getattr(alone, field.name), rtol=2e-7, atol=0)
 
 
-def test_batches_obey_the_laws(make_source, assert_lawful):
+def test_batches_obey_the_laws(make_source):
     source = make_source(augmentation=replace(PLAIN, truncate_prob=0.5))
     rois, targets, infos = source.batch(range(9), np.random.default_rng(0))
     assert [info.obj_id for info in infos] == [1, 2, 4] * 3

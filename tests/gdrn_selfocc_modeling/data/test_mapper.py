@@ -8,19 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.bop.datasets import resolve_split
-from core.bop.detections import Detection
-from core.bop.scene import ImageRecord, load_split, read_mask, read_rgb
-from core.bop.targets import Target
-from core.data.augment import parse_augmentation
-from core.data.backgrounds import Backgrounds
-from core.data.roi import Roi, crop_image, inside_image, roi_positions
-from core.render.raycast import RayCaster
-from core.utils.errors import UserError
-from gdrn_selfocc_modeling.data.batch import collate_samples
-from gdrn_selfocc_modeling.data.build import build_augmentation, build_train_dataset, class_names
-from gdrn_selfocc_modeling.data.eval_items import items_from_detections, items_from_targets
-from gdrn_selfocc_modeling.data.mapper import (
+from sopose.batch import collate_samples
+from sopose.core.bop.detections import Detection
+from sopose.core.bop.scene import ImageRecord, load_split, read_mask, read_rgb
+from sopose.core.bop.splits import resolve_split
+from sopose.core.bop.targets import Target
+from sopose.core.data.augment import parse_augmentation
+from sopose.core.data.roi import Roi, RoiView, crop_image, inside_image, roi_positions
+from sopose.core.rays.raycast import RayCaster
+from sopose.core.synthesis.backgrounds import Backgrounds
+from sopose.core.utils.errors import UserError
+from sopose.data.build import build_augmentation, build_train_dataset, class_names
+from sopose.data.eval_items import items_from_detections, items_from_targets
+from sopose.data.eval_set import build_test_set
+from sopose.data.mapper import (
     InstanceMasks,
     InstanceSource,
     TestSource,
@@ -29,8 +30,8 @@ from gdrn_selfocc_modeling.data.mapper import (
     instance_box,
     select_instances,
 )
-from gdrn_selfocc_modeling.data.targets import RoiFormat, RoiView, prepare_objects
-from gdrn_selfocc_modeling.data.test_set import build_test_set
+from sopose.data.targets import RoiFormat, prepare_objects
+from tests.support.laws import assert_lawful
 
 FORMAT = RoiFormat(input_res=64, output_res=32)
 PLAIN = TrainAugmentation(color_prob=0.0, change_bg_prob=0.0)
@@ -65,7 +66,7 @@ def without_masks(record: ImageRecord) -> ImageRecord:
     return replace(record, instances=bare)
 
 
-def test_samples_obey_the_laws(items, objects, casters, assert_lawful):
+def test_samples_obey_the_laws(items, objects, casters):
     augmentation = TrainAugmentation(color=parse_augmentation("Add((-20, 20))"), change_bg_prob=0.5, truncate_prob=0.8)
     source = InstanceSource(items, make_mapper(objects, casters, augmentation))
     for index in range(len(source)):
@@ -230,7 +231,7 @@ def test_detections_become_items_of_their_images(records, objects, casters):
     assert targets is None and (info.score, info.time) == (0.7, 0.02)
 
 
-def test_the_test_source_sees_no_truth_and_can_tell_it(items, objects, casters, models, assert_lawful):
+def test_the_test_source_sees_no_truth_and_can_tell_it(items, objects, casters, models):
     record = items[0][0]
     targets = [Target(record.scene_id, record.im_id, obj_id, 1) for obj_id in models]
     source = TestSource(items_from_targets([record], targets, models), objects, casters, FORMAT, 1.5)
@@ -252,7 +253,7 @@ def test_samples_collate_with_padded_symmetries(items, objects, casters):
     assert roi.image.shape == (len(samples), 3, 64, 64) and len(infos) == len(samples)
 
 
-def test_a_configuration_builds_mixed_sources(make_small_config, toy_root, assert_lawful):
+def test_a_configuration_builds_mixed_sources(make_small_config, toy_root):
     cfg = make_small_config(
         f"DATASETS.ROOT={toy_root.parent}",
         "DATASETS.TRAIN=['toy_train']",

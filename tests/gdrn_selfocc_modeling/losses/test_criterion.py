@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from core.utils.errors import UserError
-from gdrn_selfocc_modeling.data.bins import bin_labels
-from gdrn_selfocc_modeling.losses.build import build_criterion
+from sopose.core.utils.errors import UserError
+from sopose.layers import bin_labels
+from sopose.losses.build import build_criterion
 
 ZERO_AT_TRUTH = [
     "loss_coor_x",

@@ -8,18 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from core.geometry.rotation import lie_vec_to_matrix, random_rotation
-from gdrn_selfocc_modeling.losses.cross_layer import (
+from sopose.core.geometry.rotation import lie_vec_to_matrix, random_rotation
+from sopose.layers import denormalise_P, denormalise_Q
+from sopose.losses.cross_layer import (
     cross_projection_loss,
     cross_task_loss,
     cross_task_residual,
-    denormalise_P,
-    denormalise_Q,
     plane_reprojection_loss,
     project_map,
     to_camera,
 )
-from gdrn_selfocc_modeling.losses.dense import (
+from sopose.losses.dense import (
     bin_cross_entropy,
     mask_loss,
     masked_mean,
@@ -27,8 +26,8 @@ from gdrn_selfocc_modeling.losses.dense import (
     self_occlusion_l1,
     xyz_l1,
 )
-from gdrn_selfocc_modeling.losses.point_matching import PointMatching, angular_loss, bind_loss, make_distance
-from gdrn_selfocc_modeling.losses.symmetry import closest_rotation, is_symmetric
+from sopose.losses.point_matching import PointMatching, angular_loss, bind_loss, make_distance
+from sopose.losses.symmetry import closest_rotation, is_symmetric
 
 F64 = torch.float64
 

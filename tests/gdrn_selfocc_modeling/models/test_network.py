@@ -5,17 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from core.geometry.pose import ego_to_allo
-from core.solver.optimizers import build_optimizer
-from core.utils.errors import UserError
-from gdrn_selfocc_modeling.data.batch import RoiBatch
-from gdrn_selfocc_modeling.data.bins import bin_probability, likeliest_coordinate
-from gdrn_selfocc_modeling.losses.build import build_criterion
-from gdrn_selfocc_modeling.models.backbone import LITE0_PACKAGE, make_backbone
-from gdrn_selfocc_modeling.models.build import build_model, build_parameter_groups
-from gdrn_selfocc_modeling.models.gdrn import mask_probability
-from gdrn_selfocc_modeling.models.layers.blocks import MapSpec
-from gdrn_selfocc_modeling.models.pose_decoder import ROT_TYPES, ROTATIONS, PoseDecoder
+from sopose.batch import RoiBatch
+from sopose.core.geometry.pose import ego_to_allo
+from sopose.core.solver.optimizers import build_optimizer
+from sopose.core.utils.errors import UserError
+from sopose.layers import bin_probability, likeliest_coordinate
+from sopose.losses.build import build_criterion
+from sopose.models.backbone import LITE0_PACKAGE, make_backbone
+from sopose.models.build import build_model, build_parameter_groups
+from sopose.models.gdrn import mask_probability
+from sopose.models.layers.blocks import MapSpec
+from sopose.models.pose_decoder import ROT_TYPES, ROTATIONS, PoseDecoder
 
 NET = "MODEL.POSE_NET"
 

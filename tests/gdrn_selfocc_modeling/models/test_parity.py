@@ -11,10 +11,10 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from core.utils.errors import UserError
-from gdrn_selfocc_modeling.losses.build import build_criterion
-from gdrn_selfocc_modeling.models.build import build_model
-from gdrn_selfocc_modeling.parity import (
+from sopose.core.utils.errors import UserError
+from sopose.losses.build import build_criterion
+from sopose.models.build import build_model
+from sopose.training.parity import (
     REFERENCE_OPTIONS,
     ParityPair,
     compare,

@@ -9,13 +9,13 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from core.geometry.camera import project
-from core.geometry.pose import Pose
-from core.geometry.rotation import random_rotation
-from core.utils.errors import UserError
-from gdrn_selfocc_modeling.models.gdrn import PnPInput
-from gdrn_selfocc_modeling.models.pnp_points import MapReader, PoseSolver, cell_positions, poses_of
-from gdrn_selfocc_modeling.models.pnp_solvers import PNP_TYPES, Correspondences, RansacOptions, solve_pose
+from sopose.core.geometry.camera import project
+from sopose.core.geometry.pose import Pose
+from sopose.core.geometry.rotation import random_rotation
+from sopose.core.utils.errors import UserError
+from sopose.models.gdrn import PnPInput
+from sopose.models.pnp_points import MapReader, PoseSolver, cell_positions, poses_of
+from sopose.models.pnp_solvers import PNP_TYPES, Correspondences, RansacOptions, solve_pose
 
 K = np.array([[600.0, 0, 320], [0, 590, 240], [0, 0, 1]])
 OPTIONS = RansacOptions()

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.bop.models import load_models
-from core.utils.errors import run_cli
-from gdrn_selfocc_modeling.tools import generate_P, generate_Q
-from gdrn_selfocc_modeling.tools.map_options import find_split
+from sopose.core.bop.models import load_models
+from sopose.core.utils.errors import run_cli
+from sopose.tools import generate_P, generate_Q
+from sopose.tools.map_options import find_split
 
 TOOLS = {"P": generate_P.main, "Q": generate_Q.main}
 KILLS = 10
@@ -190,7 +190,7 @@ def test_bad_input_is_told_in_one_line(make_bare_split, run_tool, damage, words,
     ],
 )
 def test_wrong_words_are_told_in_one_line(make_bare_split, run_tool, monkeypatch, words, told):
-    monkeypatch.setattr("core.utils.parallel.CONNECT_TIMEOUT", 1)
+    monkeypatch.setattr("sopose.core.utils.parallel.CONNECT_TIMEOUT", 1)
     root = make_bare_split()
     if "--objects" in words:
         told = "has no object 'bracke'"

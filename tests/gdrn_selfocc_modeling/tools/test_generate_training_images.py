@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from core.bop.datasets import resolve_split
-from core.bop.scene import load_split
-from core.utils.errors import UserError
-from gdrn_selfocc_modeling.tools.generate_training_images import main
+from sopose.core.bop.scene import load_split
+from sopose.core.bop.splits import resolve_split
+from sopose.core.utils.errors import UserError
+from sopose.tools.generate_training_images import main
 
 SMALL = ["--images", "2", "--images-per-scene", "2", "--objects-per-image", "2", "3", "--workers", "1"]
 CAMERA = ["CAD.K=(100, 100, 48, 32)", "CAD.IMAGE_SIZE=(96, 64)"]

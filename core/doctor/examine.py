@@ -1,0 +1,238 @@
+"""Examines a whole BOP folder: models, every scene's json files, and the pixels of a spread sample of images."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from sopose.core.bop.catalog import DATASETS
+from sopose.core.bop.models import default_name
+from sopose.core.doctor.annotations import Context
+from sopose.core.doctor.cameras import Size, check_camera_json
+from sopose.core.doctor.findings import Finding, Findings
+from sopose.core.doctor.lists import TARGETS, check_duplicates, check_targets
+from sopose.core.doctor.models import ModelFolder, check_models, load_mesh
+from sopose.core.doctor.pixels import Look, look_at
+from sopose.core.doctor.scenes import CAMERA, GT, Scene, Shot, read_scene
+from sopose.core.rays.raycast import RayCaster
+from sopose.core.utils.errors import UserError, nearest
+from sopose.core.utils.files import require_dir
+from sopose.core.utils.parallel import run_jobs
+
+JOB_IMAGES = 8
+MODEL_FOLDERS = ("models", "models_cad", "models_reconst", "models_fine", "models_eval")  # the first there is rendered
+
+
+@dataclass
+class Examination:
+    """What was found in a data set, and how much of it was looked at."""
+
+    context: Context
+    splits: list[str]
+    findings: Findings = field(default_factory=Findings)
+    listed: int = 0  # images in the json files
+    looked_at: int = 0  # images whose pixels were compared
+    fits: list[float] = field(default_factory=list)  # IoU of rendered silhouettes and mask files
+
+    def facts(self) -> dict[str, str]:
+        """What to know beside the findings."""
+        facts = {
+            "folder": str(self.context.root),
+            "splits": ", ".join(self.splits) or "none",
+            "images": f"{self.listed} listed, {self.looked_at} looked at",
+            "models": f"{len(self.context.models)} rendered",
+            "found": self.findings.summary(),
+        }
+        if self.fits:
+            low, middle = np.percentile(self.fits, [1, 50])
+            facts["silhouettes against masks"] = (
+                f"IoU {middle:.3f} in the median, 99 % above {low:.3f} ({len(self.fits)} instances)"
+            )
+        return facts
+
+
+@dataclass(frozen=True)
+class _Job:
+    scene_dir: Path
+    im_ids: tuple[int, ...]
+
+
+def examine(
+    root: Path, splits: Sequence[str] | None = None, images: int = 200, workers: int = 1, progress: bool = False
+) -> Examination:
+    """Examine the data set in the folder `root`.
+
+    splits: folders of scenes, all of them by default. images: of each split whose pixels are looked at, spread
+    evenly, those that have a file first; 0 for all. Raises `UserError` only where there is no data set or no such
+    split: whatever is wrong inside is a finding.
+    """
+    root = require_dir(Path(root), "name the folder of a BOP data set, the one with models/ and test/")
+    chosen = _splits(root, splits)
+    context, findings = _context(root)
+    if not chosen and context.known is None:
+        raise UserError(f"{root} has neither models nor a split with scenes; name the folder of a BOP data set")
+    examination = Examination(context, chosen)
+    examination.findings.add(findings)
+    by_split = {split: _read_scenes(examination, root / split, progress) for split in chosen}
+    examination.findings.add(_list_findings(root, by_split))
+    jobs = [job for scenes in by_split.values() for job in _jobs(scenes, images)]
+    by_split.clear()
+    _look(examination, jobs, workers, progress)
+    return examination
+
+
+def _splits(root: Path, wanted: Sequence[str] | None) -> list[str]:
+    there = sorted(path.name for path in root.iterdir() if path.is_dir() and any(map(_is_scene, path.iterdir())))
+    for name in wanted or ():
+        if name not in there:
+            raise UserError(
+                f"{root} has no split '{name}'{nearest(name, there)} (splits: {', '.join(there) or 'none'}); choose one"
+            )
+    return list(dict.fromkeys(wanted)) if wanted else there
+
+
+def _is_scene(path: Path) -> bool:
+    return path.name.isdecimal() and path.is_dir() and any((path / name).exists() for name in (CAMERA, GT, "rgb"))
+
+
+def _context(root: Path) -> tuple[Context, list[Finding]]:
+    """What models and camera.json say."""
+    findings, size = check_camera_json(root)
+    dataset = DATASETS.get(root.resolve().name)
+    names = dict.fromkeys([dataset.models_folder if dataset else "models", *MODEL_FOLDERS])
+    folders = {path.name for path in root.glob("models*") if path.is_dir()}
+    order = [*(name for name in names if name in folders), *sorted(folders - names.keys())]
+    examined = [check_models(root, root / name) for name in order]
+    findings += [finding for folder in examined for finding in folder.findings]
+    if not examined:
+        findings.append(Finding("absent", "models", "not there: poses can't be compared with images"))
+    return _context_of(root, examined, size), findings
+
+
+def _context_of(root: Path, examined: list[ModelFolder], size: Size | None) -> Context:
+    models: dict[int, Path] = {}
+    diameters: dict[int, float] = {}
+    for found in examined[:1]:
+        models |= {obj_id: found.folder for obj_id in found.diameters}
+        diameters |= found.diameters
+    known = frozenset(obj_id for found in examined for obj_id in found.known)
+    symmetric = frozenset(obj_id for found in examined for obj_id in found.symmetric)
+    return Context(root, models, known or None, diameters, symmetric, size)
+
+
+def _read_scenes(examination: Examination, split_dir: Path, progress: bool) -> dict[int, tuple[Path, Scene]]:
+    """Examine the json files of a split's scenes; what is kept of them is small."""
+    folders = sorted((path for path in split_dir.iterdir() if _is_scene(path)), key=lambda path: int(path.name))
+    scenes = {}
+    for folder in tqdm(folders, split_dir.name, unit="scene", disable=not progress):
+        scene = read_scene(folder, examination.context)
+        examination.findings.add(scene.findings)
+        examination.listed += len(scene.shots)
+        scene.findings, scene.shots = [], dict.fromkeys(scene.shots)  # ids are enough: workers read again
+        scenes[int(folder.name)] = folder, scene
+    examination.findings.add(_absent(scenes))
+    return scenes
+
+
+def _absent(scenes: dict[int, tuple[Path, Scene]]) -> Iterator[Finding]:
+    """What scenes of a split don't have: one note for all that lack the same."""
+    lacking: dict[str, list[tuple[Path, str]]] = defaultdict(list)
+    for folder, scene in scenes.values():
+        for name, what in scene.absent.items():
+            lacking[name].append((folder, what))
+    for name, ((first, what), *others) in lacking.items():
+        more = f"; likewise {len(others)} other scenes" if others else ""
+        yield Finding("absent", f"{first.parent.name}/{first.name}/{name}", what + more)
+
+
+def _list_findings(root: Path, by_split: dict[str, dict[int, tuple[Path, Scene]]]) -> Iterator[Finding]:
+    for path in sorted(root.glob(TARGETS)):
+        prefix = path.name.partition("_targets")[0]
+        scenes: dict[int, Scene] = {}
+        for split, found in by_split.items():
+            if split == prefix or split.startswith(f"{prefix}_"):
+                scenes |= {scene_id: scene for scene_id, (_, scene) in found.items()}
+        if scenes:
+            yield from check_targets(path, scenes)
+    files = (path for found in by_split.values() for _, scene in found.values() for path in scene.files)
+    yield from check_duplicates(root, files)
+
+
+def _jobs(scenes: dict[int, tuple[Path, Scene]], images: int) -> Iterator[_Job]:
+    """The chosen images of a split, in parts of one scene each."""
+    there = {folder: {path.stem for path in scene.files} for folder, scene in scenes.values()}
+    listed = [(folder, im_id) for folder, scene in scenes.values() for im_id in scene.shots]
+    with_file = [(folder, im_id) for folder, im_id in listed if f"{im_id:06d}" in there[folder]]
+    chosen = _spread(with_file, images or len(listed))
+    without = [item for item in listed if f"{item[1]:06d}" not in there[item[0]]]
+    chosen += _spread(without, max((images or len(listed)) - len(chosen), 0))
+    by_scene: dict[Path, list[int]] = defaultdict(list)
+    for folder, im_id in chosen:
+        by_scene[folder].append(im_id)
+    for folder in sorted(by_scene):
+        im_ids = sorted(by_scene[folder])
+        for first in range(0, len(im_ids), JOB_IMAGES):
+            yield _Job(folder, tuple(im_ids[first : first + JOB_IMAGES]))
+
+
+def _spread(items: list, count: int) -> list:
+    """`count` of the items, evenly spread, or all where there are no more."""
+    if len(items) <= count:
+        return list(items)
+    return [items[round(place)] for place in np.linspace(0, len(items) - 1, count)] if count else []
+
+
+def _look(examination: Examination, jobs: list[_Job], workers: int, progress: bool) -> None:
+    sizes: dict[Path, dict[Size, list[int]]] = defaultdict(lambda: defaultdict(list))
+    weights = [len(job.im_ids) for job in jobs]
+    bar = "pixels" if progress else ""
+    look = partial(_look_at_images, examination.context)
+    for job, looks in zip(jobs, run_jobs(look, jobs, workers, None, bar, "image", weights), strict=True):
+        for im_id, seen in zip(job.im_ids, looks, strict=True):
+            examination.looked_at += 1
+            examination.findings.add(seen.findings)
+            examination.fits += seen.fits
+            if seen.size:
+                sizes[job.scene_dir][seen.size].append(im_id)
+    for folder, images in sizes.items():
+        where = f"{folder.parent.name}/{folder.name}"
+        examination.findings.add(_size_findings(where, images, examination.context.image_size))
+
+
+def _size_findings(where: str, images: dict[Size, list[int]], expected: Size | None) -> Iterator[Finding]:
+    """A scene's images by size: those of other sizes than most, and most against camera.json."""
+    usual = max(images, key=lambda size: (len(images[size]), size == expected))
+    for size in images.keys() - {usual}:
+        factor = size[0] / usual[0]
+        hint = f" (factor {factor:.4g})" if abs(size[1] / usual[1] - factor) < 0.01 else ""
+        for im_id in images[size]:
+            yield Finding("image-size", f"{where}, image {im_id}", f"{_told(size)}, most are {_told(usual)}{hint}")
+    if expected and usual != expected:
+        yield Finding("camera-size", where, f"images are {_told(usual)}, camera.json says {_told(expected)}")
+
+
+def _told(size: Size) -> str:
+    return f"{size[0]} × {size[1]}"
+
+
+def _look_at_images(context: Context, job: _Job) -> list[Look]:
+    scene = read_scene(job.scene_dir, context, job.im_ids)
+    return [look_at(shot, casters_of(shot, context), context) for shot in scene.shots.values()]
+
+
+def casters_of(shot: Shot, context: Context) -> dict[int, RayCaster]:
+    """The meshes of an image's `instances` by object id, built once in a process."""
+    paths = {k: context.models[k] / f"{default_name(k)}.ply" for k in {item.obj_id for item in shot.record.instances}}
+    return {obj_id: _caster(path, obj_id, path.stat().st_mtime_ns) for obj_id, path in paths.items()}
+
+
+@lru_cache(maxsize=32)
+def _caster(path: Path, obj_id: int, changed: int) -> RayCaster:
+    model = load_mesh(path, obj_id)
+    return RayCaster(model.vertices, model.faces)

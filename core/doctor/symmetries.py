@@ -1,0 +1,106 @@
+"""Whether the symmetries that models_info.json lists leave their mesh as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from sopose.core.bop.fields import numbers, rotation
+from sopose.core.doctor.findings import Finding
+from sopose.core.geometry.surface import Surface, sample_surface
+from sopose.core.geometry.symmetry import continuous_rotations
+from sopose.core.utils.errors import UserError
+from sopose.core.utils.files import require_key
+from sopose.core.utils.units import M_TO_MM, MM_TO_M
+
+POINTS = 1000  # of a surface that are moved
+SAMPLES = 10000  # of the surface that their distance is searched with
+PERCENTILE = 95  # of the distances: scans differ in small parts, and a handle is a large one
+MAX_DISTANCE = 0.05  # diameters
+FAR = 1e6  # diameters
+TURNS = (29, 71, 112, 157, 233)  # steps of 2 π / 315 that a continuous symmetry is tried at
+
+Distance = Callable[[np.ndarray], float]  # of a (4, 4) transform in metres: how far it takes the surface off itself
+
+
+def check_symmetries(
+    vertices: np.ndarray, faces: np.ndarray, diameter: float, entry: dict[str, Any], where: str
+) -> tuple[list[Finding], bool]:
+    """Faults of an entry's symmetries, which are numbered from 1, and whether it lists any.
+
+    Vertices (V, 3) and diameter are in metres, the entry in millimetres as its file has it.
+    """
+    listed = {key: entry.get(key, []) for key in ("symmetries_discrete", "symmetries_continuous")}
+    findings = [
+        Finding("symmetry-broken", where, f"{key} must be a list and is {str(value)[:40]}")
+        for key, value in listed.items()
+        if not isinstance(value, list)
+    ]
+    if findings or not any(listed.values()):
+        return findings, False
+    distance = _distance_of(vertices, faces, diameter)
+    for key, check in (("symmetries_discrete", _discrete), ("symmetries_continuous", _continuous)):
+        for number, item in enumerate(listed[key], start=1):
+            place = f"{where}, {key} {number} of {len(listed[key])}"
+            try:
+                findings += check(item, distance, place)
+            except UserError as error:
+                findings.append(Finding("symmetry-broken", place, str(error)))
+    return findings, True
+
+
+def _distance_of(vertices: np.ndarray, faces: np.ndarray, diameter: float) -> Distance:
+    rng = np.random.default_rng(0)
+    surface = Surface(vertices, faces, SAMPLES, rng)
+    points = sample_surface(vertices, faces, POINTS, rng).points
+
+    def distance(transform: np.ndarray) -> float:
+        if np.abs(transform[:3, 3]).max() > FAR * diameter:  # the search tree has no such points
+            return FAR
+        moved = points @ transform[:3, :3].T + transform[:3, 3]
+        return float(np.percentile(surface.distance(moved), PERCENTILE)) / diameter
+
+    return distance
+
+
+def _discrete(item: Any, distance: Distance, where: str) -> Iterator[Finding]:
+    transform = numbers(item, 16, "the matrix").reshape(4, 4)
+    if (transform[3] != (0, 0, 0, 1)).any():
+        hint = ": it is written column by column" if (transform[:3, 3] == 0).all() else ""
+        raise UserError(f"the last row must be 0 0 0 1 and is {' '.join(f'{x:g}' for x in transform[3])}{hint}")
+    rotation(transform[:3, :3], "the matrix")
+    yield from _judge(lambda scale: distance(_scaled(transform, scale)), transform[:3, 3], "translation", where)
+
+
+def _scaled(transform: np.ndarray, scale: float) -> np.ndarray:
+    scaled = transform.copy()
+    scaled[:3, 3] *= scale
+    return scaled
+
+
+def _continuous(item: Any, distance: Distance, where: str) -> Iterator[Finding]:
+    axis = numbers(require_key(item, "axis", "the symmetry"), 3, "axis")
+    if not axis.any():
+        raise UserError("axis must not be zero")
+    offset = numbers(item.get("offset", [0, 0, 0]), 3, "offset")
+
+    def turned(scale: float) -> float:
+        turns = continuous_rotations(axis, scale * offset)
+        return max(distance(turns[step]) for step in TURNS)
+
+    yield from _judge(turned, offset, "offset", where)
+
+
+def _judge(distance: Callable[[float], float], shift: np.ndarray, name: str, where: str) -> Iterator[Finding]:
+    """A finding where the distance is large; it is asked for with `shift` (3,) in millimetres, then in metres."""
+    off = distance(MM_TO_M)
+    if off <= MAX_DISTANCE:
+        return
+    if shift.any() and distance(MM_TO_M * M_TO_MM) <= MAX_DISTANCE:
+        told = " ".join(f"{x:g}" for x in shift)
+        yield Finding("symmetry-unit", where, f"{name} {told} is in metres, factor 1000", badness=off)
+        return
+    what = f"{PERCENTILE} % of the surface comes to lie up to {off:.0%} of the diameter off the mesh"
+    yield Finding("symmetry", where, f"{what} (at most {MAX_DISTANCE:.0%})", badness=off)

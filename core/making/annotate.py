@@ -1,0 +1,66 @@
+"""Masks and `scene_gt_info.json` for data sets that lack them, from poses and models alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sopose.core.bop.records import ImageRecord, Instance, annotations_by_image
+from sopose.core.rays.raycast import RayCaster
+from sopose.core.render.visibility import annotate_scene
+from sopose.core.utils.files import write_image, write_json
+
+GT_INFO_NAME = "scene_gt_info.json"
+
+
+def all_instances(record: ImageRecord) -> list[Instance]:
+    """Every annotated object of an image, in the order of `scene_gt.json`."""
+    return sorted((*record.instances, *record.others), key=lambda instance: instance.gt_index)
+
+
+def scene_folder(record: ImageRecord) -> Path:
+    """The scene's folder of an image of a BOP split."""
+    return record.rgb_path.parent.parent
+
+
+def images_with_info(scene_dir: Path) -> set[int]:
+    """Ids of the images that a scene's `scene_gt_info.json` has, none without the file."""
+    return set(annotations_by_image(scene_dir / GT_INFO_NAME, optional=True))
+
+
+def lacks_masks(record: ImageRecord) -> bool:
+    """Whether an object of the image has no file in `mask` or `mask_visib`."""
+    return any(item.mask_path is None or item.mask_visib_path is None for item in all_instances(record))
+
+
+def annotate_image(
+    record: ImageRecord, casters: Mapping[int, RayCaster], image_size: tuple[int, int], overwrite: bool = False
+) -> list[dict[str, Any]]:
+    """Write the masks that an image of a BOP split lacks, or all of them; its entries of `scene_gt_info.json`.
+
+    `casters` holds the models of all annotated objects by id; image_size is (W, H). Raises `UserError` where a
+    file cannot be written.
+    """
+    items = all_instances(record)
+    masks, entries = annotate_scene(
+        [casters[item.obj_id] for item in items], [item.pose for item in items], record.K, image_size
+    )
+    for item, (whole, visible) in zip(items, masks, strict=True):
+        for folder, present, mask in (
+            ("mask", item.mask_path, whole),
+            ("mask_visib", item.mask_visib_path, visible),
+        ):
+            if overwrite or present is None:
+                name = f"{record.im_id:06d}_{item.gt_index:06d}.png"
+                write_image(scene_folder(record) / folder / name, 255 * mask.astype(np.uint8))
+    return entries
+
+
+def add_gt_info(scene_dir: Path, entries: Mapping[int, list[dict[str, Any]]], overwrite: bool = False) -> None:
+    """Add images' entries to a scene's `scene_gt_info.json`; one that is there stays unless `overwrite`."""
+    have = annotations_by_image(scene_dir / GT_INFO_NAME, optional=True)
+    content = {**have, **entries} if overwrite else {**entries, **have}
+    write_json(scene_dir / GT_INFO_NAME, {str(im_id): content[im_id] for im_id in sorted(content)}, indent=None)

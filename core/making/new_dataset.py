@@ -1,0 +1,249 @@
+"""From CAD files to a BOP folder ready for training from CAD models: models, sizes, symmetries, camera, names."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sopose.core.bop.catalog import DATASETS
+from sopose.core.bop.models import INFO_NAME, default_name, read_models_info, write_model
+from sopose.core.bop.splits import FOLDER_INFO_NAME
+from sopose.core.objects.cad_files import METERS, read_cad
+from sopose.core.objects.cad_mesh import CadMesh, cleaned, object_model, refined, with_normals
+from sopose.core.objects.model import ObjectModel
+from sopose.core.symmetry.find_symmetry import Symmetries
+from sopose.core.symmetry.self_image import Tolerance
+from sopose.core.symmetry.suggestions import folder_models, suggest_symmetries, with_symmetries, write_symmetries
+from sopose.core.utils.errors import UserError
+from sopose.core.utils.files import read_json, write_image, write_json
+from sopose.core.utils.units import M_TO_MM
+from sopose.core.vis.maps import stack
+from sopose.core.vis.model_views import overview
+from sopose.core.vis.symmetry_views import symmetry_sheet
+
+SMALLEST, LARGEST = 0.005, 5.0  # metres of diameter: what is not between has most likely another unit
+LIKELY = ("mm", "m", "inch", "cm")  # units of CAD files, the most usual first
+FEWEST_VERTICES = 3000  # as many model points as the pose loss compares, and many times the surface regions
+MANY_FACES = 500_000
+NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
+OURS = {"models", "models_eval", "camera.json", FOLDER_INFO_NAME, "overview.png", "symmetries.png"}
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera, pixels."""
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    width: int
+    height: int
+
+    def content(self) -> dict[str, float]:
+        """`camera.json`."""
+        intrinsics = {"cx": self.cx, "cy": self.cy, "depth_scale": 1.0, "fx": self.fx, "fy": self.fy}
+        return {**intrinsics, "width": self.width, "height": self.height}
+
+
+# 55° wide, as many webcams are; for want of a better one.
+COMMON_CAMERA = Camera(615.0, 615.0, 319.5, 239.5, 640, 480)
+
+
+@dataclass(frozen=True, eq=False)
+class NewObject:
+    """A file as a model, with what to tell of it."""
+
+    model: ObjectModel
+    source: str  # the file's name
+    unit: str
+    origin: np.ndarray  # (3,) of the model, in the file's frame, metres
+    notes: list[str] = field(default_factory=list)
+    symmetries: Symmetries | None = None
+
+
+def object_names(paths: Sequence[Path], names: Sequence[str] | None) -> list[str]:
+    """The objects' names: those given, else those of the files. `UserError` for names that are no good."""
+    if names is not None and len(names) != len(paths):
+        raise UserError(f"{len(paths)} files and {len(names)} names were given; give a name for each file")
+    found = [re.sub(r"[^\w.+-]+", "_", path.stem) for path in paths] if names is None else list(names)
+    for name in found:
+        if not NAME.fullmatch(name):
+            raise UserError(f"'{name}' can be no object's name: letters, digits, _ . + -; give others by --names")
+        if found.count(name) > 1:
+            raise UserError(f"two objects would be called '{name}'; give names by --names")
+    return found
+
+
+def read_object(path: Path, name: str, unit: str, force: bool = False, center: bool = False) -> NewObject:
+    """A CAD file as a model, cleaned and fine enough; its id is 0 until it is written.
+
+    unit: one of `METERS`, of the file's coordinates. force: whatever size comes out. center: put the origin into the
+    middle of the axis-aligned box. Raises `UserError` for a file without a surface, and for unlikely sizes.
+    """
+    file = read_cad(path)
+    mesh, done = cleaned(file.mesh, str(path))
+    notes = [*file.notes, *done]
+    if file.unit is not None and file.unit != unit:
+        notes.append(f"UNITS: file or format says {file.unit}, {unit} was given")
+    mesh = mesh.scaled(METERS[unit])
+    low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
+    origin = (low + high) / 2 if center else np.zeros(3)
+    outside = float(np.linalg.norm(np.maximum(0, np.maximum(low - origin, origin - high))))
+    if outside > np.linalg.norm(high - low) / 2:
+        notes.append(f"the origin lies {M_TO_MM * outside:.0f} mm outside the object: --center puts it inside")
+    mesh = replace(mesh, vertices=mesh.vertices - origin)
+    mesh, more = _of_good_fineness(with_normals(mesh))
+    model = object_model(mesh, 0, name)
+    if not force and not SMALLEST <= model.diameter <= LARGEST:
+        raise UserError(_unlikely_size(path, model.diameter, unit, file.unit))
+    return NewObject(model, Path(path).name, unit, origin, notes + more)
+
+
+def _of_good_fineness(mesh: CadMesh) -> tuple[CadMesh, list[str]]:
+    if len(mesh.faces) > MANY_FACES:
+        return mesh, [f"{len(mesh.faces)} triangles are more than training needs: simplify it to {MANY_FACES} or fewer"]
+    finer = refined(mesh, FEWEST_VERTICES)
+    if finer is mesh:
+        return mesh, []
+    return finer, [f"edges halved, the surface is the same: {len(mesh.vertices)} to {len(finer.vertices)} vertices"]
+
+
+def _unlikely_size(path: Path, diameter: float, unit: str, told: str | None) -> str:
+    """What to say of a diameter, metres, that comes out with a unit."""
+    sizes = {other: diameter / METERS[unit] * METERS[other] for other in LIKELY}
+    fitting = {other: size for other, size in sizes.items() if SMALLEST <= size <= LARGEST}
+    text = f"{path} is {_length(diameter)} in diameter if its unit is {unit}"
+    if not fitting:
+        return f"{text}, and no unit makes it likely; scale it, or take it so by --force"
+    likely = told if told in fitting else next(iter(fitting))
+    others = ", ".join(f"{_length(size)} in {other}" for other, size in fitting.items())
+    return f"{text}; it would be {others}: give --units {likely}, or --force if it is right"
+
+
+def _length(meters: float) -> str:
+    return f"{meters:.3g} m" if meters >= 1 else f"{M_TO_MM * meters:.3g} mm"
+
+
+def with_found_symmetries(new: NewObject, tolerance: Tolerance) -> NewObject:
+    """The object with the symmetries that its shape and colours have."""
+    found = suggest_symmetries(new.model, tolerance)
+    return replace(new, model=with_symmetries(new.model, found), symmetries=found)
+
+
+def require_place(root: Path, overwrite: bool, add: bool) -> None:
+    """`UserError` where the data set cannot be written to `root` in the way asked for. Ask before work."""
+    root = Path(root)
+    if root.resolve().name in DATASETS:
+        raise UserError(f"'{root.name}' is the name of a known data set, whose objects have names; choose another")
+    if root.exists() and not root.is_dir():
+        raise UserError(f"{root} is a file; choose another folder")
+    here = sorted(path.name for path in root.iterdir()) if root.is_dir() else []
+    if add:
+        if not (root / "models" / INFO_NAME).is_file():
+            raise UserError(f"{root} has no models/{INFO_NAME} to add to; leave --add out to make a new data set")
+    elif here and not overwrite:
+        raise UserError(f"{root} exists and is not empty; --add adds objects to it, --overwrite replaces it")
+    others = [name for name in here if name not in OURS]
+    if overwrite and others:
+        raise UserError(f"{root} has more than models ({', '.join(others[:3])}), which would be lost; choose another")
+
+
+def write_dataset(
+    root: Path, objects: Sequence[NewObject], camera: Camera | None, tolerance: Tolerance
+) -> list[NewObject]:
+    """Write a new data set; the objects with their ids. Replaces what is there: ask `require_place` before.
+
+    The folder appears at once when all is written. camera: None for `COMMON_CAMERA`.
+    """
+    root = Path(root)
+    numbered = _numbered(objects, first=1)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    beside, before = (root.parent / f".{root.name}.{os.getpid()}.{kind}" for kind in ("part", "before"))
+    try:
+        _write_models(beside, numbered)
+        write_json(beside / "camera.json", (camera or COMMON_CAMERA).content())
+        _draw(beside, numbered, tolerance)
+        if root.exists():
+            os.replace(root, before)
+        os.replace(beside, root)
+    except OSError as error:
+        raise UserError(f"{root} cannot be written ({error.strerror or error}); choose another place") from error
+    finally:
+        if before.exists() and not root.exists():
+            os.replace(before, root)
+        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(before, ignore_errors=True)
+    return numbered
+
+
+def add_to_dataset(
+    root: Path, objects: Sequence[NewObject], camera: Camera | None, tolerance: Tolerance
+) -> list[NewObject]:
+    """Add objects to a BOP folder, behind those that it has; the objects with their ids.
+
+    Models are written first and `models_info.json` last, so that a broken run leaves the data set as it was.
+    camera: written where the folder has none.
+    """
+    root = Path(root)
+    present = read_models_info(root / "models" / INFO_NAME)
+    names = _read_info(root).get("object_names", {})
+    for new in objects:
+        if new.model.name in names.values():
+            raise UserError(f"{root} has an object called '{new.model.name}' already; give another by --names")
+    numbered = _numbered(objects, first=max(present) + 1)
+    if not (root / "camera.json").is_file():
+        write_json(root / "camera.json", (camera or COMMON_CAMERA).content())
+    _write_models(root, numbered)
+    _draw(root, numbered, tolerance)
+    return numbered
+
+
+def _numbered(objects: Sequence[NewObject], first: int) -> list[NewObject]:
+    return [replace(new, model=replace(new.model, obj_id=first + k)) for k, new in enumerate(objects)]
+
+
+def _write_models(root: Path, objects: Sequence[NewObject]) -> None:
+    """Write models, their copies without colours for metrics, and the json files of all."""
+    models = {new.model.obj_id: new.model for new in objects}
+    bare = {obj_id: replace(model, colors=None, uv=None, texture=None) for obj_id, model in models.items()}
+    found = {new.model.obj_id: new.symmetries or Symmetries() for new in objects}
+    for folder, written in (("models_eval", bare), ("models", models)):
+        for obj_id, model in written.items():
+            write_model(root / folder / f"{default_name(obj_id)}.ply", model)
+    info = _read_info(root)
+    sources = {
+        str(new.model.obj_id): {"file": new.source, "units": new.unit, "origin_mm": (M_TO_MM * new.origin).tolist()}
+        for new in objects
+    }
+    names = {str(obj_id): model.name for obj_id, model in models.items()}
+    for key, value in (("object_names", names), ("sources", sources)):
+        info[key] = {**info.get(key, {}), **value}
+    write_json(root / FOLDER_INFO_NAME, info)
+    write_symmetries(root / "models_eval", bare, found)
+    write_symmetries(root / "models", models, found)
+
+
+def _read_info(root: Path) -> dict[str, Any]:
+    path = root / FOLDER_INFO_NAME
+    content = read_json(path) if path.is_file() else {}
+    return content if isinstance(content, dict) else {}
+
+
+def _draw(root: Path, objects: Sequence[NewObject], tolerance: Tolerance) -> None:
+    """`overview.png` of all models in the folder, and `symmetries.png` of those just searched."""
+    rows = []
+    for obj_id, model in folder_models(root / "models").items():
+        size = " x ".join(f"{M_TO_MM * side:.1f}" for side in model.extent)
+        rows.append((model, f"{obj_id} {model.name}: {size} mm, {len(model.faces)} triangles"))
+    write_image(root / "overview.png", overview(rows))
+    sheets = [symmetry_sheet(new.model, new.symmetries, tolerance) for new in objects if new.symmetries is not None]
+    if sheets:
+        write_image(root / "symmetries.png", stack(sheets))

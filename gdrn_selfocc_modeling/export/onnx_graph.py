@@ -1,0 +1,112 @@
+"""From a trained network to one .onnx graph: ROIs in, poses out, and all that is to be known of it as metadata."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sopose.batch import Prediction, RoiBatch
+from sopose.core.engine.checkpoint import FACTS
+from sopose.core.utils.errors import UserError
+from sopose.inference.estimator import CropFormat
+from sopose.inference.onnx_network import INPUTS, MAPS, POSE, OnnxNetwork, make_session, optional_module, quiet
+from sopose.models.gdrn import GDRN
+
+OPSET = 20  # the first with Gelu as one operator
+DENSE_PARTS = ("backbone", "neck", "geo_head_net", "selfocc_head_net")  # of GDRN; what may lose precision
+
+
+class _Exportable(nn.Module):
+    """The network with tensors instead of dataclasses."""
+
+    def __init__(self, network: GDRN, outputs: Sequence[str]) -> None:
+        super().__init__()
+        self.network, self.outputs = network, outputs
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        prediction = _predict(self.network, RoiBatch(**dict(zip(INPUTS, inputs, strict=True))))
+        return tuple(getattr(prediction, name).float() for name in self.outputs)
+
+
+def _predict(network: GDRN, rois: RoiBatch) -> Prediction:
+    """What the network says of ROIs whose image is brought to the backbone's precision."""
+    return network(replace(rois, image=rois.image.to(next(network.backbone.parameters()).dtype)))
+
+
+def halved(network: GDRN) -> GDRN:
+    """A copy whose backbone and heads compute in float16; the pose is regressed and decoded in float32 as before."""
+    network = copy.deepcopy(network)
+    for name in DENSE_PARTS:
+        part = getattr(network, name)
+        if part is not None:
+            part.half()
+    return network
+
+
+def export_graph(network: GDRN, rois: RoiBatch, maps: bool = False) -> Any:
+    """The network in evaluation mode as an `onnx.ModelProto` that takes any number of ROIs.
+
+    Its inputs are those fields of `RoiBatch` that the network reads, its outputs `cam_R_obj` (B, 3, 3) and
+    `cam_t_obj` (B, 3) metres, with `maps` also the other fields of `Prediction`, all float32. `rois` are an example.
+    Raises `UserError` for a network that ONNX has no operators for.
+    """
+    for package in ("onnx", "onnxscript"):
+        optional_module(package)
+    network = network.eval()
+    with torch.inference_mode():
+        predicted = _predict(network, rois)
+    outputs = [*POSE, *(name for name in MAPS if maps and getattr(predicted, name) is not None)]
+    batch = torch.export.Dim("batch")
+    try:
+        with quiet("torch.onnx", "onnxscript"):
+            program = torch.onnx.export(
+                _Exportable(network, outputs),
+                tuple(getattr(rois, name) for name in INPUTS),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=INPUTS,
+                output_names=outputs,
+                dynamic_shapes=(tuple({0: batch} for _ in INPUTS),),
+                verbose=False,
+            )
+    except (torch.onnx.OnnxExporterError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"the network can't be told in ONNX ({reason}); export one with another backbone") from error
+    graph = program.model_proto
+    _drop_unread_inputs(graph)
+    return graph
+
+
+def _drop_unread_inputs(model: Any) -> None:
+    read = {name for node in model.graph.node for name in node.input}
+    kept = [node for node in model.graph.input if node.name in read]
+    del model.graph.input[:]
+    model.graph.input.extend(kept)
+
+
+def finish_graph(model: Any, facts: Mapping[str, Any], crops: CropFormat, precision: str) -> bytes:
+    """A file's bytes: the graph, which stays as it is, with metadata instead of the exporter's notes.
+
+    Metadata are texts: "facts" what a checkpoint tells (json), "crop" what makes a ROI of a box (json), "precision".
+    """
+    model = copy.deepcopy(model)
+    for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output, model.graph):
+        del part.metadata_props[:]  # paths and lines of the source
+        part.doc_string = ""
+    del model.metadata_props[:]
+    model.producer_name, model.doc_string = "sopose", "Monocular 6D pose of known objects; see the metadata"
+    crop = {**asdict(crops.roi), "pad_scale": crops.pad_scale, "focal": crops.focal}
+    for key, value in ((FACTS, json.dumps(facts)), ("crop", json.dumps(crop)), ("precision", precision)):
+        model.metadata_props.add(key=key, value=value)
+    return model.SerializeToString()
+
+
+def open_graph(content: bytes) -> OnnxNetwork:
+    """The graph of a file's bytes, to be run on the CPU."""
+    return OnnxNetwork(make_session(content, torch.device("cpu")), "the exported graph")

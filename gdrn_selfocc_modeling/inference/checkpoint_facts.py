@@ -1,0 +1,181 @@
+"""What a checkpoint says of its network beside the weights: enough to run it without configuration or data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.config import Config
+
+from sopose.core.bop.models import load_models
+from sopose.core.bop.splits import resolve_split
+from sopose.core.engine.checkpoint import FACTS
+from sopose.core.objects.model import ObjectModel
+from sopose.core.utils.errors import UserError
+from sopose.data.build import class_indices, class_names
+from sopose.maps.header import model_hash
+from sopose.settings import settings_of
+
+OBJECTS, SETTINGS, MODELS, FOCAL = "objects", "settings", "models", "focal"
+REMEDY = "it is of an older version, of other software or damaged; train again, or give --config-file and --dataset"
+
+
+@dataclass(frozen=True, eq=False)
+class KnownObject:
+    """An object that a network was trained for; lengths in metres, in the object's frame."""
+
+    name: str
+    obj_id: int
+    extent: np.ndarray  # (3,) size of the model's axis-aligned box
+    bounds_min: np.ndarray  # (3,) its lower corner
+    diameter: float
+    symmetries_discrete: list[np.ndarray]  # (4, 4) each
+    symmetries_continuous: list[tuple[np.ndarray, np.ndarray]]  # axis, offset
+    mesh_hash: str  # of the model it was trained with, see `model_hash`; "" where nobody told
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkFacts:
+    """What a checkpoint tells of its network. `objects` are in the order of the classes."""
+
+    cfg: Config
+    objects: list[KnownObject]
+    focal: tuple[float, float] | None  # least and largest focal length it was trained with, pixels; None: unknown
+
+
+def network_facts(cfg: Config, focal: tuple[float, float]) -> dict[str, Any]:
+    """Plain values for a checkpoint: names of the classes, the configuration, the models, the focal lengths.
+
+    Raises `UserError` where the models of DATASETS can't be loaded.
+    """
+    return {
+        OBJECTS: class_names(cfg),
+        FOCAL: [float(length) for length in focal],
+        SETTINGS: plain_settings(cfg),
+        MODELS: [_entry(known_object(model)) for model in class_models(cfg)],
+    }
+
+
+def class_models(cfg: Config) -> list[ObjectModel]:
+    """The model of each class, from the first split of TRAIN, TRAIN2 and TEST that has it."""
+    names = class_names(cfg)
+    found: dict[str, ObjectModel] = {}
+    for split in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TRAIN2, *cfg.DATASETS.TEST):
+        missing = [name for name in names if name not in found]
+        if not missing:
+            break
+        try:
+            spec = resolve_split(split, Path(cfg.DATASETS.ROOT))
+            ids = class_indices(missing, spec)
+        except UserError:  # a split that isn't there, or has none of them
+            continue
+        models = load_models(spec.models_dir, ids, spec.object_names)
+        found |= {spec.object_names[obj_id]: model for obj_id, model in models.items()}
+    return [found[name] for name in names]
+
+
+def known_object(model: ObjectModel) -> KnownObject:
+    """What a network has to know of a model."""
+    return KnownObject(
+        name=model.name,
+        obj_id=model.obj_id,
+        extent=model.extent,
+        bounds_min=model.bounds_min,
+        diameter=model.diameter,
+        symmetries_discrete=list(model.symmetries_discrete),
+        symmetries_continuous=list(model.symmetries_continuous),
+        mesh_hash=model_hash(model),
+    )
+
+
+def focal_length(K: np.ndarray) -> np.ndarray:
+    """Focal lengths (...,) of cameras (..., 3, 3), pixels: the geometric mean of those of x and y."""
+    return np.sqrt(K[..., 0, 0] * K[..., 1, 1])
+
+
+def read_network_facts(state: Mapping[str, Any], path: Path, overrides: Sequence[str] = ()) -> NetworkFacts:
+    """What the checkpoint `path` tells, with `overrides` of its configuration.
+
+    Raises `UserError` where it doesn't, or where what it tells can't be.
+    """
+    facts = state.get(FACTS)
+    facts = facts if isinstance(facts, Mapping) else {}
+    missing = [key for key in (SETTINGS, MODELS) if not facts.get(key)]
+    if missing:
+        raise UserError(f"{path} doesn't say what it needs to run alone ({' and '.join(missing)}): {REMEDY}")
+    if not isinstance(facts[SETTINGS], Mapping) or not isinstance(facts[MODELS], Sequence):
+        raise UserError(f"{path}: {SETTINGS} and {MODELS} are of other types than ours; {REMEDY}")
+    cfg = settings_of(facts[SETTINGS], str(path), overrides)
+    return NetworkFacts(cfg, [_read_entry(entry, path) for entry in facts[MODELS]], _read_focal(facts.get(FOCAL), path))
+
+
+def _read_focal(value: Any, path: Path) -> tuple[float, float] | None:
+    if value is None:
+        return None
+    try:
+        low, high = _numbers(value, 2)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: {FOCAL} must be two numbers ({error}); {REMEDY}") from error
+    if not 0 < low <= high:
+        raise UserError(f"{path}: {FOCAL} {low:g} to {high:g} can't be; {REMEDY}")
+    return float(low), float(high)
+
+
+def _entry(known: KnownObject) -> dict[str, Any]:
+    """Plain values, metres."""
+    return {
+        "name": known.name,
+        "obj_id": known.obj_id,
+        "extent": known.extent.tolist(),
+        "bounds_min": known.bounds_min.tolist(),
+        "diameter": float(known.diameter),
+        "symmetries_discrete": [matrix.tolist() for matrix in known.symmetries_discrete],
+        "symmetries_continuous": [[axis.tolist(), offset.tolist()] for axis, offset in known.symmetries_continuous],
+        "mesh_hash": known.mesh_hash,
+    }
+
+
+def _read_entry(entry: Any, path: Path) -> KnownObject:
+    """The inverse of `_entry`, for files of anyone."""
+    try:
+        known = KnownObject(
+            name=str(entry["name"]),
+            obj_id=int(entry["obj_id"]),
+            extent=_numbers(entry["extent"], 3),
+            bounds_min=_numbers(entry["bounds_min"], 3),
+            diameter=float(entry["diameter"]),
+            symmetries_discrete=[_numbers(matrix, 4, 4) for matrix in entry["symmetries_discrete"]],
+            symmetries_continuous=[
+                (_numbers(axis, 3), _numbers(offset, 3)) for axis, offset in entry["symmetries_continuous"]
+            ],
+            mesh_hash=str(entry["mesh_hash"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path}: an entry of {MODELS} is damaged ({type(error).__name__}: {error}); {REMEDY}"
+        ) from error
+    if min(*known.extent, known.diameter) <= 0:
+        raise UserError(f"{path}: {known.name} has no size ({known.extent.tolist()} m); {REMEDY}")
+    return known
+
+
+def _numbers(values: Any, *shape: int) -> np.ndarray:
+    array = np.asarray(values, np.float64)
+    if array.shape != shape or not np.isfinite(array).all():
+        raise ValueError(f"wanted {shape} finite numbers, got {str(values)[:60]}")
+    return array
+
+
+def plain_settings(cfg: Config) -> dict[str, Any]:
+    """A configuration as a checkpoint tells it."""
+    return _plain(cfg.to_dict())
+
+
+def _plain(value: Any) -> Any:
+    """Groups as dictionaries and tuples as lists, as json has them."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,227 @@
+"""Poses in any image: a checkpoint, a camera, and boxes are all it takes.
+
+estimator = PoseEstimator.from_checkpoint("model_final.safetensors")
+for pose in estimator("photo.jpg", K, [Box("can", (210, 140, 330, 290))]):
+    print(pose.object, pose.score, pose.cam_R_obj, pose.cam_t_obj)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from sopose.batch import Prediction, RegressedPose, RoiBatch, collate
+from sopose.core.data.photo import as_K, as_rgb, check_camera
+from sopose.core.data.roi import ImageSize, RoiView, crop_image, test_roi
+from sopose.core.engine.checkpoint import load_weights, model_weights, read_checkpoint
+from sopose.core.geometry.pose import Pose
+from sopose.core.utils.errors import UserError, nearest
+from sopose.data.build import build_roi_format
+from sopose.data.targets import RoiFormat, make_roi_batch
+from sopose.inference.checkpoint_facts import KnownObject, NetworkFacts, focal_length, read_network_facts
+from sopose.inference.evaluation import build_pose_solver
+from sopose.inference.onnx_network import SUFFIX, read_onnx
+from sopose.models.build import build_model
+from sopose.models.pnp_points import PoseSolver
+
+SMALL = 8.0  # pixels; a shorter side of a box holds nothing to see a pose by
+BATCH = 32  # ROIs in a forward pass
+
+
+@dataclass(frozen=True, eq=False)
+class Box:
+    """Where an object is: `xyxy` (4,) x1, y1, x2, y2 in pixels of the image."""
+
+    object: str
+    xyxy: Sequence[float] | np.ndarray
+    score: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectPose:
+    """An object's pose in the camera's frame: X_cam = cam_R_obj X_obj + cam_t_obj."""
+
+    object: str
+    obj_id: int
+    score: float  # of the box
+    cam_R_obj: np.ndarray  # (3, 3)
+    cam_t_obj: np.ndarray  # (3,) metres
+    box: np.ndarray  # (4,) xyxy pixels
+    warnings: tuple[str, ...] = ()  # why it is not to be relied on
+
+    @property
+    def reliable(self) -> bool:
+        """Whether nothing speaks against it."""
+        return not self.warnings
+
+    @property
+    def pose(self) -> Pose:
+        """Rotation and translation together."""
+        return Pose(self.cam_R_obj, self.cam_t_obj)
+
+
+@dataclass(frozen=True)
+class CropFormat:
+    """How a box becomes the network's input.
+
+    What the network says of depth goes by the size of the crop in pixels, so for one focal length. An image of another
+    one is taken for its enlargement to a focal length that the network knows: the same picture, with K scaled.
+    """
+
+    roi: RoiFormat
+    pad_scale: float  # side of the crop in longer sides of the box
+    focal: tuple[float, float] | None = None  # least and largest focal length known, pixels; None: take any
+
+    def enlargement(self, K: np.ndarray) -> float:
+        """The factor by which images of a camera (3, 3) are thought enlarged; 1 for one that is known."""
+        if self.focal is None:
+            return 1.0
+        length = float(focal_length(K))
+        return float(np.clip(length, *self.focal)) / length
+
+
+def crop_format(facts: NetworkFacts) -> CropFormat:
+    """What a network sees of a box, as its checkpoint tells."""
+    return CropFormat(build_roi_format(facts.cfg), facts.cfg.INPUT.DZI_PAD_SCALE, facts.focal)
+
+
+def enlarged(rois: RoiBatch, factor: float) -> RoiBatch:
+    """The ROIs of an image that was enlarged by a factor, as the network is told of them."""
+    K = rois.K.clone()
+    K[:, :2] *= factor
+    return replace(
+        rois,
+        K=K,
+        box_center=factor * rois.box_center,
+        box_wh=factor * rois.box_wh,
+        resize_ratio=rois.resize_ratio / factor,
+    )
+
+
+class PoseEstimator:
+    """A trained network with what it knows of its objects.
+
+    Args:
+        model: the network, on its device.
+        objects: in the order of the network's classes.
+        crops: what the network sees of a box.
+        solver: how poses come from its output.
+        amp: run it in bfloat16; for GPUs.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objects: Sequence[KnownObject],
+        crops: CropFormat,
+        solver: PoseSolver | None = None,
+        amp: bool = False,
+    ) -> None:
+        self.model = model.eval()
+        self.objects = {known.name: known for known in objects}
+        self._index = {known.name: index for index, known in enumerate(objects)}
+        self.crops, self.solver, self.amp = crops, solver or PoseSolver(), amp
+        self.device = next((weights.device for weights in model.parameters()), torch.device("cpu"))
+
+    @classmethod
+    def from_checkpoint(
+        cls, path: Path | str, device: str | torch.device | None = None, overrides: Sequence[str] = ()
+    ) -> PoseEstimator:
+        """The network of a checkpoint (.pth, .safetensors) that a run of this software left, or of an .onnx file of it.
+
+        device: by default a GPU where there is one. overrides: keys of its configuration, such as "TEST.USE_PNP=True".
+        Raises `UserError` where the file is damaged, or does not say what it needs to run alone.
+        """
+        path = Path(path)
+        if path.suffix == SUFFIX:
+            model, state = read_onnx(path, None if device is None else torch.device(device))
+            facts = read_network_facts(state, path, overrides)
+            return cls(model, facts.objects, crop_format(facts), build_pose_solver(facts.cfg, model))
+        state = read_checkpoint(path)
+        facts = read_network_facts(state, path, overrides)
+        cfg = facts.cfg
+        model = build_model(cfg, pretrained=False)
+        load_weights(model, model_weights(state, path), path)
+        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        model = model.to(device, memory_format=torch.channels_last)
+        amp = cfg.TEST.AMP_TEST and device.type == "cuda"
+        return cls(model, facts.objects, crop_format(facts), build_pose_solver(cfg, model), amp)
+
+    def __call__(
+        self, image: np.ndarray | Path | str, K: np.ndarray | Sequence[float], boxes: Iterable[Box]
+    ) -> list[ObjectPose]:
+        """One pose for each box, in their order.
+
+        image: see `core.data.photo.as_rgb`; an array's channels are RGB. K: (3, 3) or (fx, fy, cx, cy), pixels of
+        this image. A box that shows too little, or a result that can't be, is answered with `warnings`. Raises
+        `UserError` for an image or a K that is none, a box that is not four numbers, or an unknown object.
+        """
+        rgb, K = as_rgb(image), as_K(K)
+        size = (rgb.shape[1], rgb.shape[0])
+        odd = check_camera(K, *size)
+        boxes = [self._checked(box) for box in boxes]
+        poses: list[Pose] = []
+        for first in range(0, len(boxes), BATCH):
+            rois = self.make_rois(rgb, K, boxes[first : first + BATCH]).to(self.device)
+            poses += self.solver(self.predict(rois), rois)
+        return [
+            self._told(box, pose, [*odd, *_doubts(box, pose, size)]) for box, pose in zip(boxes, poses, strict=True)
+        ]
+
+    def make_rois(self, rgb: np.ndarray, K: np.ndarray, boxes: Sequence[Box]) -> RoiBatch:
+        """What the network sees of some boxes of an image (H, W, 3) uint8 RGB, on the host."""
+        form, size = self.crops.roi, (rgb.shape[1], rgb.shape[0])
+        rois = []
+        for box in boxes:
+            view = RoiView(K, size, test_roi(np.asarray(box.xyxy), size, self.crops.pad_scale), form.output_res)
+            # The crop is turned to BGR, not the image: each channel is resampled by itself.
+            crop = crop_image(rgb, view.roi, form.input_res)[..., ::-1]
+            extent = self.objects[box.object].extent
+            rois.append(make_roi_batch(crop, view, extent, self._index[box.object], form))
+        batch, factor = collate(rois), self.crops.enlargement(K)
+        return batch if factor == 1 else enlarged(batch, factor)
+
+    @torch.inference_mode()
+    def predict(self, rois: RoiBatch) -> Prediction | RegressedPose:
+        """What the network says of ROIs that are on its device."""
+        with torch.autocast(self.device.type, torch.bfloat16) if self.amp else nullcontext():
+            return self.model(rois)
+
+    def _checked(self, box: Box) -> Box:
+        if box.object not in self.objects:
+            known = list(self.objects)
+            raise UserError(
+                f"the network doesn't know '{box.object}'{nearest(str(box.object), known)} (known: {', '.join(known)})"
+            )
+        xyxy = np.asarray(box.xyxy, np.float64)
+        if xyxy.shape != (4,) or not np.isfinite(xyxy).all():
+            raise UserError(f"a box must be four finite numbers x1, y1, x2, y2, got {str(box.xyxy)[:80]}")
+        return Box(box.object, xyxy, float(box.score))
+
+    def _told(self, box: Box, pose: Pose, warnings: list[str]) -> ObjectPose:
+        obj_id = self.objects[box.object].obj_id
+        xyxy = np.asarray(box.xyxy)
+        return ObjectPose(box.object, obj_id, box.score, pose.cam_R_obj, pose.cam_t_obj, xyxy, tuple(warnings))
+
+
+def _doubts(box: Box, pose: Pose, size: ImageSize) -> list[str]:
+    """Why an answer is not to be relied on."""
+    x1, y1, x2, y2 = box.xyxy
+    doubts = []
+    if x2 <= x1 or y2 <= y1:
+        doubts.append(f"the box {x1:.0f}, {y1:.0f}, {x2:.0f}, {y2:.0f} has no area; boxes are x1, y1, x2, y2")
+    elif min(x2 - x1, y2 - y1) < SMALL:
+        doubts.append(f"the box is {x2 - x1:.0f} x {y2 - y1:.0f} pixels, too small to see a pose")
+    if x2 <= 0 or y2 <= 0 or x1 >= size[0] - 1 or y1 >= size[1] - 1:
+        doubts.append("the box lies outside of the image")
+    if not (np.isfinite(pose.cam_R_obj).all() and np.isfinite(pose.cam_t_obj).all()):
+        doubts.append("the network's answer is not finite")
+    elif pose.cam_t_obj[2] <= 0:
+        doubts.append("the network puts the object behind the camera")
+    return doubts

@@ -1,0 +1,175 @@
+"""The two layers: P, the surface point each pixel sees, and Q, where its ray crosses the object's coordinate planes.
+
+In the object's frame a pixel's ray is `o + λ d` with the camera centre o = -R^T t and d = R^T K^-1 (u, v, 1).
+It meets the plane through the object's origin with normal axis k at λ_k = -o_k / d_k. P, Q and the camera
+centre lie on one line (SO-Pose, Di et al., ICCV 2021). Only the pose and K enter Q, not the mesh.
+
+Q has two forms: points (..., plane, xyz) and the six channels that are stored and predicted. Their order stands here
+alone. Coordinates may also be classified into bins (`XYZ_LOSS_TYPE` "CE_coor"), background last: logits are
+(B, C (bins + 1), H, W), C coordinates, each with its bins and then the background.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sopose.core.geometry.camera import Array
+from sopose.core.geometry.pose import Pose
+from sopose.core.rays.raycast import RayCaster, camera_rays
+
+# Below this |d_k| (rays have z = 1 in the camera's frame) the ray runs along the plane and never crosses it.
+MIN_SLOPE = 1e-6
+# The two coordinates that remain of each plane's point; channel order Q_x: (y, z), Q_y: (x, z), Q_z: (x, y).
+PLANE_AXES = np.array([[1, 2], [0, 2], [0, 1]])
+_KEPT = (3 * np.arange(3)[:, None] + PLANE_AXES).ravel()  # of the nine numbers (plane, xyz) the six that are stored
+CHANNEL_AXES = PLANE_AXES.ravel()  # which coordinate each of the six channels holds
+_SLOTS = [0] * 9  # of the nine numbers: 0 across the plane, else 1 + the channel
+for _channel, _place in enumerate(_KEPT):
+    _SLOTS[_place] = 1 + _channel
+
+
+@dataclass(frozen=True, eq=False)
+class Layers:
+    """The two layers of an instance at the cells of an ROI; metres, the object's frame, 0 where there is none."""
+
+    P_obj: np.ndarray  # (out, out, 3) float
+    mask: np.ndarray  # (out, out) bool, cells on the object, seen or not
+    Q_obj: np.ndarray  # (out, out, 6) float, channels as `pack_Q` orders them
+    valid: np.ndarray  # (out, out, plane) bool, where Q is known
+
+
+def cast_P(caster: RayCaster, pose: Pose, K: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Surface points seen at pixels `positions` (h, w, 2), and the object's full mask.
+
+    Returns P_obj (h, w, 3) float64, metres, the object's frame, 0 where no ray hits, and mask (h, w) bool.
+    """
+    h, w, _ = positions.shape
+    hits = caster.cast(pose, K, positions.reshape(-1, 2))
+    P_obj = np.zeros((h * w, 3))
+    mask = np.zeros(h * w, bool)
+    P_obj[hits.ray] = hits.points_obj
+    mask[hits.ray] = True
+    return P_obj.reshape(h, w, 3), mask.reshape(h, w)
+
+
+def normalise_P(P_obj: np.ndarray, extent: np.ndarray) -> np.ndarray:
+    """`P / extent + 0.5` of points (..., 3), metres, by the model's extent (3,): about [0, 1]."""
+    return P_obj / extent + 0.5
+
+
+def crossings(origin: Array, directions: Array, low: Array, high: Array) -> tuple[Array, Array]:
+    """Where rays `origin + λ directions` cross the planes, of numpy or torch alike: points (plane, 2, ...), accepted.
+
+    All arguments are (3, ...) with the coordinate first (long rows are faster), metres, the object's frame, and
+    broadcast; low and high are the box's corners. accepted is (plane, ...) bool: ahead of the camera, not along the
+    plane, strictly inside the box.
+    """
+    depth = -origin / directions
+    points = origin[PLANE_AXES] + depth[:, None] * directions[PLANE_AXES]
+    inside = ((points > low[PLANE_AXES]) & (points < high[PLANE_AXES])).all(1)
+    # A plane goes through the origin: a box beside the origin has no point of it.
+    through = (low < 0) & (high > 0)
+    return points, inside & (abs(directions) >= MIN_SLOPE) & (depth > 0) & through
+
+
+def cast_Q(
+    pose: Pose,
+    K: np.ndarray,
+    positions: np.ndarray,
+    mask: np.ndarray,
+    bounds_min: np.ndarray,
+    extent: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Crossings of the rays of pixels `positions` (h, w, 2) with the object's coordinate planes.
+
+    A crossing is valid where the pixel is on the object (`mask` (h, w) bool) and the point lies ahead of the
+    camera and strictly inside the model's box from bounds_min (3,) to bounds_min + extent (3,), metres.
+    Returns the six channels of Q (h, w, 6) float64, metres, the object's frame, 0 where invalid, and valid
+    (h, w, plane) bool.
+    """
+    pixel = np.flatnonzero(mask)
+    origin, directions = camera_rays(pose, K, positions.reshape(-1, 2).take(pixel, axis=0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        points, accepted = crossings(
+            origin[:, None], directions.T.copy(), bounds_min[:, None], (bounds_min + extent)[:, None]
+        )
+    Q, valid = np.zeros((6, mask.size)), np.zeros((3, mask.size), bool)
+    # Row by row: numpy scatters into one row faster than into several at once.
+    for row, channel in zip(Q, np.where(accepted[:, None], points, 0.0).reshape(6, -1), strict=True):
+        row[pixel] = channel
+    for row, plane in zip(valid, accepted, strict=True):
+        row[pixel] = plane
+    return Q.T.reshape(*mask.shape, 6), valid.T.reshape(*mask.shape, 3)
+
+
+def plane_hits(
+    pose: Pose, K: np.ndarray, positions: np.ndarray, mask: np.ndarray, bounds_min: np.ndarray, extent: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `cast_Q`, with points (h, w, plane, xyz) in place of channels."""
+    Q, valid = cast_Q(pose, K, positions, mask, bounds_min, extent)
+    return unpack_Q(Q), valid
+
+
+def plane_channels(plane: int) -> slice:
+    """The two of Q's six channels that belong to a plane."""
+    return slice(2 * plane, 2 * plane + 2)
+
+
+def pack_Q(Q: np.ndarray) -> np.ndarray:
+    """(..., plane, xyz) to the six channels (..., 6) that are stored and predicted."""
+    return Q.reshape(*Q.shape[:-2], 9)[..., _KEPT]
+
+
+def unpack_Q(Q6: np.ndarray) -> np.ndarray:
+    """Six channels (..., 6) to points (..., plane, xyz); the coordinate across each plane is 0."""
+    nine = np.zeros((*Q6.shape[:-1], 9), Q6.dtype)
+    nine[..., _KEPT] = Q6
+    return nine.reshape(*Q6.shape[:-1], 3, 3)
+
+
+def normalise_Q(Q6: np.ndarray, extent: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Channels (..., 6), metres, each by the extent (3,) of its axis, + 0.5; 0 where not valid (..., 3)."""
+    scaled = Q6 / extent[CHANNEL_AXES]
+    scaled += 0.5
+    scaled *= np.repeat(valid, 2, axis=-1)
+    return scaled
+
+
+def denormalise_P(P: Tensor, extent: Tensor) -> Tensor:
+    """(B, 3, H, W) normalised -> metres in the object's frame; extent (B, 3) m."""
+    return (P - 0.5) * extent[:, :, None, None]
+
+
+def denormalise_Q(q: Tensor, extent: Tensor) -> Tensor:
+    """(B, 6, H, W) normalised -> (B, plane, xyz, H, W) metres in the object's frame, 0 along the normal."""
+    return unpack_Q_maps((q - 0.5) * extent[:, CHANNEL_AXES, None, None])
+
+
+def unpack_Q_maps(q: Tensor) -> Tensor:
+    """`unpack_Q` of maps: six channels (B, 6, H, W) to points (B, plane, xyz, H, W)."""
+    return torch.cat([torch.zeros_like(q[:, :1]), q], dim=1)[:, _SLOTS].unflatten(1, (3, 3))
+
+
+def bin_labels(coordinates: Tensor, present: Tensor, bins: int) -> Tensor:
+    """(B, C, H, W) normalised coordinates -> int64 bins; `bins`, the background, where `present` (B, C, H, W) is 0."""
+    return torch.where(present > 0, (coordinates * bins).long().clamp(0, bins - 1), bins)
+
+
+def bin_probability(logits: Tensor, bins: int) -> Tensor:
+    """Logits -> (B, C, bins, H, W) probabilities of each coordinate's bins, background left out."""
+    return logits.unflatten(1, (-1, bins + 1))[:, :, :bins].softmax(dim=2)
+
+
+def expected_coordinate(logits: Tensor, bins: int) -> Tensor:
+    """Logits -> (B, C, H, W) normalised: the mean of the bins' middles, through which gradients flow."""
+    middles = (torch.arange(bins, dtype=logits.dtype, device=logits.device) + 0.5) / bins
+    return torch.einsum("bcnhw,n->bchw", bin_probability(logits, bins), middles)
+
+
+def likeliest_coordinate(logits: Tensor, bins: int) -> Tensor:
+    """Logits -> (B, C, H, W) normalised: the middle of each coordinate's likeliest bin."""
+    return (bin_probability(logits, bins).argmax(dim=2) + 0.5) / bins

@@ -1,0 +1,213 @@
+"""What learns in a run: network, losses, optimizer and schedule, by its configuration and number of processes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from sopose.batch import RoiBatch, RoiTargets, SampleInfo
+from sopose.core.engine.checkpointer import Stateful
+from sopose.core.engine.distributed import current_world
+from sopose.core.engine.float32 import keep_slow_parts_in_float32
+from sopose.core.engine.modes import evaluation_mode
+from sopose.core.engine.step import StepOptions
+from sopose.core.solver.optimizers import OPTIMIZERS, accumulation, build_optimizer
+from sopose.core.solver.schedules import build_schedule
+from sopose.core.utils.errors import UserError, nearest
+from sopose.losses.build import build_criterion
+from sopose.models.build import build_parameter_groups
+from sopose.models.gdrn import GDRN
+
+logger = logging.getLogger(__name__)
+Batch = tuple[RoiBatch, RoiTargets, list[SampleInfo]]
+AMP_TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class RunLength:
+    """How long a run is, in iterations."""
+
+    per_epoch: int
+    epochs: int
+
+    @property
+    def total(self) -> int:
+        return self.per_epoch * self.epochs
+
+    def epoch(self, iteration: int) -> int:
+        """The epoch, counted from 1, that an iteration, counted from 0, belongs to."""
+        return iteration // self.per_epoch + 1
+
+
+class LossNetwork(nn.Module):
+    """Network and losses in one module, so that DistributedDataParallel sees which parameters the losses reach."""
+
+    def __init__(self, network: Callable[[RoiBatch], Any], criterion: nn.Module) -> None:
+        super().__init__()
+        self.network, self.criterion = network, criterion
+
+    def forward(self, rois: RoiBatch, targets: RoiTargets, epoch: float) -> dict[str, Tensor]:
+        """The weighted losses of a batch, by name."""
+        return self.criterion(self.network(rois), rois, targets, epoch)
+
+
+@dataclass(frozen=True, eq=False)
+class Learner:
+    """Finished parts of a run's steps. `average` and `scaler` are None where the configuration has none."""
+
+    model: GDRN
+    losses: nn.Module  # a `LossNetwork`, or DDP around it
+    optimizer: torch.optim.Optimizer
+    schedule: LRScheduler
+    options: StepOptions
+    length: RunLength
+    scaler: torch.amp.GradScaler | None = None
+    average: AveragedModel | None = None
+
+    @property
+    def tested(self) -> nn.Module:
+        """The network that is evaluated: the average where there is one."""
+        return self.model if self.average is None else self.average.module
+
+    def compute_losses(self, batch: Batch, iteration: int) -> dict[str, Tensor]:
+        """The weighted losses of a batch at an iteration, by name."""
+        device = next(self.model.parameters()).device
+        rois, targets = (part.to(device, non_blocking=True) for part in batch[:2])
+        return self.losses(rois, targets, self.length.epoch(iteration))
+
+    def stateful_parts(self) -> dict[str, Stateful]:
+        """What a checkpoint holds beside the network."""
+        module = self.losses.module if isinstance(self.losses, DistributedDataParallel) else self.losses
+        learned = {"criterion": module.criterion} if list(module.criterion.parameters()) else {}
+        optional = {"scaler": self.scaler, "ema_model": self.average}
+        parts = {"optimizer": self.optimizer, "schedule": self.schedule, **learned}
+        return parts | {name: part for name, part in optional.items() if part is not None}
+
+
+def build_learner(
+    cfg: Any, model: GDRN, length: RunLength, device: torch.device, probe: Batch | None = None
+) -> Learner:
+    """All of it for a network on `device`. Every rank of a distributed run builds its own.
+
+    `probe` is any batch, alike on all ranks, that shows whether the losses reach every parameter. Raises `UserError`
+    for bad input.
+    """
+    solver, world = cfg.SOLVER, current_world()
+    if cfg.MODEL.SYNC_BN and device.type == "cuda" and world.size > 1:
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    amp_dtype = _amp_dtype(solver.AMP, device)
+    if amp_dtype is not None and device.type == "cpu":
+        keep_slow_parts_in_float32(model)
+    criterion = build_criterion(cfg).to(device)
+    losses: nn.Module = LossNetwork(torch.compile(model) if cfg.MODEL.COMPILE else model, criterion)
+    no_sync: Callable[[], AbstractContextManager] = nullcontext
+    if world.size > 1:
+        losses = DistributedDataParallel(
+            losses,
+            device_ids=[device] if device.type == "cuda" else None,
+            find_unused_parameters=probe is None or not reaches_all(LossNetwork(model, criterion), probe, length),
+        )
+        no_sync = losses.no_sync
+    batches, decay_factor = accumulation(solver.IMS_PER_BATCH, solver.REFERENCE_BS)
+    optimizer = _build_optimizer(cfg, model, criterion, decay_factor, device)
+    return Learner(
+        model=model,
+        losses=losses,
+        optimizer=optimizer,
+        schedule=make_schedule(optimizer, solver, length.total),
+        options=StepOptions(amp_dtype, solver.CLIP_GRADIENTS, batches, no_sync),
+        length=length,
+        scaler=torch.amp.GradScaler(device.type) if amp_dtype == torch.float16 else None,
+        average=_moving_average(model, cfg.MODEL.EMA),
+    )
+
+
+def reaches_all(losses: LossNetwork, batch: Batch, length: RunLength) -> bool:
+    """Whether the losses of a batch reach every parameter that learns, in the first epoch and in the last."""
+    parameters = [parameter for parameter in losses.parameters() if parameter.requires_grad]
+    device = parameters[0].device
+    rois, targets = (part.to(device) for part in batch[:2])
+    with evaluation_mode(losses):
+        totals = [sum(losses(rois, targets, epoch).values()) for epoch in (1, length.epochs)]
+    slopes = [torch.autograd.grad(total, parameters, allow_unused=True) for total in totals]
+    return all(slope is not None for of_epoch in slopes for slope in of_epoch)
+
+
+def rois_per_step(solver: Any) -> int:
+    """ROIs whose gradients make one step: IMS_PER_BATCH, times the batches that REFERENCE_BS lets accumulate."""
+    return solver.IMS_PER_BATCH * accumulation(solver.IMS_PER_BATCH, solver.REFERENCE_BS)[0]
+
+
+def rois_per_rank(solver: Any) -> int:
+    """ROIs of a batch that each process sees. Raises `UserError` where they don't come out even."""
+    size = current_world().size
+    if solver.IMS_PER_BATCH % size:
+        raise UserError(
+            f"SOLVER.IMS_PER_BATCH={solver.IMS_PER_BATCH} counts the ROIs of all processes and is not divisible by "
+            f"their number, {size}; make it a multiple of {size}"
+        )
+    return solver.IMS_PER_BATCH // size
+
+
+def _build_optimizer(
+    cfg: Any, model: GDRN, criterion: nn.Module, decay_factor: float, device: torch.device
+) -> torch.optim.Optimizer:
+    """SOLVER.OPTIMIZER_CFG over the network and the learned loss weights; fused on a GPU where torch has it."""
+    options = {**cfg.SOLVER.OPTIMIZER_CFG}
+    groups = build_parameter_groups(model, cfg)
+    learned_weights = list(criterion.parameters())
+    if learned_weights:
+        groups.append({"params": learned_weights, "lr": options["lr"], "name": "loss_weights"})
+    if "weight_decay" in options:
+        options["weight_decay"] *= decay_factor
+    known = signature(OPTIMIZERS[options["type"]]).parameters
+    if device.type == "cuda" and "fused" in known and not {"fused", "foreach"} & options.keys():
+        options["fused"] = True
+    return build_optimizer(groups, **options)
+
+
+def make_schedule(optimizer: torch.optim.Optimizer, solver: Any, total_iters: int) -> LRScheduler:
+    """The learning rate of a run of `total_iters` steps, as SOLVER says."""
+    return build_schedule(
+        optimizer,
+        name=solver.LR_SCHEDULER_NAME,
+        total_iters=total_iters,
+        warmup_method=solver.WARMUP_METHOD,
+        # A short run keeps a flat part.
+        warmup_iters=min(solver.WARMUP_ITERS, total_iters // 10),
+        warmup_factor=solver.WARMUP_FACTOR,
+        anneal_method=solver.ANNEAL_METHOD,
+        anneal_point=solver.ANNEAL_POINT,
+        poly_power=solver.POLY_POWER,
+        rel_steps=solver.REL_STEPS,
+        gamma=solver.GAMMA,
+    )
+
+
+def _amp_dtype(amp: Any, device: torch.device) -> torch.dtype | None:
+    """The type of SOLVER.AMP; None for float32, as on a CPU that is asked for float16."""
+    if amp.DTYPE not in AMP_TYPES:
+        known = list(AMP_TYPES)
+        raise UserError(f"SOLVER.AMP.DTYPE is '{amp.DTYPE}'{nearest(amp.DTYPE, known)} (known: {', '.join(known)})")
+    dtype = AMP_TYPES[amp.DTYPE] if amp.ENABLED else None
+    if dtype == torch.float16 and device.type != "cuda":
+        logger.info("SOLVER.AMP.DTYPE=float16 is for GPUs; on the CPU the run stays in float32")
+        return None
+    return dtype
+
+
+def _moving_average(model: nn.Module, options: Any) -> AveragedModel | None:
+    if not options.ENABLED:
+        return None
+    average = get_ema_multi_avg_fn(options.INIT_CFG.decay)
+    return AveragedModel(model, multi_avg_fn=average, use_buffers=True)

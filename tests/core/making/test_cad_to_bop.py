@@ -1,0 +1,192 @@
+"""A BOP folder made of CAD files: sizes, units, names, symmetries, and never half of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+from trimesh.transformations import translation_matrix
+
+from sopose.core.bop.fields import read_camera_K
+from sopose.core.bop.models import load_models
+from sopose.core.bop.splits import resolve_split
+from sopose.core.making import new_dataset
+from sopose.core.making.new_dataset import (
+    COMMON_CAMERA,
+    FEWEST_VERTICES,
+    Camera,
+    add_to_dataset,
+    object_names,
+    read_object,
+    require_place,
+    with_found_symmetries,
+    write_dataset,
+)
+from sopose.core.symmetry.self_image import Tolerance
+from sopose.core.utils.errors import UserError
+
+SIDES = np.array([30.0, 20.0, 10.0])
+METERS = {"mm": 1e-3, "cm": 1e-2, "m": 1.0, "inch": 0.0254}
+
+
+@pytest.fixture
+def write_box(tmp_path: Path):
+    """`write_box(name, scale=1, offset=(0, 0, 0))`: a file of a box of SIDES times scale."""
+
+    def write(name: str, scale: float = 1.0, offset=(0.0, 0.0, 0.0)) -> Path:
+        trimesh.creation.box(scale * SIDES, transform=translation_matrix(offset)).export(tmp_path / name)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.mark.parametrize("unit", METERS)
+@pytest.mark.parametrize("suffix", ["stl", "obj", "ply", "glb", "off"])
+def test_sizes_survive_every_format_and_unit(write_box, tmp_path, suffix, unit):
+    path = write_box(f"part.{suffix}", 1e-3 / METERS[unit])
+    new = read_object(path, "part", unit)
+    write_dataset(tmp_path / "set", [new], None, Tolerance())
+    model = load_models(tmp_path / "set" / "models")[1]
+    assert 1000 * model.extent == pytest.approx(SIDES, rel=1e-6)
+    assert 1000 * np.ptp(model.vertices, axis=0) == pytest.approx(SIDES, rel=1e-6)
+    assert 1000 * model.diameter == pytest.approx(np.linalg.norm(SIDES), rel=1e-6)
+    assert len(model.vertices) >= FEWEST_VERTICES and model.normals is not None
+    contradiction = [note for note in new.notes if "UNITS" in note]
+    assert bool(contradiction) == (suffix == "glb" and unit != "m")
+
+
+@pytest.mark.parametrize(
+    "unit, scale, likely",
+    [
+        ("mm", 1e-3, "37.4 mm in m: give --units m"),
+        ("m", 1.0, "37.4 mm in mm, 950 mm in inch, 374 mm in cm: give --units mm"),
+        ("m", 10.0, "374 mm in mm, 3.74 m in cm: give --units mm"),
+    ],
+)
+def test_a_wrong_unit_is_told_with_the_likely_one(write_box, unit, scale, likely):
+    path = write_box("part.stl", scale)
+    with pytest.raises(UserError, match=rf"part\.stl is .* if its unit is {unit}; it would be {likely}"):
+        read_object(path, "part", unit)
+    assert read_object(path, "part", unit, force=True).model.diameter > 0
+
+
+def test_what_the_file_says_is_the_likely_unit(write_box):
+    with pytest.raises(UserError, match="--units m, "):
+        read_object(write_box("part.glb", 0.06), "part", "mm")  # 2.2 mm, 22 mm in cm, 57 mm in inches, 2.2 m as it says
+
+
+def test_no_unit_helps_what_is_out_of_all_bounds(write_box):
+    with pytest.raises(UserError, match="no unit makes it likely"):
+        read_object(write_box("part.stl", 1e-6), "part", "m")
+
+
+def test_a_far_origin_is_told_and_can_be_moved_into_the_object(write_box, tmp_path):
+    path = write_box("part.stl", 1.0, (500, 0, 0))
+    kept, moved = (read_object(path, "part", "mm", center=center) for center in (False, True))
+    assert any("the origin lies 485 mm outside" in note for note in kept.notes)
+    assert 1000 * moved.origin == pytest.approx([500, 0, 0], abs=1e-4)
+    assert moved.model.bounds_min == pytest.approx(-moved.model.extent / 2, abs=1e-9)
+    write_dataset(tmp_path / "set", [moved], None, Tolerance())
+    told = json.loads((tmp_path / "set" / "dataset_info.json").read_text())["sources"]["1"]
+    assert told["file"] == "part.stl" and told["units"] == "mm"
+    assert told["origin_mm"] == pytest.approx([500, 0, 0], abs=1e-4)
+
+
+def test_the_folder_is_a_data_set_with_names_symmetries_and_camera(write_box, tmp_path):
+    objects = [read_object(write_box("a.stl"), "lid", "mm"), read_object(write_box("b.ply", 2.0), "part.v2", "mm")]
+    objects = [with_found_symmetries(objects[0], Tolerance()), objects[1]]
+    camera = Camera(500, 510, 300.5, 200.25, 600, 400)
+    written = write_dataset(tmp_path / "set", objects, camera, Tolerance())
+    assert [new.model.obj_id for new in written] == [1, 2]
+    spec = resolve_split(f"{tmp_path / 'set'}:cad", tmp_path)
+    assert spec.object_names == {1: "lid", 2: "part.v2"} and spec.symmetric_ids == (1,)
+    models = load_models(spec.models_dir, spec.object_names, spec.object_names)
+    turns = sorted(np.diag(motion[:3, :3]).tolist() for motion in models[1].symmetries_discrete)
+    assert turns == [[-1, -1, 1], [-1, 1, -1], [1, -1, -1]]
+    assert load_models(spec.models_eval_dir).keys() == {1, 2} and spec.models_eval_dir.name == "models_eval"
+    assert read_camera_K(spec.root / "camera.json") == pytest.approx(
+        np.array([[500, 0, 300.5], [0, 510, 200.25], [0, 0, 1]])
+    )
+    assert (spec.root / "overview.png").is_file() and (spec.root / "symmetries.png").is_file()
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_colours_are_kept_and_left_out_of_models_eval(tmp_path):
+    box = trimesh.creation.box(SIDES)
+    box.visual.face_colors = [[255, 0, 0, 255]] * 6 + [[0, 0, 255, 255]] * 6
+    box.export(tmp_path / "a.ply")
+    write_dataset(tmp_path / "set", [read_object(tmp_path / "a.ply", "a", "mm")], None, Tolerance())
+    model, bare = (load_models(tmp_path / "set" / folder)[1] for folder in ("models", "models_eval"))
+    assert set(map(tuple, model.colors.tolist())) == {(255, 0, 0), (0, 0, 255)} and bare.colors is None
+    assert np.array_equal(model.vertices, bare.vertices)
+
+
+def test_objects_are_added_behind_those_that_are_there(write_box, tmp_path):
+    root = tmp_path / "set"
+    write_dataset(root, [read_object(write_box("a.stl"), "a", "mm")], None, Tolerance())
+    path = root / "models" / "models_info.json"
+    path.write_text(json.dumps({"1": json.loads(path.read_text())["1"] | {"remark": "mine"}}))
+    (root / "test").mkdir()
+    camera = (root / "camera.json").read_bytes()
+    require_place(root, overwrite=False, add=True)
+    more = read_object(write_box("b.stl", 3.0), "b", "mm")
+    (added,) = add_to_dataset(root, [more], COMMON_CAMERA, Tolerance())
+    assert added.model.obj_id == 2
+    assert json.loads(path.read_text())["1"]["remark"] == "mine"
+    assert resolve_split(f"{root}:cad", tmp_path).object_names == {1: "a", 2: "b"}
+    assert (root / "camera.json").read_bytes() == camera and (root / "test").is_dir()
+    with pytest.raises(UserError, match="an object called 'b' already"):
+        add_to_dataset(root, [more], None, Tolerance())
+
+
+def test_what_is_there_is_replaced_only_if_asked_and_only_if_it_is_ours(write_box, tmp_path):
+    root = tmp_path / "set"
+    new = read_object(write_box("a.stl"), "a", "mm")
+    for overwrite in (False, True):
+        require_place(root, overwrite, add=False)  # nothing is there yet
+    write_dataset(root, [new, read_object(write_box("b.stl"), "b", "mm")], None, Tolerance())
+    with pytest.raises(UserError, match="--add adds objects to it, --overwrite replaces it"):
+        require_place(root, overwrite=False, add=False)
+    require_place(root, overwrite=True, add=False)
+    write_dataset(root, [new], None, Tolerance())
+    assert load_models(root / "models").keys() == {1} and not (root / "models" / "obj_000002.ply").exists()
+    (root / "train").mkdir()
+    with pytest.raises(UserError, match=r"more than models \(train\)"):
+        require_place(root, overwrite=True, add=False)
+    with pytest.raises(UserError, match="to add to"):
+        require_place(tmp_path / "other", overwrite=False, add=True)
+    with pytest.raises(UserError, match="is a file"):
+        require_place(tmp_path / "a.stl", overwrite=True, add=False)
+    with pytest.raises(UserError, match="known data set"):
+        require_place(tmp_path / "lmo", overwrite=False, add=False)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_broken_run_leaves_what_was_there(write_box, tmp_path, monkeypatch, there):
+    root = tmp_path / "set"
+    new = read_object(write_box("a.stl"), "a", "mm")
+    if there:
+        write_dataset(root, [new], None, Tolerance())
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(new_dataset, "overview", full)
+    with pytest.raises(UserError, match="No space left"):
+        write_dataset(root, [new], None, Tolerance())
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before
+
+
+def test_names_come_from_the_files_or_are_given():
+    files = [Path("a/big part (2).stl"), Path("b/lid.obj")]
+    assert object_names(files, None) == ["big_part_2_", "lid"]
+    assert object_names(files, ["one", "two"]) == ["one", "two"]
+    for names, word in ((["one"], "2 files and 1 names"), (["one", "one"], "two objects"), (["a,b", "c"], "'a,b'")):
+        with pytest.raises(UserError, match=word):
+            object_names(files, names)
+    with pytest.raises(UserError, match="'lid'"):
+        object_names([files[1], Path("lid.stl")], None)

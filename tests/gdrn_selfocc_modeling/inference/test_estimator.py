@@ -1,0 +1,290 @@
+"""A checkpoint, a camera, a box: the poses of an evaluation, and clear words for anything else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from sopose.core.bop.results import read_results
+from sopose.core.bop.scene import read_rgb
+from sopose.core.engine.checkpoint import read_checkpoint
+from sopose.core.engine.checkpointer import last_checkpoint
+from sopose.core.geometry.pose import Pose
+from sopose.core.utils.errors import UserError
+from sopose.data.eval_set import TestSet, build_test_set
+from sopose.inference.estimator import BATCH, Box, PoseEstimator
+from sopose.main_gdrn import main
+from sopose.settings import load_settings
+from tools.predict import main as predict
+
+pytestmark = pytest.mark.xdist_group("estimator")
+TOLERANCE = 1e-4  # of rotation entries and metres
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, repository, toy_root) -> dict[str, Any]:
+    """The demo's weights, and their evaluation on the small toy set."""
+    folder = tmp_path_factory.mktemp("estimator")
+    config = repository / "configs" / "gdrn_selfocc" / "toy" / "demo.py"
+    weights = config.with_name("demo.safetensors")
+    opts = [f"DATASETS.ROOT={toy_root.parent}", f"OUTPUT_DIR={folder}", f"MODEL.WEIGHTS={weights}", "MODEL.DEVICE=cpu"]
+    main(["--config-file", str(config), "--eval-only", "--opts", *opts, "VAL.REPORT_CASES=0"])
+    return {"cfg": load_settings(config, opts), "weights": weights, "csv": next(folder.rglob("*.csv"))}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, write_tiny_config) -> dict[str, Path]:
+    """The checkpoint of a short run with an average, and its weights alone."""
+    folder = tmp_path_factory.mktemp("trained")
+    config = write_tiny_config(folder, "\nMODEL.update(EMA=dict(ENABLED=True, INIT_CFG=dict(decay=0.5)))\n")
+    main(["--config-file", str(config), "--opts", "DATASETS.TEST="])
+    return {"checkpoint": last_checkpoint(folder / "out"), "weights": folder / "out" / "model_final.safetensors"}
+
+
+@pytest.fixture(scope="module")
+def test_set(run) -> TestSet:
+    return build_test_set(run["cfg"], "toy_test")
+
+
+@pytest.fixture(scope="module")
+def estimator(run) -> PoseEstimator:
+    return PoseEstimator.from_checkpoint(run["weights"])
+
+
+def items_by_image(test_set: TestSet) -> dict[tuple[int, int], list]:
+    by_image: dict[tuple[int, int], list] = {}
+    for item in test_set.source.items:
+        by_image.setdefault((item.record.scene_id, item.record.im_id), []).append(item)
+    return by_image
+
+
+def test_the_poses_are_those_of_an_evaluation(run, test_set, estimator):
+    expected = read_results(run["csv"])  # in the order of the items
+    names = {known.obj_id: name for name, known in estimator.objects.items()}
+    place = 0
+    for items in items_by_image(test_set).values():
+        record = items[0].record
+        poses = estimator(read_rgb(record)[..., ::-1], record.K, [Box(names[i.obj_id], i.box) for i in items])
+        for item, pose in zip(items, poses, strict=True):
+            wanted = expected[place]
+            assert (wanted.im_id, wanted.obj_id) == (item.record.im_id, item.obj_id) == (record.im_id, pose.obj_id)
+            assert pose.object == names[item.obj_id]
+            assert_same_pose(pose.pose, wanted.pose)
+            place += 1
+    assert place == len(expected) > 5
+
+
+def assert_same_pose(found: Pose, wanted: Pose) -> None:
+    np.testing.assert_allclose(found.cam_R_obj, wanted.cam_R_obj, rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(found.cam_t_obj, wanted.cam_t_obj, rtol=0, atol=TOLERANCE)
+
+
+def test_the_command_line_gives_the_same(run, test_set, tmp_path, toy_root, capsys):
+    items = test_set.source.items
+    boxes = [
+        {"scene_id": i.record.scene_id, "image_id": i.record.im_id, "category_id": i.obj_id, "score": 1.0, "time": 0.1}
+        | {"bbox": [*map(float, i.box[:2]), *map(float, i.box[2:] - i.box[:2])]}
+        for i in items
+    ]
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    scene = sorted((toy_root / "test").iterdir())[0]
+    words = ["--checkpoint", str(run["weights"]), "--boxes", str(tmp_path / "boxes.json"), "--topk", "9"]
+    predict([str(scene), *words, "--models", str(toy_root / "models"), "--output", str(tmp_path / "out")])
+    found, expected = read_results(tmp_path / "out" / "poses.csv"), read_results(run["csv"])
+    assert [(e.im_id, e.obj_id) for e in found] == [(e.im_id, e.obj_id) for e in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert_same_pose(one.pose, other.pose)
+    pictures = list((tmp_path / "out" / "pictures").iterdir())
+    assert len(pictures) == len(items_by_image(test_set))
+    assert "poses in" in capsys.readouterr().out
+
+
+def test_a_checkpoint_knows_what_it_was_trained_with(trained, test_set):
+    facts = read_checkpoint(trained["checkpoint"])["facts"]
+    assert facts["settings"]["MODEL"]["POSE_NET"]["INPUT_RES"] == 64
+    json.dumps(facts)
+    estimator, other = (PoseEstimator.from_checkpoint(path) for path in trained.values())
+    for name, value in estimator.model.state_dict().items():
+        torch.testing.assert_close(other.model.state_dict()[name], value, rtol=0, atol=0)
+    for known in estimator.objects.values():
+        model = test_set.source.objects[known.obj_id].model
+        assert known.name == model.name and known.diameter == model.diameter and len(known.mesh_hash) == 16
+        np.testing.assert_array_equal(known.extent, model.extent)
+        assert len(known.symmetries_discrete) == len(model.symmetries_discrete)
+
+
+@pytest.fixture(scope="module")
+def photo(test_set) -> tuple[np.ndarray, np.ndarray, Box]:
+    """An image, its K, and a box in it."""
+    item = test_set.source.items[0]
+    return (
+        read_rgb(item.record)[..., ::-1],
+        item.record.K,
+        Box(test_set.source.objects[item.obj_id].model.name, item.box),
+    )
+
+
+def test_no_box_gives_no_pose_and_five_hundred_give_as_many(estimator, photo):
+    rgb, K, box = photo
+    assert estimator(rgb, K, []) == []
+    many = estimator(rgb, K, [box] * (2 * BATCH + 3))
+    assert len(many) == 2 * BATCH + 3
+    np.testing.assert_allclose(many[-1].cam_t_obj, many[0].cam_t_obj, rtol=0, atol=TOLERANCE)
+    assert len(estimator(rgb, K, [box] * 500)) == 500
+
+
+@pytest.mark.parametrize(
+    ("xyxy", "told"),
+    [
+        ((5000, 5000, 5100, 5100), "outside of the image"),
+        ((-300, -300, -200, -200), "outside of the image"),
+        ((50, 50, 51, 51), "too small"),
+        ((50, 50, 50, 50), "no area"),
+        ((90, 90, 50, 50), "no area"),
+    ],
+)
+def test_a_box_that_shows_nothing_is_answered_with_a_warning(estimator, photo, xyxy, told):
+    rgb, K, box = photo
+    good, odd = estimator(rgb, K, [box, Box(box.object, xyxy)])
+    assert good.reliable
+    assert not odd.reliable and told in " ".join(odd.warnings)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"object": "mugg"}, "did you mean 'mug'"),
+        ({"object": 3}, "doesn't know '3'"),
+        ({"xyxy": (1, 2, 3)}, "four finite numbers"),
+        ({"xyxy": (1, 2, np.nan, 4)}, "four finite numbers"),
+    ],
+)
+def test_a_box_that_is_none_is_told(estimator, photo, change, told):
+    rgb, K, box = photo
+    with pytest.raises(UserError, match=told):
+        estimator(rgb, K, [Box(**{"object": box.object, "xyxy": box.xyxy} | change)])
+
+
+def test_any_image_and_any_camera(estimator, photo):
+    rgb, K, box = photo
+    (expected,) = estimator(rgb, K, [box])
+    deep, alpha = rgb.astype(np.uint16) * 257, np.dstack([rgb, rgb[..., 0]])
+    for image in (deep, alpha, rgb.astype(np.float64) / 255):
+        (pose,) = estimator(image, K, [box])
+        np.testing.assert_allclose(pose.cam_t_obj, expected.cam_t_obj, rtol=0, atol=TOLERANCE)
+    (grey,) = estimator(rgb[..., 0], K, [box])
+    assert np.isfinite(grey.cam_t_obj).all()
+    for odd in (K * np.nan, K[:2], "K"):
+        with pytest.raises(UserError, match=r"^K must be"):
+            estimator(rgb, odd, [box])
+    doubled = K * np.array([[2.0], [2.0], [1.0]])
+    with pytest.raises(UserError, match="another resolution"):
+        estimator(rgb, doubled, [box])
+
+
+def test_an_image_and_its_enlargement_have_the_same_pose(estimator, photo):
+    """Twice the pixels with twice the K: the same camera, up to the resampling of the picture."""
+    rgb, K, box = photo
+    large = cv2.resize(rgb, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    K_large = K.copy()
+    K_large[:2] *= 2
+    K_large[:2, 2] += 0.5  # pixel centres lie at integers
+    (one,) = estimator(rgb, K, [box])
+    (other,) = estimator(large, K_large, [Box(box.object, 2 * np.asarray(box.xyxy) + 0.5)])
+    assert np.linalg.norm(one.cam_t_obj - other.cam_t_obj) < 0.03 * np.linalg.norm(one.cam_t_obj)
+
+
+def test_another_focal_length_is_the_same_picture_enlarged(estimator, photo):
+    """The crops stay; depth follows the focal length exactly where the ray stays."""
+    rgb, K, box = photo
+    longer = K.copy()
+    longer[[0, 1], [0, 1]] *= 3
+    one, other = estimator.make_rois(rgb, K, [box]), estimator.make_rois(rgb, longer, [box])
+    torch.testing.assert_close(one.image, other.image, rtol=0, atol=0)
+    torch.testing.assert_close(other.K[0, 0, 0], one.K[0, 0, 0], rtol=1e-6, atol=0)
+    (near,), (far,) = estimator(rgb, K, [box]), estimator(rgb, longer, [box])
+    assert far.cam_t_obj[2] == pytest.approx(3 * near.cam_t_obj[2], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda facts: facts.pop("models"), "doesn't say what it needs to run alone"),
+        (lambda facts: facts.update(models=3), "of other types"),
+        (lambda facts: facts["models"][0].update(extent=[0.1, 0.1]), "damaged"),
+        (lambda facts: facts["models"][0].update(extent=[0.1, 0.1, -1]), "has no size"),
+        (lambda facts: facts["settings"].update(NO_SUCH=1), "NO_SUCH"),
+        (lambda facts: facts["settings"]["MODEL"]["POSE_NET"].update(INPUT_RES="x"), "INPUT_RES"),
+    ],
+)
+def test_a_checkpoint_of_other_words_is_told(trained, tmp_path, change, told):
+    state = read_checkpoint(trained["checkpoint"])
+    change(state["facts"])
+    torch.save({"model": state["model"], "facts": state["facts"]}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=told) as caught:
+        PoseEstimator.from_checkpoint(tmp_path / "a.pth")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_goes_on_past_a_broken_image(run, photo, tmp_path, capsys):
+    rgb, K, box = photo
+    for number in range(3):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), rgb[..., ::-1])
+    (tmp_path / "1.png").write_bytes(b"no image")
+    camera = f"{K[0, 0]},{K[1, 1]},{K[0, 2]},{K[1, 2]}"
+    given = ",".join([box.object, *map(str, map(float, box.xyxy))])
+    words = ["--checkpoint", str(run["weights"]), "--K", camera, "--box", given]
+    predict([str(tmp_path), *words, "--output", str(tmp_path / "out")])
+    entries = json.loads((tmp_path / "out" / "poses.json").read_text())
+    assert [len(entry["poses"]) for entry in entries] == [1, 0, 1] and "decoded" in entries[1]["error"]
+    assert "1 images failed" in capsys.readouterr().out
+    for path in tmp_path.glob("*.png"):
+        path.write_bytes(b"no image")
+    with pytest.raises(UserError, match="no image could be used"):
+        predict([str(tmp_path), *words, "--output", str(tmp_path / "other")])
+
+
+def test_a_video_gives_a_video(run, photo, tmp_path):
+    rgb, K, box = photo
+    writer = cv2.VideoWriter(str(tmp_path / "a.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, rgb.shape[1::-1])
+    for _ in range(3):
+        writer.write(np.ascontiguousarray(rgb[..., ::-1]))
+    writer.release()
+    camera = f"{K[0, 0]},{K[1, 1]},{K[0, 2]},{K[1, 2]}"
+    given = ",".join([box.object, *map(str, map(float, box.xyxy))])
+    words = ["--checkpoint", str(run["weights"]), "--K", camera, "--box", given, "--output", str(tmp_path / "out")]
+    predict([str(tmp_path / "a.avi"), *words])
+    assert cv2.VideoCapture(str(tmp_path / "out" / "poses.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 3
+    assert len(read_results(tmp_path / "out" / "poses.csv")) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--box", "mug,1,2,3"], "four finite numbers"),
+        (["--box", "mug,a,2,3,4"], "--box must be NAME"),
+        (["--box", "mug,1,2,30,40", "--K", "1,2"], "K must be"),
+        (["--box", "mug,1,2,30,40", "--K", "a,b,c,d"], "--K must be four numbers"),
+        (["--box", "mug,1,2,30,40", "--models", "nowhere"], "nowhere is missing"),
+        (["--boxes", "none.json"], "none.json is missing"),
+    ],
+)
+def test_wrong_words_are_told(run, photo, tmp_path, words, told):
+    cv2.imwrite(str(tmp_path / "a.png"), photo[0][..., ::-1])
+    camera = [] if "--K" in words else ["--K", "600,600,160,120"]
+    with pytest.raises(UserError, match=told):
+        predict(
+            [str(tmp_path / "a.png"), "--checkpoint", str(run["weights"]), *words, *camera, "--output", str(tmp_path)]
+        )
+
+
+def test_an_image_without_a_camera_is_told(run, photo, tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), photo[0][..., ::-1])
+    with pytest.raises(UserError, match="doesn't tell its camera"):
+        predict([str(tmp_path / "a.png"), "--checkpoint", str(run["weights"]), "--box", "mug,1,2,30,40"])

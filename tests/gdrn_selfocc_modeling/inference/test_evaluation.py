@@ -1,0 +1,181 @@
+"""What becomes of a network's estimates before they are scored, in one process and in several."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from mmengine.config import Config
+
+from sopose.batch import Prediction, RoiBatch
+from sopose.core.bop.detections import Detection, write_detections
+from sopose.core.bop.results import Estimate, read_results
+from sopose.core.data.roi import test_roi
+from sopose.core.engine.checkpoint import read_checkpoint
+from sopose.core.engine.checkpointer import last_checkpoint
+from sopose.core.engine.distributed import World, join_shares
+from sopose.core.engine.modes import evaluation_mode
+from sopose.core.geometry.pose import Pose
+from sopose.data.eval_set import TestSet, build_test_set
+from sopose.inference import evaluation
+from sopose.inference.evaluation import evaluate_model, run_inference, with_image_times
+from sopose.models.gdrn import PnPInput
+from sopose.training.run import train
+
+POSE = Pose(np.eye(3), np.array([0.0, 0.0, 1.0]))
+CPU = torch.device("cpu")
+
+
+def test_an_images_time_adds_up_and_is_unknown_where_the_detectors_is():
+    estimates = [Estimate(1, im_id, obj_id, 1.0, POSE, 0.25) for im_id in (3, 4) for obj_id in (1, 2)]
+    test_set = SimpleNamespace(detection_times=lambda: {(1, 3): 0.5, (1, 4): -1.0})
+    times = [estimate.time for estimate in with_image_times(estimates, test_set)]
+    assert times == pytest.approx([1.0, 1.0, -1.0, -1.0], abs=1e-12)  # seconds
+
+
+class BoxTeller(torch.nn.Module):
+    """Says as pose where its ROI lies, so that an estimate tells which ROI it was made from."""
+
+    pnp_input = PnPInput()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[bool, int]] = []  # training mode and ROIs of each call
+
+    def forward(self, rois: RoiBatch) -> Prediction:
+        count = len(rois)
+        self.calls.append((self.training, count))
+        maps = torch.zeros(count, 3, 8, 8)
+        R = torch.eye(3).expand(count, 3, 3)
+        t = torch.cat([rois.box_center, rois.box_wh[:, :1]], dim=1)
+        return Prediction(maps[:, :1], maps, None, None, None, R, R, t, t)
+
+
+@pytest.fixture(scope="module")
+def crowded_cfg(make_small_config, toy_root, tmp_path_factory) -> Config:
+    """The toy test split with detections that have every object of an image three times."""
+    folder = tmp_path_factory.mktemp("crowd")
+    base = [
+        *("DATASETS.TRAIN=", "DATASETS.TRAIN2=", "DATASETS.TEST=[toy_test]", f"DATASETS.ROOT={toy_root.parent}"),
+        *("MODEL.POSE_NET.NUM_CLASSES=4", "MODEL.POSE_NET.LOSS_CFG.NUM_PM_POINTS=16", "DATALOADER.NUM_WORKERS=0"),
+        *("TEST.IMS_PER_BATCH=4", "VAL.REPORT_CASES=0", "EXP_NAME=crowd", f"OUTPUT_DIR={folder / 'out'}"),
+    ]
+    annotated = build_test_set(make_small_config(*base, "TEST.TEST_BBOX_TYPE=gt"), "toy_test")
+    detections = [
+        Detection(item.record.scene_id, item.record.im_id, item.obj_id, item.box + 2.0 * n, 0.9 - 0.1 * n, 0.25)
+        for item in annotated.source.items
+        for n in range(3)
+    ]
+    write_detections(folder / "detections.json", detections)
+    found = [f"DATASETS.DET_FILES_TEST=[{folder / 'detections.json'}]", "DATASETS.DET_TOPK_PER_OBJ=9"]
+    return make_small_config(*base, *found, "TEST.TEST_BBOX_TYPE=est")
+
+
+@pytest.fixture(scope="module")
+def crowd(crowded_cfg: Config) -> TestSet:
+    return build_test_set(crowded_cfg, "toy_test")
+
+
+def assert_each_roi_once(estimates: list[Estimate], test_set: TestSet) -> None:
+    assert len(estimates) == len(test_set.source)
+    for estimate, item in zip(estimates, test_set.source.items, strict=True):
+        roi = test_roi(item.box, (640, 480), 1.5)
+        told = [*roi.center, roi.wh[0]]
+        assert estimate.pose.cam_t_obj == pytest.approx(told, abs=1e-3)  # pixels, rounded to float32
+        ids = estimate.scene_id, estimate.im_id, estimate.obj_id, estimate.score
+        assert ids == (item.record.scene_id, item.record.im_id, item.obj_id, item.score)
+
+
+def test_every_roi_of_a_crowded_image_gets_its_own_estimate(crowd, crowded_cfg):
+    keys = [(item.record.im_id, item.obj_id) for item in crowd.source.items]
+    assert max(keys.count(key) for key in set(keys)) >= 3
+    assert_each_roi_once(run_inference(BoxTeller(), crowd, crowded_cfg, CPU), crowd)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_network_is_tested_in_evaluation_mode_and_left_as_it_was(crowd, crowded_cfg, training):
+    model = BoxTeller().train(training)
+    run_inference(model, crowd, crowded_cfg, CPU)
+    assert model.training is training
+    assert not any(was_training for was_training, _ in model.calls)
+    assert {count for _, count in model.calls[:-1]} == {4}
+
+
+def test_an_images_time_has_the_solver_in_it(crowd, crowded_cfg, monkeypatch):
+    def slow(prediction: Prediction, rois: RoiBatch) -> list[Pose]:
+        time.sleep(0.01 * len(rois))
+        return [POSE] * len(rois)
+
+    monkeypatch.setattr(evaluation, "build_pose_solver", lambda cfg, model: slow)
+    estimates = run_inference(BoxTeller(), crowd, crowded_cfg, CPU)
+    for estimate in estimates:
+        same_image = sum(other.im_id == estimate.im_id for other in estimates)
+        assert estimate.time >= 0.25 + 0.01 * same_image - 1e-6  # the detector's and the solver's
+
+
+def test_a_test_in_between_changes_nothing_of_a_training(crowded_cfg, tmp_path):
+    words = {"TRAIN": ("toy_train",), "TRAIN2": (), "TEST": ("toy_test",)}
+    results = []
+    for period in (0, 1):
+        cfg = Config(crowded_cfg.to_dict())
+        cfg.DATASETS.update(words)
+        cfg.SOLVER.update(TOTAL_EPOCHS=2, IMS_PER_BATCH=8)
+        cfg.update(SEED=3, OUTPUT_DIR=str(tmp_path / str(period)))
+        cfg.TEST.EVAL_PERIOD = period
+        cfg.MODEL.DEVICE = "cpu"
+        cfg.MODEL.POSE_NET.PNP_NET.INIT_CFG.drop_prob = 0.3  # draws random numbers while training
+        train(cfg)
+        results.append(read_checkpoint(last_checkpoint(Path(cfg.OUTPUT_DIR)))["model"])
+    for name, value in results[0].items():
+        torch.testing.assert_close(results[1][name], value, rtol=0, atol=0)
+
+
+def test_the_mode_comes_back_after_an_error():
+    model = BoxTeller().train()
+    with pytest.raises(ZeroDivisionError), evaluation_mode(model):
+        assert not model.training
+        raise ZeroDivisionError
+    assert model.training
+
+
+def test_shares_that_are_not_the_ranks_own_are_refused():
+    with pytest.raises(RuntimeError, match="3 rows and its share is 4"):
+        join_shares(torch.zeros(3, 2), 7, World(0, 2), CPU)
+    joined = join_shares(torch.arange(6.0).reshape(3, 2), 3, World(), CPU)
+    torch.testing.assert_close(joined, torch.arange(6.0).reshape(3, 2), rtol=0, atol=0)
+
+
+def evaluate_as_rank(rank: int, size: int, cfg: Config, folder: str) -> None:
+    """One of several processes; what it saw goes to a file of its own."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=size)
+    try:
+        model, test_set = BoxTeller().train(), build_test_set(cfg, "toy_test")
+        cfg.OUTPUT_DIR = f"{folder}/rank{rank}"  # so that it shows which of them wrote
+        scores = evaluate_model(model, test_set, cfg, CPU, "")
+        estimates = run_inference(model, test_set, cfg, CPU)
+        assert_each_roi_once(estimates, test_set)
+        told = sum(count for _, count in model.calls) // 2
+        Path(folder, f"told{rank}").write_text(f"{told} {scores is None} {model.training}")
+    finally:
+        dist.destroy_process_group()
+
+
+def test_two_processes_share_the_rois_and_one_writes(crowded_cfg, crowd, tmp_path):
+    mp.spawn(evaluate_as_rank, (2, crowded_cfg, str(tmp_path)), nprocs=2)
+    counts, silent, training = zip(*((tmp_path / f"told{rank}").read_text().split() for rank in (0, 1)), strict=True)
+    assert sum(map(int, counts)) == len(crowd.source) and abs(int(counts[0]) - int(counts[1])) <= 1
+    assert silent == ("False", "True") and training == ("True", "True")
+    written = list(tmp_path.rglob("*.csv"))
+    assert [path.name for path in written] == ["crowd_toy-test.csv"] and "rank0" in str(written[0])
+    assert not (tmp_path / "rank1").exists()
+    estimates = read_results(written[0])
+    assert_each_roi_once(estimates, crowd)
+    times = {(e.scene_id, e.im_id): {other.time for other in estimates if other.im_id == e.im_id} for e in estimates}
+    assert all(len(of_image) == 1 and min(of_image) > 0.25 for of_image in times.values())  # network and detector
