@@ -238,7 +238,7 @@ def test_workers_outlive_signals_and_end_with_their_iterator():
 
 
 LEAVING = """
-from tests.core.data.test_broken import Numbers, make_loader, workers_of
+from tests.core.data.test_replacing import Numbers, make_loader, workers_of
 batches = iter(make_loader(Numbers(20), num_workers=2))
 print(*workers_of(batches))
 """
