@@ -19,7 +19,7 @@ from sopose.core.engine.hooks import Evaluate, SaveCheckpoint, UpdateAverage
 from sopose.core.engine.launch import seed_everything, select_device
 from sopose.core.engine.logs import ConsoleLog, JsonLog, TensorBoardLog, read_metrics
 from sopose.core.engine.step import StepOptions
-from sopose.core.engine.trainer import Trainer
+from sopose.core.engine.trainer import Hook, Trainer
 from sopose.core.utils.errors import UserError
 
 
@@ -64,6 +64,21 @@ class Line:
     def batch(index: int, nan_at: int | None) -> torch.Tensor:
         x = torch.randn(8, 1, generator=torch.Generator().manual_seed(index))
         return x * torch.nan if index == nan_at else x
+
+
+def test_the_average_follows_the_weights_of_every_step(tmp_path):
+    """Decay 0.5: after the first step the average is the weight, then halfway between itself and the next."""
+    run, expected = Line(tmp_path, max_iter=4), []
+
+    class Follow(Hook):
+        def after_step(self) -> None:
+            weight = run.model.weight.detach().clone()
+            expected.append(weight if not expected else (expected[-1] + weight) / 2)
+
+    run.trainer.hooks.append(Follow())
+    run.trainer.train()
+    assert len(expected) == 4 and not torch.equal(expected[-1], run.model.weight)
+    torch.testing.assert_close(run.ema.module.weight, expected[-1])
 
 
 def test_the_loop_learns_and_its_hooks_act_in_their_periods(tmp_path, capsys):
