@@ -91,11 +91,11 @@ def main(argv: list[str] | None = None) -> None:
             "%s: accepted from older scripts, without effect; torchrun starts several processes, see docs/multi_gpu.md",
             ", ".join(words),
         )
-    cfg = load_settings(args.config_file, args.opts)
+    settings = load_settings(args.config_file, args.opts)
     if args.eval_only:
-        evaluate_checkpoint(cfg)
+        evaluate_checkpoint(settings)
     else:
-        train(cfg, RunOptions(resume=args.resume, profile=args.profile, dry=args.dry_run))
+        train(settings, RunOptions(resume=args.resume, profile=args.profile, dry=args.dry_run))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import mmengine.config  # noqa: F401  its formatter caches a grammar at the first import: here, before workers share it
 import pytest
 import torch
 from hypothesis import settings
@@ -83,13 +82,15 @@ def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write_tiny_config(toy_root: Path, repository: Path) -> Callable[..., Path]:
     """`write_tiny_config(folder, more="")`: a configuration `tiny.py` there, of a run of seconds on the toy set.
 
-    Its OUTPUT_DIR is `folder/out`; `more` are lines that stand below.
+    Its OUTPUT_DIR is `folder/out`; `more` are lines of a file that is based on it.
     """
 
     def write(folder: Path, more: str = "") -> Path:
-        path = folder / "tiny.py"
+        path, below = folder / "tiny.py", folder / "below.py"
         base = repository / "configs" / "_base_" / "gdrn_base.py"
-        path.write_text(TINY_CONFIG.format(base=base, output=folder / "out", root=toy_root.parent) + more)
+        (below if more else path).write_text(TINY_CONFIG.format(base=base, output=folder / "out", root=toy_root.parent))
+        if more:
+            path.write_text(f'_base_ = ["{below}"]\n{more}')
         return path
 
     return write

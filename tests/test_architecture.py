@@ -22,8 +22,8 @@ FLOORS = (
     ("core.evaluation", "core.making"),
     ("core.doctor", "core.detection"),
     ("batch", "layers"),
-    ("models", "losses", "maps"),
     ("settings",),
+    ("models", "losses", "maps"),
     ("data",),
     ("vis",),
     ("inference",),
@@ -31,6 +31,7 @@ FLOORS = (
     ("main_gdrn", "tools"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+ROOTS = ("train", "evaluate_checkpoint")  # of composition, beside build_*
 FORBIDDEN_CALLS = {"eval", "exec"}
 
 
@@ -103,11 +104,26 @@ def test_no_text_is_evaluated_and_nothing_is_unpickled(repository):
                 assert node.attr not in ("load", "loads", "dump", "dumps"), f"{path}:{node.lineno}"
 
 
-def test_networks_see_no_configuration(repository):
+def annotated_functions(path: Path) -> Iterator[tuple[ast.FunctionDef, set[str]]]:
+    """Every function of a file with the annotations of its parameters."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            yield node, {ast.unparse(each.annotation) for each in ast.walk(node.args) if getattr(each, "annotation", 0)}
+
+
+def test_networks_and_losses_see_no_settings(repository):
     for path in sources(repository, f"{METHOD}/models", f"{METHOD}/losses"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef) and node.name in ("__init__", "forward"):
-                assert "cfg" not in [argument.arg for argument in node.args.args], f"{path}:{node.lineno}"
+        for node, kinds in annotated_functions(path):
+            if node.name in ("__init__", "forward", "__call__"):
+                assert not [kind for kind in kinds if "Settings" in kind], f"{path}:{node.lineno}"
+
+
+def test_all_settings_at_once_reach_only_what_assembles(repository):
+    """A root that is handed around hides what each part depends on."""
+    for path in sources(repository, METHOD):
+        for node, kinds in annotated_functions(path):
+            if room_of(module_name(repository, path)) != "settings" and "Settings" in kinds:
+                assert node.name.startswith("build_") or node.name in ROOTS, f"{path}:{node.lineno}: {node.name}"
 
 
 @pytest.mark.parametrize("folder", ["tools", METHOD])

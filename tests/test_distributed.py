@@ -27,14 +27,15 @@ pytestmark = pytest.mark.xdist_group("distributed")
 ROOT = Path(__file__).resolve().parents[1]
 # No batch statistics: the backbone is frozen, the heads have group norms.
 CONFIG = """
-SOLVER.update(IMS_PER_BATCH=8, REFERENCE_BS=16, TOTAL_EPOCHS=6, CHECKPOINT_PERIOD=1)
-DATASETS.update(TRAIN2_RATIO=0.3)
-DATALOADER.update(NUM_WORKERS=1)
-TRAIN.update(CT_START=0.0, CT_P_START=0.0)
-TEST.update(IMS_PER_BATCH=2)
-MODEL.update(EMA=dict(ENABLED=True, INIT_CFG=dict(decay=0.9)))
-MODEL["POSE_NET"].update(USE_MTL=True)
-MODEL["POSE_NET"]["BACKBONE"].update(FREEZE=True)
+SOLVER = dict(IMS_PER_BATCH=8, REFERENCE_BS=16, TOTAL_EPOCHS=6, CHECKPOINT_PERIOD=1)
+DATASETS = dict(TRAIN2_RATIO=0.3)
+DATALOADER = dict(NUM_WORKERS=1)
+TRAIN = dict(CT_START=0.0, CT_P_START=0.0)
+TEST = dict(IMS_PER_BATCH=2)
+MODEL = dict(
+    EMA=dict(ENABLED=True, INIT_CFG=dict(decay=0.9)),
+    POSE_NET=dict(USE_MTL=True, BACKBONE=dict(FREEZE=True)),
+)
 """
 
 
@@ -151,7 +152,7 @@ def test_a_rank_that_dies_ends_the_job_with_an_error(runs, tmp_path):
 
 def test_a_rank_that_cannot_begin_ends_the_job_in_its_words(runs, tmp_path):
     config = tmp_path / "odd.py"
-    config.write_text(runs[0].read_text() + "\nSOLVER.update(IMS_PER_BATCH=7)\n")
+    config.write_text(f'_base_ = ["{runs[0]}"]\nSOLVER = dict(IMS_PER_BATCH=7)\n')
     process = launch(2, config, tmp_path / "out")
     said, _ = process.communicate(timeout=100)
     assert process.returncode == 1

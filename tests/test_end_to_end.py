@@ -18,10 +18,10 @@ from sopose.core.engine.checkpointer import last_checkpoint
 from sopose.core.evaluation.evaluator import evaluate
 from sopose.core.geometry.pose import Pose
 from sopose.core.utils.errors import UserError
-from sopose.data.eval_set import build_test_set
 from sopose.inference.estimator import PoseEstimator
 from sopose.main_gdrn import main
 from sopose.settings import load_settings
+from tests.support.builders import eval_set_of
 from tools.export_weights import main as export_weights
 
 
@@ -134,7 +134,7 @@ def shifted(pose: Pose, metres: float) -> Pose:
 
 
 def test_ground_truth_as_prediction_is_perfect_and_a_shift_of_0_11_d_fails_add(run, tmp_path):
-    test_set = build_test_set(load_settings(run["config"]), "toy_test")
+    test_set = eval_set_of(load_settings(run["config"]), "toy_test")
 
     def score(shift_in_diameters: float, symmetric_ids: set[int]):
         estimates = [

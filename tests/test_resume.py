@@ -27,12 +27,13 @@ from tools.replay_batch import main as replay_batch
 pytestmark = pytest.mark.xdist_group("resume")
 # Everything that has a state: Lookahead, accumulation, average, dropout, learned loss weights, a worker, two sources.
 EVERYTHING = """
-SOLVER.update(IMS_PER_BATCH=2, REFERENCE_BS=4, TOTAL_EPOCHS=4, CHECKPOINT_PERIOD=1, CHECKPOINT_BY_EPOCH=False)
-DATALOADER.update(NUM_WORKERS=1)
-DATASETS.update(TEST=())
-MODEL.update(EMA=dict(ENABLED=True, INIT_CFG=dict(decay=0.9)))
-MODEL["POSE_NET"].update(USE_MTL=True)
-MODEL["POSE_NET"]["PNP_NET"].update(INIT_CFG=dict(drop_prob=0.3))
+SOLVER = dict(IMS_PER_BATCH=2, REFERENCE_BS=4, TOTAL_EPOCHS=4, CHECKPOINT_PERIOD=1, CHECKPOINT_BY_EPOCH=False)
+DATALOADER = dict(NUM_WORKERS=1)
+DATASETS = dict(TEST=())
+MODEL = dict(
+    EMA=dict(ENABLED=True, INIT_CFG=dict(decay=0.9)),
+    POSE_NET=dict(USE_MTL=True, PNP_NET=dict(INIT_CFG=dict(drop_prob=0.3))),
+)
 """
 
 
@@ -121,7 +122,7 @@ def test_killed_ten_times_a_run_ends_with_the_same_bits(undisturbed, tmp_path):
 def test_stopped_by_a_signal_it_goes_on_with_the_same_bits(undisturbed, tmp_path, number, code):
     config, expected = undisturbed
     sparse = tmp_path / "sparse.py"  # no checkpoint but the one that the signal asks for
-    sparse.write_text(config.read_text() + "\nSOLVER.update(CHECKPOINT_PERIOD=1000)\n")
+    sparse.write_text(f'_base_ = ["{config}"]\nSOLVER = dict(CHECKPOINT_PERIOD=1000)\n')
     process = start(sparse, tmp_path / "out")
     read_until(process, "iter 2/")
     process.send_signal(number)
@@ -137,7 +138,7 @@ def test_stopped_by_a_signal_it_goes_on_with_the_same_bits(undisturbed, tmp_path
 @pytest.fixture
 def tiny(tmp_path, write_tiny_config) -> list[str]:
     """Arguments of a short run without a test."""
-    config = write_tiny_config(tmp_path, "\nDATASETS.update(TEST=())\nSOLVER.update(TOTAL_EPOCHS=2)\n")
+    config = write_tiny_config(tmp_path, "DATASETS = dict(TEST=())\nSOLVER = dict(TOTAL_EPOCHS=2)\n")
     return ["--config-file", str(config), "--opts", "TRAIN.MAX_SKIPPED=3"]
 
 

@@ -9,19 +9,18 @@ import io
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from mmengine.config import Config
 
 from sopose.core.engine.checkpoint import model_weights, read_checkpoint, save_weights
 from sopose.core.engine.checkpointer import last_checkpoint
 from sopose.core.engine.launch import select_device
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import require_writable_dir, write_text
-from sopose.inference.evaluation import build_test_sets, evaluate_model, trained_model
-from sopose.settings import load_settings
+from sopose.data.build import ObjectCache
+from sopose.inference.evaluation import build_plan, build_test_sets, evaluate_model, trained_model
+from sopose.settings import Settings, load_settings
 from sopose.training.ablation import (
     COMMON,
     CONDITIONS,
@@ -96,8 +95,8 @@ def main(argv: list[str] | None = None) -> None:
     plans, conditions = make_plans(args), choose(CONDITIONS, args.conditions, "condition")
     for plan in plans:
         for name, overrides in conditions.items():
-            cfg = _settings(args, plan, as_words(overrides))  # wrong words are told before the first run
-            if not cfg.DATASETS.TEST:
+            settings = _settings(args, plan, as_words(overrides))  # wrong words are told before the first run
+            if not settings.datasets.test:
                 raise UserError("DATASETS.TEST is empty; name the splits to compare the variants on")
             if args.dry_run:
                 done = "finished" if (plan.folder / f"{name}.json").is_file() else "to do"
@@ -148,7 +147,7 @@ def run_plan(
     return results
 
 
-def _settings(args: argparse.Namespace, plan: Plan, words: Sequence[str]) -> Config:
+def _settings(args: argparse.Namespace, plan: Plan, words: Sequence[str]) -> Settings:
     return load_settings(args.config_file, [*plan.words, *words])
 
 
@@ -165,14 +164,15 @@ def write_start(args: argparse.Namespace) -> None:
     save_weights(kept, path)
 
 
-def _test(cfg: Config, plan: Plan, condition: str) -> list[TargetError]:
-    device = select_device(cfg.MODEL.DEVICE)
+def _test(settings: Settings, plan: Plan, condition: str) -> list[TargetError]:
+    device = select_device(settings.model.device)
     path = last_checkpoint(plan.folder)
-    model, classes = trained_model(cfg, path, device)
-    cfg.OUTPUT_DIR = str(plan.folder / condition)
+    evaluation = replace(build_plan(settings), output_dir=plan.folder / condition)
+    model, classes = trained_model(evaluation.net, path, device, with_maps=evaluation.report_cases > 0)
     targets = []
-    for test_set in build_test_sets(cfg, classes):
-        targets += target_errors(test_set.spec.name, evaluate_model(model, test_set, cfg, device, str(path)))
+    for test_set in build_test_sets(settings, ObjectCache(settings.datasets, evaluation.net, classes)):
+        scores = evaluate_model(model, test_set, evaluation, device, str(path))
+        targets += target_errors(test_set.spec.name, scores)
     return targets
 
 

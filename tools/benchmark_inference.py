@@ -126,13 +126,15 @@ def make_estimators(args: argparse.Namespace, device: torch.device) -> dict[str,
 
 def untrained(path: Path, opts: Sequence[str]) -> PoseEstimator:
     """The network of a configuration with random weights and made-up objects; on the CPU."""
-    cfg = load_settings(path, opts)
+    settings = load_settings(path, opts)
+    net = settings.model.pose_net
     torch.manual_seed(0)
-    model = build_model(cfg, pretrained=False).to(memory_format=torch.channels_last)
+    model = build_model(net, pretrained=False).to(memory_format=torch.channels_last)
     size = np.full(3, 0.1)
-    names = [f"object {index + 1}" for index in range(cfg.MODEL.POSE_NET.NUM_CLASSES)]
+    names = [f"object {index + 1}" for index in range(net.num_classes)]
     objects = [KnownObject(name, index, size, -size / 2, 0.17, [], [], "") for index, name in enumerate(names, 1)]
-    return PoseEstimator(model, objects, CropFormat(build_roi_format(cfg), cfg.INPUT.DZI_PAD_SCALE))
+    roi_format = build_roi_format(settings.input, settings.model)
+    return PoseEstimator(model, objects, CropFormat(roi_format, settings.input.dzi_pad_scale))
 
 
 def as_torch(host: PoseEstimator, device: torch.device) -> nn.Module:

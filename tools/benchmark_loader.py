@@ -31,7 +31,7 @@ from sopose.core.synthesis.rendered_image import ImageOptions, render_image
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import require_writable_file, write_json
 from sopose.data import cad_source
-from sopose.data.build import build_train_dataset
+from sopose.data.build import ObjectCache, build_train_dataset
 from sopose.data.cad_source import CadSource
 from sopose.settings import load_settings
 
@@ -78,17 +78,17 @@ def main(argv: list[str] | None = None) -> None:
         require_writable_file(args.json)
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
-    cfg = load_settings(args.config_file, args.opts)
-    source = build_train_dataset(cfg)
+    settings = load_settings(args.config_file, args.opts)
+    source = build_train_dataset(settings, ObjectCache(settings.datasets, settings.model.pose_net))
     if not isinstance(source, CadSource):
-        names = ", ".join(cfg.DATASETS.TRAIN)
+        names = ", ".join(settings.datasets.train)
         raise UserError(f"DATASETS.TRAIN is {names}; name one split that ends in _cad, and none in DATASETS.TRAIN2")
     results = {
         "samples": time_samples(source, args.samples),
         "image": time_images(source, args.images, args.objects),
     }
     if args.rounds:
-        results["workers"] = time_loaders(source, cfg.SOLVER.IMS_PER_BATCH, args.rounds)
+        results["workers"] = time_loaders(source, settings.solver.ims_per_batch, args.rounds)
     report(results, args.objects)
     if args.json:
         write_json(args.json, results)

@@ -21,12 +21,14 @@ from sopose.core.engine.modes import evaluation_mode
 from sopose.core.evaluation.evaluator import evaluate
 from sopose.core.geometry.pose import Pose
 from sopose.core.utils.errors import UserError, run_cli
+from sopose.data.build import ObjectCache
 from sopose.data.eval_set import TestSet
 from sopose.inference.evaluation import build_test_sets, ransac_options, trained_model
 from sopose.models.gdrn import PnPInput
-from sopose.models.pnp_points import PNP_LAYERS, MapReader, PoseSolver
+from sopose.models.pnp_points import MapReader, PoseSolver
 from sopose.models.pnp_solvers import PNP_TYPES, RansacOptions
 from sopose.settings import load_settings
+from sopose.settings.load import PNP_LAYERS
 
 EPILOG = """example:
   OMP_NUM_THREADS=1 python tools/benchmark_pnp.py --config-file configs/gdrn_selfocc/toy/demo.py
@@ -59,24 +61,25 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Print a table for each kind of maps."""
     args = parse_args(argv)
-    cfg = load_settings(args.config_file, [*args.opts, "TEST.TEST_BBOX_TYPE=gt"])
-    if not cfg.MODEL.WEIGHTS:
+    settings = load_settings(args.config_file, [*args.opts, "TEST.TEST_BBOX_TYPE=gt"])
+    weights, net = settings.model.weights, settings.model.pose_net
+    if not weights:
         raise UserError("MODEL.WEIGHTS is empty; name a checkpoint in --opts")
     torch.set_num_threads(1)
-    device = select_device(cfg.MODEL.DEVICE)
-    model, classes = trained_model(cfg, Path(cfg.MODEL.WEIGHTS), device)
-    test_set = build_test_sets(cfg, classes)[0]
-    print(f"{test_set.spec.name}: {len(test_set.source)} ROIs of {cfg.MODEL.POSE_NET.OUTPUT_RES}² cells")
-    truth = [_true_batch(test_set, indices) for indices in _batches(test_set, cfg.TEST.IMS_PER_BATCH)]
-    options = ransac_options(cfg.TEST)
+    device = select_device(settings.model.device)
+    model, classes = trained_model(net, Path(weights), device)
+    test_set = build_test_sets(settings, ObjectCache(settings.datasets, net, classes))[0]
+    print(f"{test_set.spec.name}: {len(test_set.source)} ROIs of {net.output_res}² cells")
+    truth = [_true_batch(test_set, indices) for indices in _batches(test_set, settings.test.ims_per_batch)]
+    options = ransac_options(settings.test)
     for name, (noise, wrong) in {} if args.trained_only else DISTURBED.items():
         rng = torch.Generator().manual_seed(0)
         disturbed = [(_disturbed(*batch, noise, wrong, rng), batch[1]) for batch in truth]
         _print_table(name, disturbed, make_ways(MapReader(PnPInput()), options), test_set, args.rounds)
     with torch.inference_mode(), evaluation_mode(model):
         predicted = [(model(rois.to(device)), rois.to(device)) for _, rois in truth]
-    reader = MapReader(model.pnp_input, cfg.MODEL.POSE_NET.GEO_HEAD.MASK_THR_TEST)
-    _print_table(f"maps of {cfg.MODEL.WEIGHTS}", predicted, make_ways(reader, options), test_set, args.rounds)
+    reader = MapReader(model.pnp_input, net.geo_head.mask_thr_test)
+    _print_table(f"maps of {weights}", predicted, make_ways(reader, options), test_set, args.rounds)
 
 
 def make_ways(reader: MapReader, options: RansacOptions) -> dict[str, PoseSolver]:

@@ -12,6 +12,7 @@ import logging
 import multiprocessing
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -84,14 +85,14 @@ def main(argv: list[str] | None = None) -> None:
 def measure(args: argparse.Namespace, variant: str, batch_size: int | None) -> dict[str, Any]:
     """The numbers of one variant: ROIs a second of loader, network and training, their ratio, waiting, memory."""
     size = [] if batch_size is None else [f"SOLVER.IMS_PER_BATCH={batch_size}"]
-    cfg = load_settings(args.config_file, ["DATASETS.TEST=[]", *args.opts, *VARIANTS[variant], *size])
-    device = select_device(cfg.MODEL.DEVICE)
+    settings = load_settings(args.config_file, ["DATASETS.TEST=[]", *args.opts, *VARIANTS[variant], *size])
+    device = select_device(settings.model.device)
     # Endless: the turns and the memory's steps may be more than a short configuration has.
-    cfg.SOLVER.TOTAL_EPOCHS = max(cfg.SOLVER.TOTAL_EPOCHS, 1000)
-    trainer = build_run(cfg, RunOptions(), device, StopSignals()).trainer
+    solver = replace(settings.solver, total_epochs=max(settings.solver.total_epochs, 1000))
+    trainer = build_run(replace(settings, solver=solver), RunOptions(), device, StopSignals()).trainer
     trainer.model.train()
     batches = iter(trainer.batches)
-    rois = cfg.SOLVER.IMS_PER_BATCH * trainer.options.batches
+    rois = solver.ims_per_batch * trainer.options.batches
     found: dict[str, Any] = {"variant": variant, "rois_per_step": rois, "device": device_name(device)}
     found["gflop_per_roi"] = count_flop(trainer, next(batches)) / rois / 1e9
     found |= take_turns(trainer, batches, rois, args.rounds, args.steps)

@@ -35,8 +35,9 @@ def main(argv: list[str] | None = None) -> None:
     """Print every deviation; `UserError` names those beyond their tolerance."""
     args = parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    cfg = load_settings(args.config_file, [*REFERENCE_OPTIONS, *args.opts])
-    comparisons = [*compare(read_pair(args.pair), cfg)]
+    settings = load_settings(args.config_file, [*REFERENCE_OPTIONS, *args.opts])
+    net, epochs = settings.model.pose_net, settings.solver.total_epochs
+    comparisons = [*compare(read_pair(args.pair), net, settings.train, epochs)]
     print(format_comparisons(comparisons))
     failed = [item.name for item in comparisons if not item.holds]
     if failed:

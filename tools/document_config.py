@@ -9,7 +9,8 @@ from pathlib import Path
 from sopose.core.config.describe import WITHOUT_EFFECT, Entry, describe
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import write_text
-from sopose.settings import DETECTRON2, DISTRIBUTED_WORDS, MMCV, SCHEMA
+from sopose.settings import SCHEMA
+from sopose.settings.rules import DETECTRON2, DISTRIBUTED_WORDS, MMCV
 
 OUTPUT = SCHEMA.parents[2] / "docs" / "configuration.md"
 EPILOG = """examples:
@@ -39,6 +40,11 @@ From below to above: the defaults of this page, the files of `_base_`, the file 
 key by key. `_delete_=True` in a group forgets what the layers below said of it: the keys it doesn't give are at their
 defaults again. An optimizer has no defaults here: with `_delete_=True`, or with another `type`, only `lr` stays.
 `None` for a text or a list is an empty one.
+
+A Python file is read, not run. It assigns texts, numbers, `True`, `False`, `None`, lists, tuples, `dict(...)` and
+`{...}`. Numbers may be calculated (`1 / 255`), texts and lists joined by `+` and repeated by `*`. Names assigned before
+can be used, and so can values of the bases, as `_base_.SOLVER.TOTAL_EPOCHS`. Anything else, such as an import or a
+call, is an error that names the line and the expression.
 
 A key that doesn't exist is an error that names the nearest one; so is a value of another type. Paths are opened when
 they are needed, not before.

@@ -16,11 +16,10 @@ from __future__ import annotations
 import argparse
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -45,8 +44,9 @@ from sopose.core.vis.plots import plot_png
 from sopose.data.build import ObjectCache, build_backgrounds
 from sopose.data.build_cad import build_look, build_poses
 from sopose.data.eval_set import TestSet
-from sopose.inference.evaluation import build_test_sets, run_inference, trained_model
-from sopose.settings import load_settings
+from sopose.inference.evaluation import build_plan, build_test_sets, run_inference, trained_model
+from sopose.settings import Settings, load_settings
+from sopose.settings.groups import CadSettings, DatasetSettings, InputSettings
 from sopose.tools import generate_training_images
 
 EXAMPLE = """examples:
@@ -109,9 +109,9 @@ def main(argv: list[str] | None = None) -> None:
     rows = []
     for images, image_set in image_sets(args).items():
         for method in args.methods:
-            cfg = load_settings(args.config_file, [*args.opts, *image_set.words, *METHODS[method]])
+            settings = load_settings(args.config_file, [*args.opts, *image_set.words, *METHODS[method]])
             for weights in args.weights:
-                rows += score(images, method, cfg, weights, args.output, image_set.twins)
+                rows += build_rows(settings, images, method, weights, args.output, image_set.twins)
     table = format_rows(rows)
     print(table)
     write_text(args.output / "table.md", table + "\n")
@@ -133,30 +133,33 @@ class ImageSet:
 def image_sets(args: argparse.Namespace) -> dict[str, ImageSet]:
     """The sets of images by their names; the renderings are made where they aren't yet."""
     boxes = ["TEST.TEST_BBOX_TYPE=gt", "TEST.BBOX_JITTER=0.0"]
-    cfg = load_settings(args.config_file, args.opts)
-    if not cfg.DATASETS.TEST:
+    settings = load_settings(args.config_file, args.opts)
+    if not settings.datasets.test:
         raise UserError("DATASETS.TEST is empty; name the split of real images")
     sets = {"real": ImageSet(boxes)}
     if args.twins:
-        write_twins(load_settings(args.config_file, [*args.opts, *boxes]), args.output / "twins")
+        cache = ObjectCache(settings.datasets, settings.model.pose_net)
+        write_twins(settings.cad, settings.datasets, settings.input, cache, args.output / "twins")
         names = {"rendered": "twins", "pasted": "pasted"}
         sets |= {names[kind]: ImageSet(boxes, args.output / "twins" / kind) for kind in KINDS}
     if args.images:
         words = ["--config-file", str(args.config_file), "--output", str(args.held_out), "--split", SPLIT]
         count = ["--images", str(args.images), "--images-per-scene", str(args.images), "--seed", str(SEED)]
         # Floating objects turn any way; a network that learns those seen from above is asked for no others.
-        floating = ["--floating", "0"] if cfg.CAD.ROTATIONS != "uniform" else []
+        floating = ["--floating", "0"] if settings.cad.rotations != "uniform" else []
         generate_training_images.main([*words, *count, *floating, *(["--opts", *args.opts] if args.opts else [])])
         sets["rendered"] = ImageSet([*boxes, f"DATASETS.TEST=[{args.held_out.resolve()}:{SPLIT}]"])
     return sets
 
 
-def write_twins(cfg: Any, folder: Path) -> None:
+def write_twins(
+    cad: CadSettings, datasets: DatasetSettings, images: InputSettings, cache: ObjectCache, folder: Path
+) -> None:
     """Render the test images' twins into folders of their kinds, each drawn by the seed and its number alone."""
-    look, poses, backgrounds = build_look(cfg.CAD), build_poses(cfg), build_backgrounds(cfg)
-    for name in cfg.DATASETS.TEST:
-        spec = resolve_split(name, Path(cfg.DATASETS.ROOT))
-        objects = ObjectCache(cfg).get(spec)
+    look, poses, backgrounds = build_look(cad), build_poses(cad, datasets), build_backgrounds(images)
+    for name in datasets.test:
+        spec = resolve_split(name, Path(datasets.root))
+        objects = cache.get(spec)
         for record in tqdm(load_split(spec, objects.trained), desc=f"twins of {name}", unit="image"):
             if record.instances:
                 options = ImageOptions(record.K, (0, 0), poses, look=look)
@@ -180,25 +183,29 @@ def with_twins(split: TestSet, folder: Path) -> TestSet:
     return replace(split, source=split.source.of_items(items))
 
 
-def score(images: str, method: str, cfg: Any, weights: Path, output: Path, twins: Path | None) -> list[Row]:
+def build_rows(
+    settings: Settings, images: str, method: str, weights: Path, output: Path, twins: Path | None
+) -> list[Row]:
     """Rows of the splits of DATASETS.TEST, or of their `twins`; their pictures are written."""
-    device = select_device(cfg.MODEL.DEVICE)
-    model, classes = trained_model(cfg, weights, device)
+    device, plan = select_device(settings.model.device), build_plan(settings)
+    model, classes = trained_model(plan.net, weights, device, with_maps=plan.report_cases > 0)
     rows = []
-    splits = build_test_sets(cfg, classes)
+    splits = build_test_sets(settings, ObjectCache(settings.datasets, plan.net, classes))
     for split in splits:
         name = images if len(splits) == 1 else f"{images}, {split.spec.name}"
         split = split if twins is None else with_twins(split, twins)
-        estimates = run_inference(model, split, cfg, device)
-        found, parts = score_split(cfg, estimates, split)
+        estimates = run_inference(model, split, plan, device)
+        symmetric = split.symmetric_ids(plan.symmetric)
+        found, parts = score_split(estimates, split, symmetric)
         rows.append(Row(weights.stem, name, method, found, parts))
         words = re.findall(r"\w+", f"{name} {method}")
-        write_image(output / f"{'-'.join([weights.stem, *words])}.jpg", draw_cases(estimates, split, cfg))
+        picture = draw_cases(estimates, split, score_of(estimates, split, symmetric))
+        write_image(output / f"{'-'.join([weights.stem, *words])}.jpg", picture)
     return rows
 
 
 def score_split(
-    cfg: Any, estimates: Sequence[Estimate], split: TestSet
+    estimates: Sequence[Estimate], split: TestSet, symmetric: Collection[int]
 ) -> tuple[dict[str, dict[str, float]], ErrorParts]:
     """Scores of poses in ground-truth boxes, as they are and with each part put right; and the errors' parts."""
     truths = [item.truth.pose for item in split.source.items]
@@ -208,13 +215,12 @@ def score_split(
             replace(estimate, pose=correct(estimate.pose, truth))
             for estimate, truth in zip(estimates, truths, strict=True)
         ]
-        found[name] = mean_scores(score_of(corrected, split, cfg))
+        found[name] = mean_scores(score_of(corrected, split, symmetric))
     return found, error_parts([estimate.pose for estimate in estimates], truths)
 
 
-def score_of(estimates: Sequence[Estimate], split: TestSet, cfg: Any) -> Scores:
-    """Errors and recalls of estimates on a split."""
-    symmetric = split.symmetric_ids(cfg.DATASETS.SYM_OBJS)
+def score_of(estimates: Sequence[Estimate], split: TestSet, symmetric: Collection[int]) -> Scores:
+    """Errors and recalls of estimates on a split; objects of the ids `symmetric` are scored by ADD-S."""
     return evaluate(estimates, split.records, split.targets, split.models_eval, symmetric, metrics=METRICS)
 
 
@@ -227,9 +233,8 @@ def mean_scores(scores: Scores) -> dict[str, float]:
     }
 
 
-def draw_cases(estimates: Sequence[Estimate], split: TestSet, cfg: Any) -> np.ndarray:
+def draw_cases(estimates: Sequence[Estimate], split: TestSet, scores: Scores) -> np.ndarray:
     """Estimates and truths in close-ups, BGR, evenly chosen from the best to the worst by ADD(-S)."""
-    scores = score_of(estimates, split, cfg)
     diameters = {row.obj_id: row.diameter_m for row in scores.objects}
     errors = {
         (e.scene_id, e.im_id, e.obj_id, e.gt_index): e.errors["ad"] / diameters[e.obj_id] for e in scores.instances

@@ -21,13 +21,14 @@ from sopose.core.evaluation.evaluator import Scores, evaluate
 from sopose.core.evaluation.tables import format_comparison
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import atomic_path, require_writable_file
+from sopose.data.build import ObjectCache
 from sopose.data.eval_set import TestSet, build_test_set
 from sopose.export.onnx_check import TOLERANCE, differences, made_up_rois
 from sopose.export.onnx_graph import export_graph, finish_graph, halved, open_graph
 from sopose.export.onnx_quantize import quantised
 from sopose.inference.checkpoint_facts import NetworkFacts, read_network_facts
 from sopose.inference.estimator import PoseEstimator
-from sopose.inference.evaluation import run_inference
+from sopose.inference.evaluation import EvaluationPlan, build_plan, run_inference
 from sopose.inference.onnx_network import SUFFIX, OnnxNetwork
 
 EPILOG = """examples:
@@ -93,7 +94,7 @@ def main(argv: list[str] | None = None) -> None:
     if content is not whole:
         tell_loss(estimator, exported, splits)
     if args.split:
-        tell_scores(estimator.model, exported, splits[args.split], facts)
+        tell_scores(estimator.model, exported, splits[args.split], build_plan(facts.settings))
 
 
 def overrides(args: argparse.Namespace) -> list[str]:
@@ -104,7 +105,9 @@ def overrides(args: argparse.Namespace) -> list[str]:
 
 def open_split(facts: NetworkFacts, name: str) -> TestSet:
     """The annotated objects of a split that the network knows."""
-    return build_test_set(facts.cfg, name, [known.name for known in facts.objects])
+    settings = facts.settings
+    classes = [known.name for known in facts.objects]
+    return build_test_set(settings, name, ObjectCache(settings.datasets, settings.model.pose_net, classes))
 
 
 def rois_of(split: TestSet, count: int = 0, size: int = BATCHES[-1]) -> list[RoiBatch]:
@@ -142,12 +145,12 @@ def tell_loss(estimator: PoseEstimator, exported: OnnxNetwork, splits: dict[str,
         print(f"off float32 on 64 ROIs of noise: {found.spread()}; name a --split to see it on images")
 
 
-def tell_scores(model: nn.Module, exported: OnnxNetwork, split: TestSet, facts: NetworkFacts) -> None:
+def tell_scores(model: nn.Module, exported: OnnxNetwork, split: TestSet, plan: EvaluationPlan) -> None:
     """Print the scores of both networks on a split."""
     scores: dict[str, Scores] = {}
     for name, network in {"torch": model, "exported": exported}.items():
-        estimates = run_inference(network, split, facts.cfg, ON_CPU)
-        symmetric = split.symmetric_ids(facts.cfg.DATASETS.SYM_OBJS)
+        estimates = run_inference(network, split, plan, ON_CPU)
+        symmetric = split.symmetric_ids(plan.symmetric)
         scores[name] = evaluate(estimates, split.records, split.targets, split.models_eval, symmetric)
     print(format_comparison(scores))
 

@@ -12,9 +12,9 @@ from sopose.core.engine.checkpoint import load_weights, model_weights, plain_fac
 from sopose.core.engine.checkpointer import last_checkpoint
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import require_writable_file
-from sopose.inference.checkpoint_facts import SETTINGS, plain_settings
+from sopose.inference.checkpoint_facts import SETTINGS
 from sopose.models.build import build_model
-from sopose.settings import load_settings
+from sopose.settings import load_settings, plain_settings
 
 EPILOG = """example:
   python tools/export_weights.py --config-file configs/gdrn_selfocc/toy/from_cad.py --output toy.safetensors
@@ -43,17 +43,17 @@ def main(argv: list[str] | None = None) -> None:
     if args.output.suffix != ".safetensors":
         raise UserError(f"--output must end in .safetensors, got {args.output}")
     require_writable_file(args.output)
-    cfg = load_settings(args.config_file, args.opts)
-    path = args.checkpoint or last_checkpoint(Path(cfg.OUTPUT_DIR))
+    settings = load_settings(args.config_file, args.opts)
+    path = args.checkpoint or last_checkpoint(Path(settings.output_dir))
     if path is None:
-        raise UserError(f"{cfg.OUTPUT_DIR} has no checkpoint; train first, or name one by --checkpoint")
-    model = build_model(cfg, pretrained=False)
+        raise UserError(f"{settings.output_dir} has no checkpoint; train first, or name one by --checkpoint")
+    model = build_model(settings.model.pose_net, pretrained=False)
     state = read_checkpoint(path)
     load_weights(model, model_weights(state, path), path)
-    facts = plain_facts(state) | {"experiment": cfg.EXP_NAME, "checkpoint": path.name}
+    facts = plain_facts(state) | {"experiment": settings.exp_name, "checkpoint": path.name}
     if SETTINGS in facts:
         # What was decided after the training, such as the way to a pose; and no paths of one machine's data.
-        facts[SETTINGS] = plain_settings(cfg)
+        facts[SETTINGS] = plain_settings(settings)
     save_weights(model.state_dict(), args.output, facts)
     print(f"{args.output}: {args.output.stat().st_size / 2**20:.1f} MiB, weights of {path}")
 

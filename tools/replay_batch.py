@@ -20,6 +20,7 @@ from sopose.core.utils.errors import run_cli
 from sopose.core.utils.files import require_image_name, require_writable_file, write_image
 from sopose.core.vis.maps import stack
 from sopose.data.build import build_roi_format
+from sopose.data.targets import RoiFormat
 from sopose.models.build import build_model
 from sopose.settings import load_settings
 from sopose.training.failed_batch import (
@@ -57,16 +58,17 @@ def main(argv: list[str] | None = None) -> None:
     if args.picture:
         require_writable_file(require_image_name(args.picture))
     step = read_failed_step(args.step)
-    cfg = load_settings(args.config_file or args.step.parent / "config.py", args.opts)
-    device = select_device(cfg.MODEL.DEVICE)
-    model = build_model(cfg, pretrained=False)
+    settings = load_settings(args.config_file or args.step.parent / "config.py", args.opts)
+    device = select_device(settings.model.device)
+    model = build_model(settings.model.pose_net, pretrained=False)
     load_weights(model, step.weights, args.step)
-    learner = build_learner(cfg, model.to(device), RunLength(1, cfg.SOLVER.TOTAL_EPOCHS), device)
+    learner = build_learner(settings, model.to(device), RunLength(1, settings.solver.total_epochs), device)
+    roi_format = build_roi_format(settings.input, settings.model)
     print(f"iteration {step.iteration + 1}, epoch {step.epoch}, on {device}")
     for batch in step.batches:
         replay(learner, step, batch)
         if args.picture:
-            draw(learner, batch, cfg, args.picture)
+            draw(learner, batch, roi_format, args.picture)
 
 
 def replay(learner: Learner, step: FailedStep, batch: Batch) -> None:
@@ -123,13 +125,13 @@ def verdict(inputs: bool, weights: bool, alone: int, rois: int, gradients: bool)
     return "All is finite here: it came from half precision or the device; try SOLVER.AMP.DTYPE=bfloat16 or no AMP."
 
 
-def draw(learner: Learner, batch: Batch, cfg: object, path: Path) -> None:
+def draw(learner: Learner, batch: Batch, roi_format: RoiFormat, path: Path) -> None:
     """Write the pictures of a batch, one below the other."""
     device = next(learner.model.parameters()).device
     rois, targets = (part.to(device) for part in batch[:2])
     with torch.no_grad():
         prediction = learner.model.eval()(rois)
-    pictures = batch_pictures(rois, targets, prediction, build_roi_format(cfg), learner.model.pnp_input, len(batch[2]))
+    pictures = batch_pictures(rois, targets, prediction, roi_format, learner.model.pnp_input, len(batch[2]))
     write_image(path, stack(list(pictures.values()))[..., ::-1])
     print(f"picture    {path}")
 

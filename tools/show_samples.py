@@ -17,7 +17,7 @@ from sopose.batch import Sample
 from sopose.core.utils.errors import run_cli
 from sopose.core.utils.files import require_image_name, require_writable_file, write_image
 from sopose.core.vis.maps import coordinates_to_rgb, grey_to_rgb, grid, pair_to_rgb
-from sopose.data.build import build_roi_format, build_train_dataset
+from sopose.data.build import ObjectCache, build_roi_format, build_train_dataset
 from sopose.data.targets import RoiFormat
 from sopose.settings import load_settings
 
@@ -81,9 +81,9 @@ def main(argv: list[str] | None = None) -> None:
     """Write the picture."""
     args = parse_args(argv)
     require_writable_file(require_image_name(args.output))
-    cfg = load_settings(args.config_file, args.opts)
-    source = build_train_dataset(cfg)
-    roi_format = build_roi_format(cfg)
+    settings = load_settings(args.config_file, args.opts)
+    source = build_train_dataset(settings, ObjectCache(settings.datasets, settings.model.pose_net))
+    roi_format = build_roi_format(settings.input, settings.model)
     count = args.grid or args.count
     chosen = np.random.default_rng(args.seed).permutation(len(source))[:count]
     samples = (

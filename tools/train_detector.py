@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -21,7 +21,6 @@ from sopose.core.bop.records import ImageRecord
 from sopose.core.bop.scene import load_split, read_image_size
 from sopose.core.bop.splits import SplitSpec, resolve_split
 from sopose.core.bop.targets import Target
-from sopose.core.config.load import save_config
 from sopose.core.data.loader import JoinedSource, MixedSource, SampleSource
 from sopose.core.detection.data import CadDetectionSource, DetectionAugmentation, DetectionSource
 from sopose.core.detection.evaluate import detect_images, report
@@ -35,7 +34,6 @@ from sopose.core.engine.distributed import launched_world
 from sopose.core.engine.launch import seed_everything, select_device
 from sopose.core.engine.run_record import record_start
 from sopose.core.engine.signals import StopSignals
-from sopose.core.rays.raycast import RayCaster
 from sopose.core.synthesis.many_objects import CrowdRange
 from sopose.core.synthesis.rendered_image import ImageOptions
 from sopose.core.utils.errors import UserError, run_cli
@@ -44,7 +42,8 @@ from sopose.data.build import build_augmentation, build_backgrounds, class_indic
 from sopose.data.build_cad import build_look, build_poses, cad_camera, split_to_learn
 from sopose.data.eval_set import evaluation_targets
 from sopose.models.backbone import LITE0_NAME, LITE0_PACKAGE, leading_modules, make_backbone
-from sopose.settings import load_settings
+from sopose.settings import Settings, load_settings, save_settings
+from sopose.settings.groups import CadSettings, DatasetSettings, InputSettings
 
 logger = logging.getLogger(__name__)
 EXAMPLES = """examples:
@@ -110,24 +109,26 @@ def main(argv: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     if launched_world().size > 1:
         raise UserError("a detector is trained by one process; start it without torchrun")
-    cfg = load_settings(args.config_file, args.opts)
+    settings = load_settings(args.config_file, args.opts)
     resumed = last_checkpoint(args.output) is not None
     if resumed and not args.resume:
         raise UserError(f"{args.output} holds a run already; add --resume to go on, or name another --output")
     require_writable_dir(args.output)
-    device = select_device(cfg.MODEL.DEVICE)
+    device = select_device(settings.model.device)
     with StopSignals() as signals:
         seed_everything(args.seed)
-        test_splits = build_test_splits(cfg)
-        specs = _training_specs(cfg)
-        design = DetectorDesign(args.size or _input_side(cfg, specs[0]), args.backbone)
-        facts = build_facts(cfg, specs, design)
-        source = build_source(cfg, args, facts)
+        names = class_names(settings.datasets)
+        test_splits = build_test_splits(settings.datasets, settings.val.targets_filename, names)
+        specs = _training_specs(settings.datasets)
+        design = DetectorDesign(args.size or _input_side(settings.cad, specs[0]), args.backbone)
+        facts = build_facts(names, specs, design)
+        source = build_source(settings, args, facts)
         network = build_network(args, facts, start_anew=not resumed).to(device, memory_format=torch.channels_last)
-        options = training_options(cfg, args)
+        options = training_options(args, settings.dataloader.num_workers)
+        options = replace(options, max_skipped=settings.train.max_skipped, picture_period=settings.vis_period)
         trainer = build_trainer(network, source, facts, options, args.output, args.resume, signals.asked)
         remove_parts(args.output)
-        save_config(cfg, args.output / "config.py")
+        save_settings(settings, args.output / "config.py")
         record_start(args.output, {"iteration": trainer.iteration, "seed": args.seed, "images": len(source)}, device)
         with signals.deferred():
             finished = trainer.train()
@@ -152,35 +153,33 @@ def evaluate(detector: Detector, split: TestSplit, output: Path) -> None:
     report(detections, split.records, split.targets, names, folder)
 
 
-def build_test_splits(cfg: Any) -> list[TestSplit]:
-    """The splits of DATASETS.TEST with the objects that are trained."""
-    names, splits = class_names(cfg), []
-    for name in cfg.DATASETS.TEST:
-        spec = resolve_split(name, Path(cfg.DATASETS.ROOT))
+def build_test_splits(datasets: DatasetSettings, targets_filename: str, names: Sequence[str]) -> list[TestSplit]:
+    """The splits of DATASETS.TEST with the objects `names` that are trained."""
+    splits = []
+    for name in datasets.test:
+        spec = resolve_split(name, Path(datasets.root))
         obj_ids = {spec.object_names[obj_id]: obj_id for obj_id in class_indices(names, spec)}
         records = load_split(spec, obj_ids.values())
-        targets = evaluation_targets(cfg, spec, records, [*obj_ids.values()])
+        targets = evaluation_targets(targets_filename, spec, records, obj_ids.values())
         splits.append(TestSplit(spec, records, targets, obj_ids))
     return splits
 
 
-def _training_specs(cfg: Any) -> list[SplitSpec]:
-    data = cfg.DATASETS
-    if not data.TRAIN:
+def _training_specs(datasets: DatasetSettings) -> list[SplitSpec]:
+    if not datasets.train:
         raise UserError("DATASETS.TRAIN is empty; name at least one split, such as lmo_cad or toy_train")
-    return [split_to_learn(cfg, name) for name in data.TRAIN]
+    return [split_to_learn(datasets, name) for name in datasets.train]
 
 
-def _input_side(cfg: Any, spec: SplitSpec) -> int:
+def _input_side(cad: CadSettings, spec: SplitSpec) -> int:
     """The longer side of a split's images, pixels, at most `LARGEST_SIDE`."""
     if spec.kind == "cad":
-        return min(max(cad_camera(cfg.CAD, spec.root)[1]), LARGEST_SIDE)
+        return min(max(cad_camera(cad, spec.root)[1]), LARGEST_SIDE)
     return min(max(read_image_size(load_split(spec)[0], spec.root)), LARGEST_SIDE)
 
 
-def build_facts(cfg: Any, specs: list[SplitSpec], design: DetectorDesign) -> DetectorFacts:
+def build_facts(names: Sequence[str], specs: list[SplitSpec], design: DetectorDesign) -> DetectorFacts:
     """The objects by the ids that the first training split with them has."""
-    names = class_names(cfg)
     known: dict[str, int] = {}
     for spec in specs:
         known = {name: obj_id for obj_id, name in spec.object_names.items()} | known
@@ -190,43 +189,50 @@ def build_facts(cfg: Any, specs: list[SplitSpec], design: DetectorDesign) -> Det
     return DetectorFacts(tuple(names), tuple(known[name] for name in names), design)
 
 
-def build_source(cfg: Any, args: argparse.Namespace, facts: DetectorFacts) -> SampleSource:
+def build_source(settings: Settings, args: argparse.Namespace, facts: DetectorFacts) -> SampleSource:
     """DATASETS.TRAIN joined, mixed with TRAIN2 by TRAIN2_RATIO."""
-    data = cfg.DATASETS
+    images, cad, datasets, side = settings.input, settings.cad, settings.datasets, facts.design.side
+    backgrounds, min_visib = build_backgrounds(images), max(settings.dataloader.filter_visib_thr, LEAST_VISIBLE)
 
-    def join(names: list[str]) -> SampleSource:
-        sources = [_split_source(cfg, args, facts, split_to_learn(cfg, name)) for name in names]
+    def source_of(name: str) -> SampleSource:
+        spec = split_to_learn(datasets, name)
+        classes, models = class_indices(facts.objects, spec), load_models(spec.models_dir, names=spec.object_names)
+        labeler = Labeler(classes, {obj_id: model.caster for obj_id, model in models.items()}, min_visib)
+        common = (detection_augmentation(images, cad, args, spec), backgrounds)
+        if spec.kind == "cad":
+            options = image_options(cad, datasets, spec, args)
+            # EPOCH_LENGTH counts objects.
+            count = max(cad.epoch_length * 2 // sum(args.objects_per_image), args.batch_size)
+            return CadDetectionSource(models, labeler, options, side, count, *common)
+        source = DetectionSource(load_split(spec, classes), labeler, side, *common)
+        if not len(source):
+            raise UserError(f"'{spec.name}' has no object to learn; lower DATALOADER.FILTER_VISIB_THR or change OBJS")
+        return source
+
+    def join(names: Sequence[str]) -> SampleSource:
+        sources = [source_of(name) for name in names]
         return sources[0] if len(sources) == 1 else JoinedSource(sources)
 
-    first = join(data.TRAIN)
-    if not data.TRAIN2 or data.TRAIN2_RATIO == 0:
+    first = join(datasets.train)
+    if not datasets.train2 or datasets.train2_ratio == 0:
         return first
-    return MixedSource(first, join(data.TRAIN2), data.TRAIN2_RATIO)
+    return MixedSource(first, join(datasets.train2), datasets.train2_ratio)
 
 
-def _split_source(cfg: Any, args: argparse.Namespace, facts: DetectorFacts, spec: SplitSpec) -> SampleSource:
-    """The images of one split."""
-    classes, side = class_indices(facts.objects, spec), facts.design.side
-    models = load_models(spec.models_dir, names=spec.object_names)
-    casters = {obj_id: RayCaster(model.vertices, model.faces) for obj_id, model in models.items()}
-    labeler = Labeler(classes, casters, max(cfg.DATALOADER.FILTER_VISIB_THR, LEAST_VISIBLE))
-    backgrounds, augmentation = build_backgrounds(cfg), detection_augmentation(cfg, args, spec)
-    if spec.kind == "cad":
-        K, image_size = cad_camera(cfg.CAD, spec.root)
-        crowd = CrowdRange(tuple(args.objects_per_image), gap=tuple(cfg.CAD.GAP))
-        options = ImageOptions(K, image_size, build_poses(cfg), crowd, build_look(cfg.CAD))
-        # EPOCH_LENGTH counts objects.
-        count = max(cfg.CAD.EPOCH_LENGTH * 2 // sum(args.objects_per_image), args.batch_size)
-        return CadDetectionSource(models, labeler, options, side, count, augmentation, backgrounds)
-    source = DetectionSource(load_split(spec, classes), labeler, side, augmentation, backgrounds)
-    if not len(source):
-        raise UserError(f"'{spec.name}' has no object to learn; lower DATALOADER.FILTER_VISIB_THR or change OBJS")
-    return source
+def image_options(
+    cad: CadSettings, datasets: DatasetSettings, spec: SplitSpec, args: argparse.Namespace
+) -> ImageOptions:
+    """What rendered images are drawn from."""
+    K, image_size = cad_camera(cad, spec.root)
+    crowd = CrowdRange(tuple(args.objects_per_image), gap=cad.gap)
+    return ImageOptions(K, image_size, build_poses(cad, datasets), crowd, build_look(cad))
 
 
-def detection_augmentation(cfg: Any, args: argparse.Namespace, spec: SplitSpec) -> DetectionAugmentation:
+def detection_augmentation(
+    images: InputSettings, cad: CadSettings, args: argparse.Namespace, spec: SplitSpec
+) -> DetectionAugmentation:
     """The configuration's colours and backgrounds, and the detector's own zoom."""
-    given = build_augmentation(cfg, spec.kind)
+    given = build_augmentation(images, cad, spec.kind)
     # Where a scene has annotations of one object alone, the others in it would be taught to be nothing.
     unlabelled = spec.scene_is_object and len(spec.object_names) > 1
     return DetectionAugmentation(
@@ -253,11 +259,10 @@ def _default_weights(backbone: str) -> str:
     return "none"
 
 
-def training_options(cfg: Any, args: argparse.Namespace) -> TrainingOptions:
-    """How the detector learns."""
-    workers = cfg.DATALOADER.NUM_WORKERS if args.workers is None else args.workers
-    options = TrainingOptions(args.epochs, args.batch_size, args.lr, seed=args.seed, workers=workers)
-    return replace(options, max_skipped=cfg.TRAIN.MAX_SKIPPED, picture_period=cfg.VIS_PERIOD)
+def training_options(args: argparse.Namespace, workers: int) -> TrainingOptions:
+    """How the detector learns; `workers` where the command line says nothing of them."""
+    workers = workers if args.workers is None else args.workers
+    return TrainingOptions(args.epochs, args.batch_size, args.lr, seed=args.seed, workers=workers)
 
 
 if __name__ == "__main__":

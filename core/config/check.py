@@ -12,6 +12,7 @@ from sopose.core.utils.errors import UserError
 DELETE_KEY = "_delete_"
 # Which arguments an optimizer has is its own business: it refuses those it doesn't know.
 OPEN_SECTIONS = ("OPTIMIZER_CFG",)
+TYPE_NAMES = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,4 @@ def _same_kind(item: Any, defaults: list | tuple) -> bool:
 def _type_name(default: Any) -> str:
     if isinstance(default, (list, tuple)):
         return "a list"
-    return {bool: "True or False", int: "a whole number", float: "a number", str: "text"}.get(
-        type(default), "a group of keys"
-    )
+    return TYPE_NAMES.get(type(default), "a group of keys")

@@ -14,12 +14,9 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
-
 from sopose.core.config.check import DELETE_KEY, OPEN_SECTIONS, KeyRules, check_keys, drop_retired
 from sopose.core.config.overrides import parse_overrides
 from sopose.core.config.read import read_config
-from sopose.core.utils.files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -28,14 +25,16 @@ NO_RULES = KeyRules()
 KEPT = ("lr",)
 
 
-def load_config(path: Path, schema_path: Path, overrides: Sequence[str] = (), rules: KeyRules = NO_RULES) -> Config:
+def load_config(
+    path: Path, schema_path: Path, overrides: Sequence[str] = (), rules: KeyRules = NO_RULES
+) -> dict[str, Any]:
     """The configuration of `path` over the defaults of `schema_path`, then `overrides` ("KEY.SUB=VALUE").
 
     Keys that `rules` call retired, and those without effect that are set to something else than their default, are
     named in one warning. A base that is missing is looked for beside the schema. Raises `UserError` for a file that
     is missing or cannot be read, an unknown key, or a value of another type.
     """
-    given = read_config(path, Path(schema_path).parent).to_dict()
+    given = read_config(path, Path(schema_path).parent)
     return config_of(given, str(path), schema_path, overrides, rules)
 
 
@@ -45,9 +44,9 @@ def config_of(
     schema_path: Path,
     overrides: Sequence[str] = (),
     rules: KeyRules = NO_RULES,
-) -> Config:
+) -> dict[str, Any]:
     """The same from values instead of a file; `where` they are from, for messages."""
-    schema = read_config(schema_path).to_dict()
+    schema = read_config(schema_path)
     config, dropped = schema, []
     for place, given in ((where, _with_whole_sections(values)), ("--opts", parse_overrides(overrides, schema))):
         kept, names = drop_retired(given, schema, rules)
@@ -55,7 +54,7 @@ def config_of(
         config = lay_over(config, kept, schema)
         dropped += names
     _warn(config, schema, dropped, rules.without_effect)
-    return Config(config)
+    return config
 
 
 def lay_over(below: Mapping[str, Any], above: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,11 +75,6 @@ def lay_over(below: Mapping[str, Any], above: Mapping[str, Any], defaults: Mappi
         else:
             result[key] = value
     return result
-
-
-def save_config(config: Config, path: Path) -> None:
-    """Write the whole configuration as used, as Python that loads again."""
-    write_text(path, Config(config.to_dict()).pretty_text + "\n")
 
 
 def look_up(config: Mapping[str, Any], name: str) -> Any:

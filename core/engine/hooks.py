@@ -59,15 +59,15 @@ class SaveCheckpoint(Periodic):
 
 
 class Evaluate(Periodic):
-    """Calls `evaluate`, which leaves the network in evaluation mode. The end of the run is its caller's."""
+    """Calls `evaluate(iteration)`; it may leave the network in evaluation mode. The end of the run is its caller's."""
 
-    def __init__(self, period: int, evaluate: Callable[[], None]) -> None:
+    def __init__(self, period: int, evaluate: Callable[[int], None]) -> None:
         super().__init__(period)
         self.evaluate = evaluate
 
     def act(self) -> None:
         if self.trainer.iteration < self.trainer.max_iter:
-            self.evaluate()
+            self.evaluate(self.trainer.iteration)
             self.trainer.model.train()
 
 

@@ -50,6 +50,7 @@ class Trainer:
         scaler: of float16 gradients.
         guard: what is done about steps that are not finite; by default the first one ends the run.
         should_stop: asked after every step; where it says so on one rank, all leave after the same step.
+        iteration: steps that were done before.
     """
 
     def __init__(
@@ -65,13 +66,14 @@ class Trainer:
         scaler: torch.amp.GradScaler | None = None,
         guard: Guard | None = None,
         should_stop: Callable[[], bool] = lambda: False,
+        iteration: int = 0,
     ) -> None:
         self.model = model
         self.batches = batches
         self.optimizer = optimizer
         self.schedule = schedule
         self.max_iter = max_iter
-        self.iteration = 0
+        self.iteration = iteration
         self.events = Events()
         self.options = options or StepOptions()
         self.step = OptimisationStep(model, compute_losses, optimizer, self.options, scaler)

@@ -1,16 +1,15 @@
-"""From a configuration to sources of samples; below this file nothing sees the configuration."""
+"""From settings to sources of samples."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from mmengine.config import Config
-
 from sopose.core.bop.models import INFO_NAME, load_models
-from sopose.core.bop.scene import load_split
+from sopose.core.bop.scene import ImageRecord, Instance, load_split
 from sopose.core.bop.splits import SplitSpec, resolve_split
 from sopose.core.data.augment import parse_augmentation
 from sopose.core.data.color_ops import Augmenter
@@ -31,6 +30,8 @@ from sopose.data.mapper import (
 from sopose.data.targets import RoiFormat, TrainedObject, prepare_objects
 from sopose.maps.files import MapFiles
 from sopose.maps.header import model_hash
+from sopose.settings.groups import CadSettings, DatasetSettings, InputSettings, Settings
+from sopose.settings.network import ModelSettings, PoseNetSettings
 
 logger = logging.getLogger(__name__)
 
@@ -62,15 +63,24 @@ class SplitObjects:
 
 
 class ObjectCache:
-    """Models and casters by folder and objects: splits of one data set share them."""
+    """Models and casters by folder and objects: all that a start reads of them is read once."""
 
-    def __init__(self, cfg: Config, classes: Sequence[str] = ()) -> None:
-        """`classes`: those a network was trained with, in its order; by default the objects of `cfg`."""
-        self.cfg = cfg
-        self.names = class_names(cfg)
-        self.classes = list(classes) if classes and is_class_aware(cfg.MODEL.POSE_NET) else self.names
-        _check_classes(self.names, self.classes, cfg.MODEL.POSE_NET)
+    def __init__(self, datasets: DatasetSettings, net: PoseNetSettings, classes: Sequence[str] = ()) -> None:
+        """`classes`: those a network was trained with, in its order; by default the objects of `datasets`."""
+        self._datasets, self._net, self._trained = datasets, net, classes
         self._loaded: dict[tuple[Path, tuple[int, ...]], SplitObjects] = {}
+
+    @cached_property
+    def names(self) -> list[str]:
+        """See `class_names`."""
+        return class_names(self._datasets)
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """The network's classes in its order. Raises `UserError` where it has not enough of them."""
+        classes = list(self._trained) if self._trained and is_class_aware(self._net) else self.names
+        _check_classes(self.names, classes, self._net)
+        return classes
 
     def get(self, spec: SplitSpec) -> SplitObjects:
         key = spec.models_dir, tuple(spec.object_names)  # LM has splits of one object in one folder of models
@@ -79,10 +89,9 @@ class ObjectCache:
         return self._loaded[key]
 
     def _load(self, spec: SplitSpec) -> SplitObjects:
-        models = load_models(spec.models_dir, names=spec.object_names)
-        casters = {obj_id: RayCaster(model.vertices, model.faces) for obj_id, model in models.items()}
-        net = self.cfg.MODEL.POSE_NET
         place = {name: index for index, name in enumerate(self.classes)}
+        models = load_models(spec.models_dir, names=spec.object_names)
+        casters = {obj_id: model.caster for obj_id, model in models.items()}
         chosen = {obj_id: place[spec.object_names[obj_id]] for obj_id in class_indices(self.names, spec)}
         missing = [obj_id for obj_id in chosen if obj_id not in models]
         if missing:
@@ -94,54 +103,53 @@ class ObjectCache:
             models,
             casters,
             chosen,
-            num_regions=net.GEO_HEAD.NUM_REGIONS,
-            num_points=net.LOSS_CFG.NUM_PM_POINTS,
+            num_regions=self._net.geo_head.num_regions,
+            num_points=self._net.loss_cfg.num_pm_points,
         )
         return SplitObjects(models, casters, trained)
 
 
-def class_names(cfg: Config) -> list[str]:
+def class_names(datasets: DatasetSettings) -> list[str]:
     """Names of the objects that the network knows, in the order of its classes.
 
     They are DATASETS.OBJS, or where that is empty all objects of the first split of DATASETS.TRAIN, TRAIN2
     and TEST that is there: a trained network can be tested without its training data. Raises `UserError`
     where no split is there, or none has an object of OBJS.
     """
-    data = cfg.DATASETS
     specs, errors = [], []
-    for name in (*data.TRAIN, *data.TRAIN2, *data.TEST):
+    for name in (*datasets.train, *datasets.train2, *datasets.test):
         try:
-            specs.append(resolve_split(name, Path(data.ROOT)))
+            specs.append(resolve_split(name, Path(datasets.root)))
         except UserError as error:
             errors.append(error)
     if not specs:
         raise errors[0] if errors else UserError("DATASETS.TRAIN and DATASETS.TEST are empty; name a split")
     known = list(dict.fromkeys(name for spec in specs for name in spec.object_names.values()))
-    for name in data.OBJS:
+    for name in datasets.objs:
         if name not in known:
             raise UserError(
                 f"no data set has the object '{name}' of DATASETS.OBJS{nearest(name, known)} "
                 f"(objects: {', '.join(known)})"
             )
-    return list(data.OBJS) or list(specs[0].object_names.values())
+    return list(datasets.objs) or list(specs[0].object_names.values())
 
 
-def is_class_aware(net: Config) -> bool:
+def is_class_aware(net: PoseNetSettings) -> bool:
     """Whether MODEL.POSE_NET has an output for each class, so that number and order of the classes count."""
-    heads = [net.GEO_HEAD, *([net.SELFOCC_HEAD] if net.SELFOCC_HEAD.ENABLED else [])]
-    return any(head[key] for head in heads for key in head if key.endswith("_CLASS_AWARE"))
+    heads = [net.geo_head, *([net.selfocc_head] if net.selfocc_head.enabled else [])]
+    return any(value for head in heads for key, value in vars(head).items() if key.endswith("_class_aware"))
 
 
-def _check_classes(names: Sequence[str], classes: Sequence[str], net: Config) -> None:
+def _check_classes(names: Sequence[str], classes: Sequence[str], net: PoseNetSettings) -> None:
     unknown = [name for name in names if name not in classes]
     if unknown:
         raise UserError(
             f"the class-aware network was not trained for {', '.join(unknown)} (its classes: {', '.join(classes)}); "
             "name some of them in DATASETS.OBJS"
         )
-    if is_class_aware(net) and len(classes) > net.NUM_CLASSES:
+    if is_class_aware(net) and len(classes) > net.num_classes:
         raise UserError(
-            f"MODEL.POSE_NET.NUM_CLASSES is {net.NUM_CLASSES} but the class-aware network has {len(classes)} objects "
+            f"MODEL.POSE_NET.NUM_CLASSES is {net.num_classes} but the class-aware network has {len(classes)} objects "
             f"({', '.join(classes)}); raise it or name fewer in DATASETS.OBJS"
         )
 
@@ -158,43 +166,44 @@ def class_indices(names: Sequence[str], spec: SplitSpec) -> dict[int, int]:
     return found
 
 
-def build_train_dataset(cfg: Config) -> SampleSource:
+def build_train_dataset(settings: Settings, cache: ObjectCache) -> SampleSource:
     """All training samples: DATASETS.TRAIN joined, mixed with DATASETS.TRAIN2 by TRAIN2_RATIO."""
-    data = cfg.DATASETS
-    if not data.TRAIN:
+    given, cad, datasets = settings.input, settings.cad, settings.datasets
+    if not datasets.train:
         raise UserError("DATASETS.TRAIN is empty; name at least one split, such as lmo_cad or toy_train")
-    _check_xyz_source(cfg.INPUT.XYZ_SOURCE)
-    cache = ObjectCache(cfg)
-    backgrounds = build_backgrounds(cfg)
+    _check_xyz_source(given.xyz_source)
+    backgrounds, roi_format = build_backgrounds(given), build_roi_format(given, settings.model)
+
+    def source_of(name: str) -> SampleSource:
+        spec = split_to_learn(datasets, name)
+        objects, augmentation = cache.get(spec), build_augmentation(given, cad, spec.kind)
+        common = (roi_format, augmentation, backgrounds)
+        if spec.kind == "cad":
+            options = build_cad_options(cad, datasets, spec.root)
+            return CadSource(objects.trained, objects.models, objects.casters, options, *common)
+        items = _instances(spec, objects, settings.dataloader.filter_visib_thr)
+        with_Q = settings.model.pose_net.selfocc_head.enabled
+        map_files = None if given.xyz_source == "online" else _map_files(spec, objects, with_Q)
+        return InstanceSource(items, TrainMapper(objects.trained, objects.casters, *common, map_files))
 
     def join(names: Sequence[str]) -> SampleSource:
-        sources = [_train_source(cfg, name, cache, backgrounds) for name in names]
+        sources = [source_of(name) for name in names]
         return sources[0] if len(sources) == 1 else JoinedSource(sources)
 
-    first = join(data.TRAIN)
-    if not data.TRAIN2 or data.TRAIN2_RATIO == 0:
+    first = join(datasets.train)
+    if not datasets.train2 or datasets.train2_ratio == 0:
         return first
-    return MixedSource(first, join(data.TRAIN2), data.TRAIN2_RATIO)
+    return MixedSource(first, join(datasets.train2), datasets.train2_ratio)
 
 
-def _train_source(cfg: Config, name: str, cache: ObjectCache, backgrounds: Backgrounds) -> SampleSource:
-    spec = split_to_learn(cfg, name)
-    objects = cache.get(spec)
-    augmentation = build_augmentation(cfg, spec.kind)
-    roi_format = build_roi_format(cfg)
-    if spec.kind == "cad":
-        options = build_cad_options(cfg, spec.root)
-        return CadSource(
-            objects.trained, objects.models, objects.casters, options, roi_format, augmentation, backgrounds
-        )
+def _instances(spec: SplitSpec, objects: SplitObjects, min_visib: float) -> list[tuple[ImageRecord, Instance]]:
+    """The annotated objects of a split to train on. `UserError` where there are none."""
     records = load_split(spec, objects.trained)
-    items = select_instances(records, objects.trained, cfg.DATALOADER.FILTER_VISIB_THR)
+    items = select_instances(records, objects.trained, min_visib)
     if not items:
-        raise UserError(f"'{name}' has no instance to train on; lower DATALOADER.FILTER_VISIB_THR or change OBJS")
-    logger.info("%s: %d instances in %d images", name, len(items), len(records))
-    map_files = _map_files(cfg, spec, objects)
-    mapper = TrainMapper(objects.trained, objects.casters, roi_format, augmentation, backgrounds, map_files)
-    return InstanceSource(items, mapper)
+        raise UserError(f"'{spec.name}' has no instance to train on; lower DATALOADER.FILTER_VISIB_THR or change OBJS")
+    logger.info("%s: %d instances in %d images", spec.name, len(items), len(records))
+    return items
 
 
 def _check_xyz_source(source: str) -> None:
@@ -205,47 +214,42 @@ def _check_xyz_source(source: str) -> None:
         )
 
 
-def _map_files(cfg: Config, spec: SplitSpec, objects: SplitObjects) -> MapFiles | None:
-    """The map files of a split where INPUT.XYZ_SOURCE says so; else its maps are cast."""
-    if cfg.INPUT.XYZ_SOURCE == "online":
-        return None
+def _map_files(spec: SplitSpec, objects: SplitObjects, with_Q: bool) -> MapFiles:
     hashes = {obj_id: model_hash(target.model) for obj_id, target in objects.trained.items()}
-    return MapFiles(spec.images_dir, cfg.MODEL.POSE_NET.SELFOCC_HEAD.ENABLED, hashes)
+    return MapFiles(spec.images_dir, with_Q, hashes)
 
 
-def build_roi_format(cfg: Config) -> RoiFormat:
+def build_roi_format(given: InputSettings, model: ModelSettings) -> RoiFormat:
     """Resolution and pixel values of the network's input."""
     return RoiFormat(
-        input_res=cfg.MODEL.POSE_NET.INPUT_RES,
-        output_res=cfg.MODEL.POSE_NET.OUTPUT_RES,
-        pixel_format=cfg.INPUT.FORMAT,
-        pixel_mean=tuple(cfg.MODEL.PIXEL_MEAN),
-        pixel_std=tuple(cfg.MODEL.PIXEL_STD),
+        input_res=model.pose_net.input_res,
+        output_res=model.pose_net.output_res,
+        pixel_format=given.format,
+        pixel_mean=model.pixel_mean,
+        pixel_std=model.pixel_std,
     )
 
 
-def build_backgrounds(cfg: Config) -> Backgrounds:
+def build_backgrounds(given: InputSettings) -> Backgrounds:
     """Photographs of INPUT.BG_IMGS_ROOT, or procedural backgrounds where it is empty."""
-    given = cfg.INPUT
-    folder = Path(given.BG_IMGS_ROOT) if given.BG_IMGS_ROOT else None
-    return Backgrounds(folder, given.NUM_BG_IMGS, given.BG_KEEP_ASPECT_RATIO)
+    folder = Path(given.bg_imgs_root) if given.bg_imgs_root else None
+    return Backgrounds(folder, given.num_bg_imgs, given.bg_keep_aspect_ratio)
 
 
-def build_augmentation(cfg: Config, kind: str) -> TrainAugmentation:
+def build_augmentation(given: InputSettings, cad: CadSettings, kind: str) -> TrainAugmentation:
     """Augmentation of a training split of a kind: real, pbr, syn (black background) or cad."""
-    given = cfg.INPUT
     # Rendered scenes have occluders already and need less truncation than replaced backgrounds do.
-    truncate_prob = cfg.CAD.TRUNCATE_PROB if kind == "cad" else REPLACED_TRUNCATE_PROB
-    colored = given.COLOR_AUG_PROB > 0 and not (given.COLOR_AUG_SYN_ONLY and kind == "real")
+    truncate_prob = cad.truncate_prob if kind == "cad" else REPLACED_TRUNCATE_PROB
+    colored = given.color_aug_prob > 0 and not (given.color_aug_syn_only and kind == "real")
     return TrainAugmentation(
-        pad_scale=given.DZI_PAD_SCALE,
-        dzi_type=check_dzi_type(given.DZI_TYPE),
-        dzi_scale_ratio=given.DZI_SCALE_RATIO,
-        dzi_shift_ratio=given.DZI_SHIFT_RATIO,
-        color=_color_augmenter(given.COLOR_AUG_TYPE, given.COLOR_AUG_CODE) if colored else None,
-        color_prob=given.COLOR_AUG_PROB,
-        change_bg_prob={"real": given.CHANGE_BG_PROB, "syn": 1.0}.get(kind, 0.0),
-        truncate_prob=truncate_prob if given.TRUNCATE_FG else 0.0,
+        pad_scale=given.dzi_pad_scale,
+        dzi_type=check_dzi_type(given.dzi_type),
+        dzi_scale_ratio=given.dzi_scale_ratio,
+        dzi_shift_ratio=given.dzi_shift_ratio,
+        color=_color_augmenter(given.color_aug_type, given.color_aug_code) if colored else None,
+        color_prob=given.color_aug_prob,
+        change_bg_prob={"real": given.change_bg_prob, "syn": 1.0}.get(kind, 0.0),
+        truncate_prob=truncate_prob if given.truncate_fg else 0.0,
     )
 
 

@@ -1,11 +1,10 @@
-"""From the group CAD of a configuration to what rendered samples and images are drawn from."""
+"""From the settings of CAD to what rendered samples and images are drawn from."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-from mmengine.config import Config
 
 from sopose.core.bop.fields import read_camera_K
 from sopose.core.bop.scene import load_split, read_camera_size
@@ -20,98 +19,97 @@ from sopose.core.synthesis.scene_sampling import OccluderRange, PoseRange
 from sopose.core.synthesis.sensor import Sensor
 from sopose.core.utils.errors import UserError
 from sopose.data.cad_source import CadOptions
+from sopose.settings.groups import CadSettings, DatasetSettings
 
 
-def build_cad_options(cfg: Config, dataset_root: Path) -> CadOptions:
+def build_cad_options(cad: CadSettings, datasets: DatasetSettings, dataset_root: Path) -> CadOptions:
     """What rendered samples are drawn from, with the camera of CAD or of the data set's camera.json."""
-    cad = cfg.CAD
     K, image_size = cad_camera(cad, dataset_root)
     return CadOptions(
         K=K,
         image_size=image_size,
-        epoch_length=cad.EPOCH_LENGTH,
-        poses=build_poses(cfg),
+        epoch_length=cad.epoch_length,
+        poses=build_poses(cad, datasets),
         occluders=OccluderRange(
-            max_count=cad.MAX_OCCLUDERS,
-            spacing=tuple(cad.OCCLUDER_SPACING),
-            standing_prob=cad.STANDING_PROB,
-            gap=tuple(cad.GAP),
+            max_count=cad.max_occluders,
+            spacing=cad.occluder_spacing,
+            standing_prob=cad.standing_prob,
+            gap=cad.gap,
         ),
         look=build_look(cad),
-        min_visib=cad.MIN_VISIB,
+        min_visib=cad.min_visib,
     )
 
 
-def build_poses(cfg: Config) -> PoseRange:
+def build_poses(cad: CadSettings, datasets: DatasetSettings) -> PoseRange:
     """The poses of objects, by ranges or by the statistics of the split CAD.POSES_FROM."""
-    cad = cfg.CAD
     return PoseRange(
-        z_range=tuple(cad.Z_RANGE),
-        center_range=tuple(cad.CENTER_RANGE),
-        rotations=cad.ROTATIONS,
-        elevation=tuple(cad.ELEVATION),
-        tilt=cad.TILT,
-        statistics=_statistics(split_to_learn(cfg, cad.POSES_FROM)) if cad.POSES_FROM else None,
+        z_range=cad.z_range,
+        center_range=cad.center_range,
+        rotations=cad.rotations,
+        elevation=cad.elevation,
+        tilt=cad.tilt,
+        statistics=_statistics(split_to_learn(datasets, cad.poses_from)) if cad.poses_from else None,
     )
 
 
-def split_to_learn(cfg: Config, name: str) -> SplitSpec:
+def split_to_learn(datasets: DatasetSettings, name: str) -> SplitSpec:
     """A split to train on or to draw poses like. `UserError` for test images, see DATASETS.TRAIN_ON_TEST_IMAGES."""
-    data = cfg.DATASETS
-    return training_split(name, Path(data.ROOT), data.TRAIN_ON_TEST_IMAGES, "DATASETS.TRAIN_ON_TEST_IMAGES")
+    allowed = datasets.train_on_test_images
+    return training_split(name, Path(datasets.root), allowed, "DATASETS.TRAIN_ON_TEST_IMAGES")
 
 
 def _statistics(spec: SplitSpec) -> PoseStatistics:
     return pose_statistics(load_split(spec, require_images=False), read_camera_size(spec.root))
 
 
-def build_look(cad: Config) -> Look:
+def build_look(cad: CadSettings) -> Look:
     """Ground, lights, materials and camera of the group CAD."""
     return Look(
         lights=LightRange(
-            count=tuple(cad.LAMPS),
-            ambient=tuple(cad.AMBIENT),
-            size=tuple(cad.LAMP_SIZE),
-            tint=cad.LAMP_TINT,
-            ambient_slope=cad.AMBIENT_SLOPE,
+            count=cad.lamps,
+            ambient=cad.ambient,
+            size=cad.lamp_size,
+            tint=cad.lamp_tint,
+            ambient_slope=cad.ambient_slope,
         ),
         materials=MaterialRange(
-            specular=tuple(cad.SPECULAR),
-            roughness=tuple(cad.ROUGHNESS),
-            hue=cad.HUE,
-            saturation=cad.SATURATION,
-            brightness=cad.BRIGHTNESS,
-            stains=cad.STAINS,
+            specular=cad.specular,
+            roughness=cad.roughness,
+            hue=cad.hue,
+            saturation=cad.saturation,
+            brightness=cad.brightness,
+            stains=cad.stains,
         ),
-        ground=GroundRange(prob=cad.GROUND_PROB, tile=tuple(cad.GROUND_TILE), photo_prob=cad.GROUND_PHOTO_PROB),
+        ground=GroundRange(prob=cad.ground_prob, tile=cad.ground_tile, photo_prob=cad.ground_photo_prob),
         sensor=Sensor(
-            blur=tuple(cad.BLUR),
-            gain=cad.GAIN,
-            tint=cad.TINT,
-            gamma=cad.GAMMA,
-            noise=tuple(cad.NOISE),
-            jpeg_prob=cad.JPEG_PROB,
-            sharpen=tuple(cad.SHARPEN),
+            blur=cad.blur,
+            gain=cad.gain,
+            tint=cad.tint,
+            gamma=cad.gamma,
+            noise=cad.noise,
+            jpeg_prob=cad.jpeg_prob,
+            sharpen=cad.sharpen,
         ),
         shading=Shading(
-            shadows=cad.SHADOWS,
-            ambient_occlusion=cad.AMBIENT_OCCLUSION,
-            shadow_stride=cad.SHADOW_STRIDE,
-            shadow_rays=cad.SHADOW_RAYS,
-            sky_stride=cad.SKY_STRIDE,
-            sky_rays=cad.SKY_RAYS,
+            shadows=cad.shadows,
+            ambient_occlusion=cad.ambient_occlusion,
+            shadow_stride=cad.shadow_stride,
+            shadow_rays=cad.shadow_rays,
+            sky_stride=cad.sky_stride,
+            sky_rays=cad.sky_rays,
         ),
     )
 
 
-def cad_camera(cad: Config, dataset_root: Path) -> tuple[np.ndarray, ImageSize]:
+def cad_camera(cad: CadSettings, dataset_root: Path) -> tuple[np.ndarray, ImageSize]:
     """K (3, 3) and image size (width, height), pixels."""
-    if bool(cad.K) != bool(cad.IMAGE_SIZE):
+    if bool(cad.k) != bool(cad.image_size):
         raise UserError("CAD.K=(fx, fy, cx, cy) and CAD.IMAGE_SIZE=(width, height) go together; set both or none")
-    if cad.K:
-        if len(cad.K) != 4 or len(cad.IMAGE_SIZE) != 2:
-            raise UserError(f"CAD.K must be (fx, fy, cx, cy) and CAD.IMAGE_SIZE (width, height): {cad.K}")
-        (fx, fy, cx, cy), (width, height) = cad.K, cad.IMAGE_SIZE
+    if cad.k:
+        if len(cad.k) != 4 or len(cad.image_size) != 2:
+            raise UserError(f"CAD.K must be (fx, fy, cx, cy) and CAD.IMAGE_SIZE (width, height): {cad.k}")
+        (fx, fy, cx, cy), (width, height) = cad.k, cad.image_size
     else:
         K = read_camera_K(dataset_root / "camera.json", "set CAD.K=(fx, fy, cx, cy) and CAD.IMAGE_SIZE=(width, height)")
         return K, read_camera_size(dataset_root)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-from mmengine.config import Config
 
 from sopose.core.bop.detections import Detection, read_detections, select_detections
 from sopose.core.bop.models import load_models
@@ -16,9 +14,10 @@ from sopose.core.bop.splits import SplitSpec, resolve_split
 from sopose.core.bop.targets import Target, load_targets, make_targets
 from sopose.core.objects.model import ObjectModel
 from sopose.core.utils.errors import UserError
-from sopose.data.build import ObjectCache, build_roi_format
+from sopose.data.build import ObjectCache, SplitObjects, build_roi_format
 from sopose.data.eval_items import detections_from_poses, items_from_detections, items_from_targets
 from sopose.data.mapper import TestItem, TestSource
+from sopose.settings.groups import DatasetSettings, EvalSettings, Settings
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,35 +54,38 @@ class TestSet:
         )
 
 
-def build_test_set(cfg: Config, name: str, classes: Sequence[str] = ()) -> TestSet:
-    """The split `name`, its ROIs in the boxes that TEST.TEST_BBOX_TYPE says. Raises `UserError` without any.
-
-    `classes` are those the network was trained with, in its order; by default the objects of `cfg`.
-    """
-    spec = resolve_split(name, Path(cfg.DATASETS.ROOT))
-    objects = ObjectCache(cfg, classes).get(spec)
+def build_test_set(settings: Settings, name: str, cache: ObjectCache) -> TestSet:
+    """The split `name`, its ROIs in the boxes that TEST.TEST_BBOX_TYPE says. Raises `UserError` without any."""
+    spec = resolve_split(name, Path(settings.datasets.root))
+    objects = cache.get(spec)
     records = load_split(spec, objects.trained)
-    targets = evaluation_targets(cfg, spec, records, objects.trained)
+    targets = evaluation_targets(settings.val.targets_filename, spec, records, objects.trained)
     source = TestSource(
-        _items(cfg, name, records, targets, objects.models),
+        _items(settings.test, settings.datasets, name, records, targets, objects.models),
         objects.trained,
         objects.casters,
-        build_roi_format(cfg),
-        cfg.INPUT.DZI_PAD_SCALE,
+        build_roi_format(settings.input, settings.model),
+        settings.input.dzi_pad_scale,
     )
-    return TestSet(
-        spec, records, targets, load_models(spec.models_eval_dir, objects.trained, spec.object_names), source
-    )
+    return TestSet(spec, records, targets, _models_eval(spec, objects), source)
+
+
+def _models_eval(spec: SplitSpec, objects: SplitObjects) -> dict[int, ObjectModel]:
+    """The models that poses are scored with; in a folder without models_eval those of the rays."""
+    if spec.models_eval_dir == spec.models_dir:
+        return {obj_id: objects.models[obj_id] for obj_id in sorted(objects.trained)}
+    return load_models(spec.models_eval_dir, objects.trained, spec.object_names)
 
 
 def _items(
-    cfg: Config,
+    test: EvalSettings,
+    datasets: DatasetSettings,
     name: str,
     records: Sequence[ImageRecord],
     targets: Sequence[Target],
     models: dict[int, ObjectModel],
 ) -> list[TestItem]:
-    source, jitter = cfg.TEST.TEST_BBOX_TYPE, cfg.TEST.BBOX_JITTER
+    source, jitter = test.test_bbox_type, test.bbox_jitter
     if source not in ("gt", "est", "csv"):
         raise UserError(f"TEST.TEST_BBOX_TYPE must be 'gt', 'est' or 'csv', got '{source}'")
     if jitter > 0 and source != "gt":
@@ -93,7 +95,7 @@ def _items(
     if source == "gt":
         items = items_from_targets(records, targets, models, jitter)
     else:
-        boxes = _detections(cfg, name) if source == "est" else _posed_boxes(cfg, name, records, models)
+        boxes = _detections(datasets, name) if source == "est" else _posed_boxes(datasets, name, records, models)
         items = items_from_detections(records, boxes, {target.obj_id for target in targets})
     if not items:
         raise UserError(f"'{name}' has no box to estimate a pose for; check the detections and DATASETS.OBJS")
@@ -101,41 +103,39 @@ def _items(
 
 
 def evaluation_targets(
-    cfg: Config, spec: SplitSpec, records: Sequence[ImageRecord], object_ids: Sequence[int]
+    filename: str, spec: SplitSpec, records: Sequence[ImageRecord], object_ids: Iterable[int]
 ) -> list[Target]:
     """What is to be found in the images of `records`, for these objects.
 
-    From VAL.TARGETS_FILENAME in the data set's folder, else the split's own target file, else every
-    instance that is visible by a tenth.
+    From the file of that name in the data set's folder, where one is named, else from the split's own target file,
+    else every instance that is visible by a tenth.
     """
-    named = cfg.VAL.TARGETS_FILENAME
-    path = spec.root / named if named else spec.targets_path
+    path = spec.root / filename if filename else spec.targets_path
     targets = make_targets(records) if path is None else load_targets(path)
     images = {(record.scene_id, record.im_id) for record in records}
     wanted = set(object_ids)
     return [t for t in targets if (t.scene_id, t.im_id) in images and t.obj_id in wanted]
 
 
-def _detections(cfg: Config, name: str) -> list[Detection]:
+def _detections(datasets: DatasetSettings, name: str) -> list[Detection]:
     """The chosen detections of a test split."""
-    data = cfg.DATASETS
-    detections = read_detections(_file_of(cfg, name, "DET_FILES_TEST"))
-    return select_detections(detections, data.DET_TOPK_PER_OBJ, data.DET_THR, data.DET_TOPK_PER_IM)
+    detections = read_detections(_file_of(datasets, name, "DET_FILES_TEST"))
+    return select_detections(detections, datasets.det_topk_per_obj, datasets.det_thr, datasets.det_topk_per_im)
 
 
 def _posed_boxes(
-    cfg: Config, name: str, records: Sequence[ImageRecord], models: dict[int, ObjectModel]
+    datasets: DatasetSettings, name: str, records: Sequence[ImageRecord], models: dict[int, ObjectModel]
 ) -> list[Detection]:
     """Boxes of the models at the chosen poses of an earlier result on a test split."""
-    data = cfg.DATASETS
-    estimates = read_results(_file_of(cfg, name, "INIT_POSE_FILES_TEST"))
+    estimates = read_results(_file_of(datasets, name, "INIT_POSE_FILES_TEST"))
     boxes = detections_from_poses(estimates, records, models)
-    return select_detections(boxes, data.INIT_POSE_TOPK_PER_OBJ, data.INIT_POSE_THR, data.INIT_POSE_TOPK_PER_IM)
+    per_object, per_image = datasets.init_pose_topk_per_obj, datasets.init_pose_topk_per_im
+    return select_detections(boxes, per_object, datasets.init_pose_thr, per_image)
 
 
-def _file_of(cfg: Config, name: str, key: str) -> Path:
+def _file_of(datasets: DatasetSettings, name: str, key: str) -> Path:
     """What the key of DATASETS that has a file for each entry of TEST says for the split `name`."""
-    files, splits = cfg.DATASETS[key], list(cfg.DATASETS.TEST)
+    files, splits = getattr(datasets, key.lower()), datasets.test
     if len(files) != len(splits):
         raise UserError(
             f"DATASETS.{key} has {len(files)} files for {len(splits)} test splits; give one for each, or set "

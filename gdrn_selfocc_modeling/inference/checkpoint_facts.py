@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine.config import Config
 
-from sopose.core.bop.models import load_models
 from sopose.core.bop.splits import resolve_split
 from sopose.core.engine.checkpoint import FACTS
 from sopose.core.objects.model import ObjectModel
 from sopose.core.utils.errors import UserError
-from sopose.data.build import class_indices, class_names
+from sopose.data.build import ObjectCache, class_indices
 from sopose.maps.header import model_hash
-from sopose.settings import settings_of
+from sopose.settings import Settings, settings_of
+from sopose.settings.groups import DatasetSettings
 
 OBJECTS, SETTINGS, MODELS, FOCAL = "objects", "settings", "models", "focal"
 REMEDY = "it is of an older version, of other software or damaged; train again, or give --config-file and --dataset"
@@ -41,40 +40,41 @@ class KnownObject:
 class NetworkFacts:
     """What a checkpoint tells of its network. `objects` are in the order of the classes."""
 
-    cfg: Config
+    settings: Settings
     objects: list[KnownObject]
     focal: tuple[float, float] | None  # least and largest focal length it was trained with, pixels; None: unknown
 
 
-def network_facts(cfg: Config, focal: tuple[float, float]) -> dict[str, Any]:
-    """Plain values for a checkpoint: names of the classes, the configuration, the models, the focal lengths.
-
-    Raises `UserError` where the models of DATASETS can't be loaded.
-    """
+def network_facts(
+    settings: Mapping[str, Any], models: Sequence[ObjectModel], focal: tuple[float, float]
+) -> dict[str, Any]:
+    """Plain values for a checkpoint: names of the classes, the settings (plain), the models, the focal lengths."""
     return {
-        OBJECTS: class_names(cfg),
+        OBJECTS: [model.name for model in models],
         FOCAL: [float(length) for length in focal],
-        SETTINGS: plain_settings(cfg),
-        MODELS: [_entry(known_object(model)) for model in class_models(cfg)],
+        SETTINGS: dict(settings),
+        MODELS: [_entry(known_object(model)) for model in models],
     }
 
 
-def class_models(cfg: Config) -> list[ObjectModel]:
-    """The model of each class, from the first split of TRAIN, TRAIN2 and TEST that has it."""
-    names = class_names(cfg)
+def class_models(datasets: DatasetSettings, cache: ObjectCache) -> list[ObjectModel]:
+    """The model of each class, from the first split of TRAIN, TRAIN2 and TEST that has it.
+
+    Raises `UserError` where they can't be loaded.
+    """
     found: dict[str, ObjectModel] = {}
-    for split in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TRAIN2, *cfg.DATASETS.TEST):
-        missing = [name for name in names if name not in found]
+    for split in (*datasets.train, *datasets.train2, *datasets.test):
+        missing = [name for name in cache.names if name not in found]
         if not missing:
             break
         try:
-            spec = resolve_split(split, Path(cfg.DATASETS.ROOT))
+            spec = resolve_split(split, Path(datasets.root))
             ids = class_indices(missing, spec)
         except UserError:  # a split that isn't there, or has none of them
             continue
-        models = load_models(spec.models_dir, ids, spec.object_names)
-        found |= {spec.object_names[obj_id]: model for obj_id, model in models.items()}
-    return [found[name] for name in names]
+        models = cache.get(spec).models
+        found |= {models[obj_id].name: models[obj_id] for obj_id in ids}
+    return [found[name] for name in cache.names]
 
 
 def known_object(model: ObjectModel) -> KnownObject:
@@ -97,7 +97,7 @@ def focal_length(K: np.ndarray) -> np.ndarray:
 
 
 def read_network_facts(state: Mapping[str, Any], path: Path, overrides: Sequence[str] = ()) -> NetworkFacts:
-    """What the checkpoint `path` tells, with `overrides` of its configuration.
+    """What the checkpoint `path` tells, with `overrides` of its settings.
 
     Raises `UserError` where it doesn't, or where what it tells can't be.
     """
@@ -108,8 +108,9 @@ def read_network_facts(state: Mapping[str, Any], path: Path, overrides: Sequence
         raise UserError(f"{path} doesn't say what it needs to run alone ({' and '.join(missing)}): {REMEDY}")
     if not isinstance(facts[SETTINGS], Mapping) or not isinstance(facts[MODELS], Sequence):
         raise UserError(f"{path}: {SETTINGS} and {MODELS} are of other types than ours; {REMEDY}")
-    cfg = settings_of(facts[SETTINGS], str(path), overrides)
-    return NetworkFacts(cfg, [_read_entry(entry, path) for entry in facts[MODELS]], _read_focal(facts.get(FOCAL), path))
+    settings = settings_of(facts[SETTINGS], str(path), overrides)
+    objects = [_read_entry(entry, path) for entry in facts[MODELS]]
+    return NetworkFacts(settings, objects, _read_focal(facts.get(FOCAL), path))
 
 
 def _read_focal(value: Any, path: Path) -> tuple[float, float] | None:
@@ -167,15 +168,3 @@ def _numbers(values: Any, *shape: int) -> np.ndarray:
     if array.shape != shape or not np.isfinite(array).all():
         raise ValueError(f"wanted {shape} finite numbers, got {str(values)[:60]}")
     return array
-
-
-def plain_settings(cfg: Config) -> dict[str, Any]:
-    """A configuration as a checkpoint tells it."""
-    return _plain(cfg.to_dict())
-
-
-def _plain(value: Any) -> Any:
-    """Groups as dictionaries and tuples as lists, as json has them."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -86,9 +86,10 @@ class CropFormat:
         return float(np.clip(length, *self.focal)) / length
 
 
-def crop_format(facts: NetworkFacts) -> CropFormat:
+def build_crop_format(facts: NetworkFacts) -> CropFormat:
     """What a network sees of a box, as its checkpoint tells."""
-    return CropFormat(build_roi_format(facts.cfg), facts.cfg.INPUT.DZI_PAD_SCALE, facts.focal)
+    given = facts.settings.input
+    return CropFormat(build_roi_format(given, facts.settings.model), given.dzi_pad_scale, facts.focal)
 
 
 def enlarged(rois: RoiBatch, factor: float) -> RoiBatch:
@@ -142,16 +143,17 @@ class PoseEstimator:
         if path.suffix == SUFFIX:
             model, state = read_onnx(path, None if device is None else torch.device(device))
             facts = read_network_facts(state, path, overrides)
-            return cls(model, facts.objects, crop_format(facts), build_pose_solver(facts.cfg, model))
+            solver = build_pose_solver(facts.settings.test, facts.settings.model.pose_net, model)
+            return cls(model, facts.objects, build_crop_format(facts), solver)
         state = read_checkpoint(path)
         facts = read_network_facts(state, path, overrides)
-        cfg = facts.cfg
-        model = build_model(cfg, pretrained=False)
+        test, net = facts.settings.test, facts.settings.model.pose_net
+        model = build_model(net, pretrained=False)
         load_weights(model, model_weights(state, path), path)
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         model = model.to(device, memory_format=torch.channels_last)
-        amp = cfg.TEST.AMP_TEST and device.type == "cuda"
-        return cls(model, facts.objects, crop_format(facts), build_pose_solver(cfg, model), amp)
+        amp = test.amp_test and device.type == "cuda"
+        return cls(model, facts.objects, build_crop_format(facts), build_pose_solver(test, net, model), amp)
 
     def __call__(
         self, image: np.ndarray | Path | str, K: np.ndarray | Sequence[float], boxes: Iterable[Box]

@@ -14,7 +14,6 @@ from sopose.layers import PLANE_AXES, likeliest_coordinate, unpack_Q
 from sopose.models.gdrn import PnPInput, mask_probability
 from sopose.models.pnp_solvers import Correspondences, RansacOptions, solve_pose
 
-PNP_LAYERS = ("P", "P+Q")
 # Off the object P is the origin: a cell this near to it, in extents along each axis, is background.
 BACKGROUND = 1e-4
 
@@ -26,7 +25,7 @@ class MapReader:
     form: PnPInput  # in what form the network tells mask and coordinates
     mask_threshold: float = 0.5  # mask probability above which a cell's P counts
     q_threshold: float = 0.5  # predicted validity above which a cell's Q counts
-    layers: str = "P"  # of PNP_LAYERS
+    layers: str = "P"  # "P" or "P+Q"
 
     def __call__(self, prediction: Prediction, rois: RoiBatch) -> list[Correspondences]:
         """The correspondences of each ROI, on the host: those of P, then with "P+Q" those of Q_x, Q_y, Q_z."""

@@ -12,8 +12,6 @@ import shutil
 import time
 from pathlib import Path
 
-from mmengine.config import Config
-
 from sopose.core.bop.catalog import DATASETS
 from sopose.core.bop.models import INFO_NAME
 from sopose.core.bop.splits import FOLDER_INFO_NAME, SplitSpec, resolve_split
@@ -24,6 +22,7 @@ from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import atomic_path, require_file, write_json
 from sopose.data.build_cad import build_look, build_poses, cad_camera
 from sopose.settings import SCHEMA, load_settings
+from sopose.settings.groups import CadSettings, DatasetSettings
 
 EPILOG = """examples:
   python gdrn_selfocc_modeling/tools/generate_training_images.py --dataset-root datasets/BOP_DATASETS/mine --images 1000
@@ -78,18 +77,18 @@ def main(argv: list[str] | None = None) -> None:
     """Write the split."""
     args = parse_args(argv)
     defaults = [] if args.config_file else ["CAD.ROTATIONS=stable", "CAD.ELEVATION=(20, 85)"]
-    cfg = load_settings(args.config_file or SCHEMA, [*defaults, *args.opts])
-    source = _source(cfg, args.dataset_root)
-    output = (args.output or source.root).resolve()
+    settings = load_settings(args.config_file or SCHEMA, [*defaults, *args.opts])
+    source = _source(settings.datasets, args.dataset_root)
+    output, photos = (args.output or source.root).resolve(), settings.input.bg_imgs_root
     plan = SplitPlan(
         split_dir=output / args.split,
         models_dir=source.models_dir.resolve(),
-        options=_image_options(cfg, source.root, args),
+        options=_image_options(settings.cad, settings.datasets, source.root, args),
         images=args.images,
         seed=args.seed,
         images_per_scene=args.images_per_scene,
         rgb_format=args.format,
-        backgrounds_dir=Path(cfg.INPUT.BG_IMGS_ROOT).resolve() if cfg.INPUT.BG_IMGS_ROOT else None,
+        backgrounds_dir=Path(photos).resolve() if photos else None,
     )
     require_file(source.models_dir / INFO_NAME, "images are rendered from the models of that folder")
     start = time.monotonic()
@@ -101,21 +100,21 @@ def main(argv: list[str] | None = None) -> None:
     )
 
 
-def _source(cfg: Config, dataset_root: Path | None) -> SplitSpec:
+def _source(datasets: DatasetSettings, dataset_root: Path | None) -> SplitSpec:
     """Where models and camera come from: the folder given, else that of the configuration's training data."""
-    root = Path(cfg.DATASETS.ROOT)
+    root = Path(datasets.root)
     if dataset_root is not None:
         return resolve_split(f"{dataset_root.resolve()}:cad", root)
-    if not cfg.DATASETS.TRAIN:
+    if not datasets.train:
         raise UserError("DATASETS.TRAIN is empty; name the folder of the models by --dataset-root")
-    spec = resolve_split(cfg.DATASETS.TRAIN[0], root)
+    spec = resolve_split(datasets.train[0], root)
     return spec if spec.kind == "cad" else resolve_split(f"{spec.models_dir.parent.resolve()}:cad", root)
 
 
-def _image_options(cfg: Config, root: Path, args: argparse.Namespace) -> ImageOptions:
-    K, image_size = cad_camera(cfg.CAD, root)
-    crowd = CrowdRange(tuple(args.objects_per_image), args.floating, tuple(cfg.CAD.GAP))
-    return ImageOptions(K, image_size, build_poses(cfg), crowd, build_look(cfg.CAD))
+def _image_options(cad: CadSettings, datasets: DatasetSettings, root: Path, args: argparse.Namespace) -> ImageOptions:
+    K, image_size = cad_camera(cad, root)
+    crowd = CrowdRange(tuple(args.objects_per_image), args.floating, cad.gap)
+    return ImageOptions(K, image_size, build_poses(cad, datasets), crowd, build_look(cad))
 
 
 def _complete_folder(source: SplitSpec, output: Path) -> None:

@@ -1,4 +1,4 @@
-"""What learns in a run: network, losses, optimizer and schedule, by its configuration and number of processes."""
+"""What learns in a run: network, losses, optimizer and schedule, by its settings and number of processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from sopose.batch import RoiBatch, RoiTargets, SampleInfo
+from sopose.batch import Prediction, RoiBatch, RoiTargets, SampleInfo
 from sopose.core.engine.checkpointer import Stateful
 from sopose.core.engine.distributed import current_world
 from sopose.core.engine.float32 import keep_slow_parts_in_float32
@@ -25,8 +25,11 @@ from sopose.core.solver.optimizers import OPTIMIZERS, accumulation, build_optimi
 from sopose.core.solver.schedules import build_schedule
 from sopose.core.utils.errors import UserError, nearest
 from sopose.losses.build import build_criterion
+from sopose.losses.criterion import Criterion
 from sopose.models.build import build_parameter_groups
 from sopose.models.gdrn import GDRN
+from sopose.settings.groups import AmpSettings, Settings, SolverSettings
+from sopose.settings.network import EmaSettings
 
 logger = logging.getLogger(__name__)
 Batch = tuple[RoiBatch, RoiTargets, list[SampleInfo]]
@@ -52,7 +55,7 @@ class RunLength:
 class LossNetwork(nn.Module):
     """Network and losses in one module, so that DistributedDataParallel sees which parameters the losses reach."""
 
-    def __init__(self, network: Callable[[RoiBatch], Any], criterion: nn.Module) -> None:
+    def __init__(self, network: Callable[[RoiBatch], Prediction], criterion: Criterion) -> None:
         super().__init__()
         self.network, self.criterion = network, criterion
 
@@ -63,7 +66,7 @@ class LossNetwork(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Learner:
-    """Finished parts of a run's steps. `average` and `scaler` are None where the configuration has none."""
+    """Finished parts of a run's steps. `average` and `scaler` are None where the settings have none."""
 
     model: GDRN
     losses: nn.Module  # a `LossNetwork`, or DDP around it
@@ -95,21 +98,21 @@ class Learner:
 
 
 def build_learner(
-    cfg: Any, model: GDRN, length: RunLength, device: torch.device, probe: Batch | None = None
+    settings: Settings, model: GDRN, length: RunLength, device: torch.device, probe: Batch | None = None
 ) -> Learner:
     """All of it for a network on `device`. Every rank of a distributed run builds its own.
 
     `probe` is any batch, alike on all ranks, that shows whether the losses reach every parameter. Raises `UserError`
     for bad input.
     """
-    solver, world = cfg.SOLVER, current_world()
-    if cfg.MODEL.SYNC_BN and device.type == "cuda" and world.size > 1:
+    solver, net, world = settings.solver, settings.model.pose_net, current_world()
+    if settings.model.sync_bn and device.type == "cuda" and world.size > 1:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    amp_dtype = _amp_dtype(solver.AMP, device)
+    amp_dtype = _amp_dtype(solver.amp, device)
     if amp_dtype is not None and device.type == "cpu":
         keep_slow_parts_in_float32(model)
-    criterion = build_criterion(cfg).to(device)
-    losses: nn.Module = LossNetwork(torch.compile(model) if cfg.MODEL.COMPILE else model, criterion)
+    criterion = build_criterion(net, settings.train, solver.total_epochs).to(device)
+    losses: nn.Module = LossNetwork(torch.compile(model) if settings.model.compile else model, criterion)
     no_sync: Callable[[], AbstractContextManager] = nullcontext
     if world.size > 1:
         losses = DistributedDataParallel(
@@ -118,17 +121,18 @@ def build_learner(
             find_unused_parameters=probe is None or not reaches_all(LossNetwork(model, criterion), probe, length),
         )
         no_sync = losses.no_sync
-    batches, decay_factor = accumulation(solver.IMS_PER_BATCH, solver.REFERENCE_BS)
-    optimizer = _build_optimizer(cfg, model, criterion, decay_factor, device)
+    batches, decay_factor = accumulation(solver.ims_per_batch, solver.reference_bs)
+    groups = build_parameter_groups(model, net, solver.optimizer_cfg["lr"], solver.bias_lr_factor)
+    optimizer = _build_optimizer(solver, groups, [*criterion.parameters()], decay_factor, device)
     return Learner(
         model=model,
         losses=losses,
         optimizer=optimizer,
         schedule=make_schedule(optimizer, solver, length.total),
-        options=StepOptions(amp_dtype, solver.CLIP_GRADIENTS, batches, no_sync),
+        options=StepOptions(amp_dtype, solver.clip_gradients, batches, no_sync),
         length=length,
         scaler=torch.amp.GradScaler(device.type) if amp_dtype == torch.float16 else None,
-        average=_moving_average(model, cfg.MODEL.EMA),
+        average=_moving_average(model, settings.model.ema),
     )
 
 
@@ -143,31 +147,33 @@ def reaches_all(losses: LossNetwork, batch: Batch, length: RunLength) -> bool:
     return all(slope is not None for of_epoch in slopes for slope in of_epoch)
 
 
-def rois_per_step(solver: Any) -> int:
+def rois_per_step(solver: SolverSettings) -> int:
     """ROIs whose gradients make one step: IMS_PER_BATCH, times the batches that REFERENCE_BS lets accumulate."""
-    return solver.IMS_PER_BATCH * accumulation(solver.IMS_PER_BATCH, solver.REFERENCE_BS)[0]
+    return solver.ims_per_batch * accumulation(solver.ims_per_batch, solver.reference_bs)[0]
 
 
-def rois_per_rank(solver: Any) -> int:
+def rois_per_rank(solver: SolverSettings) -> int:
     """ROIs of a batch that each process sees. Raises `UserError` where they don't come out even."""
     size = current_world().size
-    if solver.IMS_PER_BATCH % size:
+    if solver.ims_per_batch % size:
         raise UserError(
-            f"SOLVER.IMS_PER_BATCH={solver.IMS_PER_BATCH} counts the ROIs of all processes and is not divisible by "
+            f"SOLVER.IMS_PER_BATCH={solver.ims_per_batch} counts the ROIs of all processes and is not divisible by "
             f"their number, {size}; make it a multiple of {size}"
         )
-    return solver.IMS_PER_BATCH // size
+    return solver.ims_per_batch // size
 
 
 def _build_optimizer(
-    cfg: Any, model: GDRN, criterion: nn.Module, decay_factor: float, device: torch.device
+    solver: SolverSettings,
+    groups: list[dict[str, Any]],
+    loss_weights: list[nn.Parameter],
+    decay_factor: float,
+    device: torch.device,
 ) -> torch.optim.Optimizer:
-    """SOLVER.OPTIMIZER_CFG over the network and the learned loss weights; fused on a GPU where torch has it."""
-    options = {**cfg.SOLVER.OPTIMIZER_CFG}
-    groups = build_parameter_groups(model, cfg)
-    learned_weights = list(criterion.parameters())
-    if learned_weights:
-        groups.append({"params": learned_weights, "lr": options["lr"], "name": "loss_weights"})
+    """SOLVER.OPTIMIZER_CFG over the network's groups and the learned loss weights; fused on a GPU that has it."""
+    options = {**solver.optimizer_cfg}
+    if loss_weights:
+        groups = [*groups, {"params": loss_weights, "lr": options["lr"], "name": "loss_weights"}]
     if "weight_decay" in options:
         options["weight_decay"] *= decay_factor
     known = signature(OPTIMIZERS[options["type"]]).parameters
@@ -176,38 +182,38 @@ def _build_optimizer(
     return build_optimizer(groups, **options)
 
 
-def make_schedule(optimizer: torch.optim.Optimizer, solver: Any, total_iters: int) -> LRScheduler:
+def make_schedule(optimizer: torch.optim.Optimizer, solver: SolverSettings, total_iters: int) -> LRScheduler:
     """The learning rate of a run of `total_iters` steps, as SOLVER says."""
     return build_schedule(
         optimizer,
-        name=solver.LR_SCHEDULER_NAME,
+        name=solver.lr_scheduler_name,
         total_iters=total_iters,
-        warmup_method=solver.WARMUP_METHOD,
+        warmup_method=solver.warmup_method,
         # A short run keeps a flat part.
-        warmup_iters=min(solver.WARMUP_ITERS, total_iters // 10),
-        warmup_factor=solver.WARMUP_FACTOR,
-        anneal_method=solver.ANNEAL_METHOD,
-        anneal_point=solver.ANNEAL_POINT,
-        poly_power=solver.POLY_POWER,
-        rel_steps=solver.REL_STEPS,
-        gamma=solver.GAMMA,
+        warmup_iters=min(solver.warmup_iters, total_iters // 10),
+        warmup_factor=solver.warmup_factor,
+        anneal_method=solver.anneal_method,
+        anneal_point=solver.anneal_point,
+        poly_power=solver.poly_power,
+        rel_steps=solver.rel_steps,
+        gamma=solver.gamma,
     )
 
 
-def _amp_dtype(amp: Any, device: torch.device) -> torch.dtype | None:
+def _amp_dtype(amp: AmpSettings, device: torch.device) -> torch.dtype | None:
     """The type of SOLVER.AMP; None for float32, as on a CPU that is asked for float16."""
-    if amp.DTYPE not in AMP_TYPES:
+    if amp.dtype not in AMP_TYPES:
         known = list(AMP_TYPES)
-        raise UserError(f"SOLVER.AMP.DTYPE is '{amp.DTYPE}'{nearest(amp.DTYPE, known)} (known: {', '.join(known)})")
-    dtype = AMP_TYPES[amp.DTYPE] if amp.ENABLED else None
+        raise UserError(f"SOLVER.AMP.DTYPE is '{amp.dtype}'{nearest(amp.dtype, known)} (known: {', '.join(known)})")
+    dtype = AMP_TYPES[amp.dtype] if amp.enabled else None
     if dtype == torch.float16 and device.type != "cuda":
         logger.info("SOLVER.AMP.DTYPE=float16 is for GPUs; on the CPU the run stays in float32")
         return None
     return dtype
 
 
-def _moving_average(model: nn.Module, options: Any) -> AveragedModel | None:
-    if not options.ENABLED:
+def _moving_average(model: nn.Module, options: EmaSettings) -> AveragedModel | None:
+    if not options.enabled:
         return None
-    average = get_ema_multi_avg_fn(options.INIT_CFG.decay)
+    average = get_ema_multi_avg_fn(options.init_cfg.decay)
     return AveragedModel(model, multi_avg_fn=average, use_buffers=True)

@@ -11,17 +11,19 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sopose.batch import Prediction, RoiBatch, RoiTargets
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import read_json, require_file, require_key
 from sopose.losses.build import build_criterion
 from sopose.models.build import build_model
+from sopose.models.gdrn import GDRN
+from sopose.settings.groups import TrainSettings
+from sopose.settings.network import PoseNetSettings
 
 OUTPUT_TOLERANCE = 1e-4  # normalised map values, entries of the rotation, metres
 LOSS_TOLERANCE = 1e-3  # relative
@@ -105,18 +107,18 @@ def reference_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return values.astype(np.float32)
 
 
-def compare(pair: ParityPair, cfg: Any) -> Iterator[Comparison]:
-    """Every output and loss of the network of `cfg` against the pair's.
+def compare(pair: ParityPair, net: PoseNetSettings, train: TrainSettings, epochs: int) -> Iterator[Comparison]:
+    """Every output and loss of a network against the pair's; `train` and `epochs` say when some losses join.
 
     Outputs deviate by their largest absolute difference, losses relatively; a loss that only one side has deviates
     infinitely. Raises `UserError` where the network's parameters are not the pair's.
     """
-    model = reference_model(pair, cfg)
+    model = reference_model(pair, net)
     batch = roi_batch(pair.inputs)
     with torch.no_grad():
         prediction = model(batch)
         yield from _compare_outputs(pair, prediction)
-        criterion, targets = build_criterion(cfg), roi_targets(pair.inputs)
+        criterion, targets = build_criterion(net, train, epochs), roi_targets(pair.inputs)
         for epoch, expected in pair.losses.items():
             found = criterion(prediction, batch, targets, epoch)
             for name in {**expected, **found}:
@@ -127,9 +129,9 @@ def compare(pair: ParityPair, cfg: Any) -> Iterator[Comparison]:
                 yield Comparison(f"epoch {epoch} {name}", deviation, tolerance)
 
 
-def reference_model(pair: ParityPair, cfg: Any) -> nn.Module:
-    """The network of `cfg` with the reference weights, in evaluation mode."""
-    model = build_model(cfg, pretrained=False).eval()
+def reference_model(pair: ParityPair, net: PoseNetSettings) -> GDRN:
+    """The network of these settings with the reference weights, in evaluation mode."""
+    model = build_model(net, pretrained=False).eval()
     own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     differing = [name for name in {**own, **pair.parameters} if own.get(name) != pair.parameters.get(name)]
     if differing:

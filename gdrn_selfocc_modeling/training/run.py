@@ -1,23 +1,20 @@
-"""A training run, assembled from a configuration."""
+"""A training run, assembled from settings."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import torch
-from mmengine.config import Config
-from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from sopose.batch import RoiBatch, RoiTargets, collate_samples
-from sopose.core.config.load import save_config
 from sopose.core.data.loader import SampleSource, make_train_loader
 from sopose.core.engine.checkpoint import load_weights, model_weights, read_checkpoint, save_weights
 from sopose.core.engine.checkpointer import Checkpointer, last_checkpoint
@@ -33,12 +30,16 @@ from sopose.core.engine.trainer import Hook, Trainer
 from sopose.core.solver.schedules import set_base_rates
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import remove_parts, require_writable_dir
-from sopose.data.build import build_roi_format, build_train_dataset
+from sopose.data.build import ObjectCache, build_roi_format, build_train_dataset
 from sopose.data.build_device import build_device_source
 from sopose.data.eval_set import TestSet
-from sopose.inference.checkpoint_facts import focal_length, network_facts
-from sopose.inference.evaluation import build_test_sets, evaluate_model
-from sopose.models.build import build_model, has_selfocc_head
+from sopose.data.targets import RoiFormat
+from sopose.inference.checkpoint_facts import class_models, focal_length, network_facts
+from sopose.inference.evaluation import EvaluationPlan, build_plan, build_test_sets, evaluate_model
+from sopose.models.build import build_model
+from sopose.models.gdrn import GDRN
+from sopose.settings import Settings, plain_settings, save_settings
+from sopose.settings.network import ModelSettings
 from sopose.training.data_check import first_samples, look_at
 from sopose.training.failed_batch import keep_failed_step
 from sopose.training.learner import Batch, Learner, RunLength, build_learner, rois_per_rank, rois_per_step
@@ -69,101 +70,140 @@ class Run:
     trainer: Trainer
     checkpointer: Checkpointer
     learner: Learner
-    evaluate: Callable[[], None]
-    start: dict[str, int] = field(default_factory=dict)  # what `run.json` says of it
+    evaluation: RunEvaluation
+    start: dict[str, int]  # what `run.json` says of it
 
 
-def train(cfg: Any, options: RunOptions | None = None) -> None:
-    """Train as `cfg` says, then evaluate on DATASETS.TEST.
+@dataclass(frozen=True, eq=False)
+class RunEvaluation:
+    """Tests a run's network on all test splits, and keeps the best checkpoint by a metric on the first of them."""
+
+    learner: Learner
+    checkpointer: Checkpointer
+    test_sets: list[TestSet]
+    plan: EvaluationPlan
+    metric: str
+
+    def __call__(self, iteration: int) -> None:
+        """Save, test and report the network after so many iterations."""
+        self.checkpointer.save(iteration)  # what is interrupted from here on goes on after this step
+        tested = self.learner.tested
+        take_buffers_of_first(tested)
+        device = next(self.learner.model.parameters()).device
+        for place, test_set in enumerate(self.test_sets):
+            scores = evaluate_model(tested, test_set, self.plan, device, f"{iteration} iterations")
+            if scores is not None and place == 0:
+                _keep_best(self.checkpointer, iteration, self.metric, scores.overall)
+
+
+def train(settings: Settings, options: RunOptions | None = None) -> None:
+    """Train as `settings` say, then evaluate on DATASETS.TEST.
 
     Everything the run will need, test sets included, is opened before anything is written. SIGINT and SIGTERM write a
     checkpoint and leave the process with exit code 130 and 0. Raises `UserError` for bad input, and where OUTPUT_DIR
     holds another run that is not to be resumed.
     """
     options = options or RunOptions()
-    device = select_device(cfg.MODEL.DEVICE)
-    with StopSignals() as signals, process_group(device), _output_of(cfg, options) as cfg:
-        run = build_run(cfg, options, device, signals)
+    if options.dry:
+        settings = replace(settings, vis_period=DRY_STEPS, train=replace(settings.train, print_freq=1))
+    device = select_device(settings.model.device)
+    with StopSignals() as signals, process_group(device), _output_folder(settings.output_dir, options) as output:
+        settings = replace(settings, output_dir=str(output))
+        run = build_run(settings, options, device, signals)
         first = current_world().is_first
         with signals.deferred():
             if first:
-                remove_parts(Path(cfg.OUTPUT_DIR))  # of a run that was killed while it wrote
-                save_config(cfg, Path(cfg.OUTPUT_DIR) / "config.py")
-                record_start(Path(cfg.OUTPUT_DIR), run.start, device)
+                remove_parts(output)  # of a run that was killed while it wrote
+                save_settings(settings, output / "config.py")
+                record_start(output, run.start, device)
             finished = run.trainer.train()
         if not finished:
             level = logging.WARNING if first else logging.DEBUG
             logger.log(level, "stopped after iteration %d; go on with --resume", run.trainer.iteration)
             signals.leave()
         if first:
-            save_weights(run.learner.tested.state_dict(), Path(cfg.OUTPUT_DIR) / FINAL, run.checkpointer.facts)
-        run.evaluate()
+            save_weights(run.learner.tested.state_dict(), output / FINAL, run.checkpointer.facts)
+        run.evaluation(run.trainer.iteration)
     if options.dry:
         logger.info("dry run: data, network, %d steps, checkpoint and evaluation work; nothing was kept", DRY_STEPS)
 
 
 @contextmanager
-def _output_of(cfg: Any, options: RunOptions) -> Iterator[Any]:
-    """The configuration with a folder to write to: its own, or one that a dry run throws away."""
+def _output_folder(given: str, options: RunOptions) -> Iterator[Path]:
+    """The folder to write to: OUTPUT_DIR, or one that a dry run throws away."""
     if options.dry:
         with TemporaryDirectory() as folder:
-            dry = Config(cfg.to_dict())
-            dry.OUTPUT_DIR, dry.TRAIN.PRINT_FREQ, dry.VIS_PERIOD = folder, 1, DRY_STEPS
-            yield dry
+            yield Path(folder)
         return
-    output = Path(cfg.OUTPUT_DIR)
+    output = Path(given)
     if not options.resume and last_checkpoint(output) is not None:
         raise UserError(f"{output} holds a run already; add --resume to go on, or name another OUTPUT_DIR in --opts")
     require_writable_dir(output, "name another OUTPUT_DIR in --opts")
-    yield cfg
+    yield output
 
 
-def build_run(cfg: Any, options: RunOptions, device: torch.device, signals: StopSignals) -> Run:
+def build_run(settings: Settings, options: RunOptions, device: torch.device, signals: StopSignals) -> Run:
     """Everything of a run, at the iteration it starts from; the data are looked at, nothing is written."""
-    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
-    seed = seed_everything(_seed(cfg, options.resume))
-    world, per_rank = current_world(), rois_per_rank(cfg.SOLVER)
-    source = build_train_dataset(cfg)
-    test_sets = build_test_sets(cfg)
+    torch.backends.cudnn.benchmark = settings.cudnn_benchmark
+    output, solver, net = Path(settings.output_dir), settings.solver, settings.model.pose_net
+    last = last_checkpoint(output) if options.resume else None
+    seed = seed_everything(_seed(settings.seed, last))
+    world = current_world()
+    cache = ObjectCache(settings.datasets, net)
+    source = build_train_dataset(settings, cache)
+    test_sets = build_test_sets(settings, cache)
     if options.dry:
         test_sets = [test_set.first_images(DRY_IMAGES) for test_set in test_sets]
-    model = _initial_model(cfg, options.resume, device)
-    length = RunLength(max(len(source) // rois_per_step(cfg.SOLVER), 1), cfg.SOLVER.TOTAL_EPOCHS)
+    length = RunLength(max(len(source) // rois_per_step(solver), 1), solver.total_epochs)
+    max_iter = DRY_STEPS if options.dry else length.total
+    model = _initial_model(settings.model, last is not None, device)
     probe = next(iter(first_samples(source, 2, seed))) if world.size > 1 else None
-    learner = build_learner(cfg, model, length, device, probe)
+    learner = build_learner(settings, model, length, device, probe)
     samples = list(first_samples(source, LOOKED_AT, seed))
     seed_everything(seed + world.rank)  # what ranks draw from here on differs
-    facts = network_facts(cfg, _focal_range(samples)) | {"seed": seed}
-    run = _assemble(cfg, learner, test_sets, options, signals, facts)
-    if options.resume:
-        run.trainer.iteration = _resume(run, cfg.OUTPUT_DIR)
-    _set_loader(run.trainer, cfg, source, seed, device)
+    models = class_models(settings.datasets, cache)
+    facts = network_facts(plain_settings(settings), models, _focal_range(samples)) | {"seed": seed}
+    checkpointer = Checkpointer(output, learner.model, learner.stateful_parts(), facts, keep=solver.max_to_keep)
+    iteration = _resume(checkpointer, learner.schedule, output) if options.resume else 0
+    evaluation = RunEvaluation(learner, checkpointer, test_sets, build_plan(settings), solver.best_metric)
+    trainer = Trainer(
+        learner.model,
+        learner.compute_losses,
+        build_batches(settings, cache, source, range(iteration, max_iter), learner.options.batches, seed, device),
+        optimizer=learner.optimizer,
+        schedule=learner.schedule,
+        max_iter=max_iter,
+        hooks=build_hooks(settings, learner, checkpointer, evaluation, options.profile),
+        options=learner.options,
+        scaler=learner.scaler,
+        guard=_guard(output, settings.train.max_skipped, learner),
+        should_stop=signals.asked,
+        iteration=iteration,
+    )
     logger.info(
         "%d samples an epoch, %d epochs of %d iterations, %d x %d ROIs, seed %d, %s, output in %s",
-        *(len(source), length.epochs, length.per_epoch, world.size, per_rank, seed, device, cfg.OUTPUT_DIR),
+        *(len(source), length.epochs, length.per_epoch, world.size, rois_per_rank(solver), seed, device, output),
     )
     if world.is_first:
-        _look_at_data(samples, has_selfocc_head(cfg.MODEL.POSE_NET))
-    start = {"iteration": run.trainer.iteration, "seed": seed, "samples": len(source), "iterations": length.total}
-    return replace(run, start=start)
+        _look_at_data(samples, net.selfocc_head.enabled)
+    start = {"iteration": iteration, "seed": seed, "samples": len(source), "iterations": length.total}
+    return Run(trainer, checkpointer, learner, evaluation, start)
 
 
-def _seed(cfg: Any, resume: bool) -> int:
-    """SEED; where it is to be drawn, a resumed run goes on with the one it drew first, and all ranks with the same."""
-    if cfg.SEED >= 0:
-        return cfg.SEED
-    last = last_checkpoint(Path(cfg.OUTPUT_DIR)) if resume else None
+def _seed(given: int, last: Path | None) -> int:
+    """SEED; where it is to be drawn, a run goes on with that of its `last` checkpoint, and all ranks with the same."""
+    if given >= 0:
+        return given
     facts = None if last is None else read_checkpoint(last).get("facts")
-    told = facts.get("seed") if isinstance(facts, dict) else None
+    known = facts.get("seed") if isinstance(facts, dict) else None
     drawn = np.random.SeedSequence().generate_state(1)[0] % 2**31
-    return told if isinstance(told, int) else int(of_all_ranks(int(drawn))[0])
+    return known if isinstance(known, int) else int(of_all_ranks(int(drawn))[0])
 
 
-def _resume(run: Run, output: str) -> int:
-    """The iteration to go on from, the same for all ranks; learning rates are those of the configuration."""
-    schedule = run.learner.schedule
+def _resume(checkpointer: Checkpointer, schedule: LRScheduler, output: Path) -> int:
+    """The iteration to go on from, the same for all ranks; learning rates are those of the settings."""
     rates = list(schedule.base_lrs)
-    iteration = run.checkpointer.resume()
+    iteration = checkpointer.resume()
     seen = of_all_ranks(iteration)
     if len(set(seen)) > 1:
         raise UserError(
@@ -190,57 +230,46 @@ def _look_at_data(samples: list[tuple[RoiBatch, RoiTargets]], two_layers: bool) 
         logger.warning("%s", warning)
 
 
-def _initial_model(cfg: Any, resume: bool, device: torch.device) -> nn.Module:
+def _initial_model(given: ModelSettings, resumed: bool, device: torch.device) -> GDRN:
     """The network with the weights a run starts from; a run that is resumed reads its own later.
 
     What fits of MODEL.WEIGHTS is taken; where these have no backbone, it starts as BACKBONE.PRETRAINED says.
     """
-    resumed = resume and last_checkpoint(Path(cfg.OUTPUT_DIR)) is not None
-    path = Path(cfg.MODEL.WEIGHTS)
-    weights = model_weights(read_checkpoint(path), path) if cfg.MODEL.WEIGHTS and not resumed else {}
-    model = build_model(cfg, pretrained=not resumed and not any("backbone." in name for name in weights))
+    path = Path(given.weights)
+    weights = model_weights(read_checkpoint(path), path) if given.weights and not resumed else {}
+    model = build_model(given.pose_net, pretrained=not resumed and not any("backbone." in name for name in weights))
     if weights:
         load_weights(model, weights, path, partial=True)
     # Convolutions are faster in this layout, on the CPU by 1.7.
     return model.to(device, memory_format=torch.channels_last)
 
 
-def _assemble(
-    cfg: Any,
-    learner: Learner,
-    test_sets: list[TestSet],
-    options: RunOptions,
-    signals: StopSignals,
-    facts: dict[str, Any],
-) -> Run:
-    """The trainer with its hooks, and what they use."""
-    output, length = Path(cfg.OUTPUT_DIR), learner.length
-    checkpointer = Checkpointer(output, learner.model, learner.stateful_parts(), facts, keep=cfg.SOLVER.MAX_TO_KEEP)
-
-    def evaluate_all() -> None:
-        iteration, metric = trainer.iteration, cfg.SOLVER.BEST_METRIC
-        checkpointer.save(iteration)  # what is interrupted from here on goes on after this step
-        take_buffers_of_first(learner.tested)
-        device = next(learner.model.parameters()).device
-        for place, test_set in enumerate(test_sets):
-            scores = evaluate_model(learner.tested, test_set, cfg, device, f"{iteration} iterations")
-            if scores is not None and place == 0:
-                _keep_best(checkpointer, iteration, metric, scores.overall)
-
-    trainer = Trainer(
-        learner.model,
-        learner.compute_losses,
-        batches=(),
-        optimizer=learner.optimizer,
-        schedule=learner.schedule,
-        max_iter=DRY_STEPS if options.dry else length.total,
-        hooks=_hooks(cfg, learner, checkpointer, evaluate_all, options),
-        options=learner.options,
-        scaler=learner.scaler,
-        guard=_guard(cfg, learner),
-        should_stop=signals.asked,
+def build_batches(
+    settings: Settings,
+    cache: ObjectCache,
+    source: SampleSource,
+    iterations: range,
+    batches_per_step: int,
+    seed: int,
+    device: torch.device,
+) -> Iterable[Batch]:
+    """The training data of these iterations; every rank gets its share of each step's samples."""
+    world, size, workers = current_world(), rois_per_rank(settings.solver), settings.dataloader.num_workers
+    if settings.cad.device:
+        start, end = (n * batches_per_step * world.size for n in (iterations.start, iterations.stop))
+        renderer = build_device_source(settings, cache, select_device(settings.cad.device), seed)
+        return renderer.batches(range(start + world.rank, end, world.size), size, seed, workers)
+    return make_train_loader(
+        source,
+        collate_samples,
+        size,
+        seed,
+        num_workers=workers,
+        start=iterations.start * rois_per_step(settings.solver),
+        rank=world.rank,
+        world_size=world.size,
+        pin_memory=device.type == "cuda",
     )
-    return Run(trainer, checkpointer, learner, evaluate_all)
 
 
 def _keep_best(checkpointer: Checkpointer, iteration: int, metric: str, values: dict[str, float]) -> None:
@@ -251,26 +280,27 @@ def _keep_best(checkpointer: Checkpointer, iteration: int, metric: str, values: 
         logger.info("best so far: %s %.1f %% after %d iterations", metric, 100 * values[metric], iteration)
 
 
-def _hooks(
-    cfg: Any, learner: Learner, checkpointer: Checkpointer, evaluate: Callable[[], None], options: RunOptions
+def build_hooks(
+    settings: Settings, learner: Learner, checkpointer: Checkpointer, evaluation: RunEvaluation, profile: bool
 ) -> list[Hook]:
-    """What is done around the steps; the first rank alone tells and draws."""
-    output, per_epoch, solver = Path(cfg.OUTPUT_DIR), learner.length.per_epoch, cfg.SOLVER
-    period = solver.CHECKPOINT_PERIOD * (per_epoch if solver.CHECKPOINT_BY_EPOCH else 1)
+    """What is done around the steps; the first rank alone logs and draws."""
+    output, per_epoch, solver = Path(settings.output_dir), learner.length.per_epoch, settings.solver
+    period = solver.checkpoint_period * (per_epoch if solver.checkpoint_by_epoch else 1)
     hooks: list[Hook] = [] if learner.average is None else [UpdateAverage(learner.average)]
     if current_world().is_first:
-        draw = partial(_draw, learner=learner, roi_format=build_roi_format(cfg))
+        every = settings.train.print_freq
+        draw = partial(_draw, learner=learner, roi_format=build_roi_format(settings.input, settings.model))
         hooks += [
-            ConsoleLog(cfg.TRAIN.PRINT_FREQ, per_epoch),
-            JsonLog(cfg.TRAIN.PRINT_FREQ, output / METRICS),
-            TensorBoardLog(cfg.TRAIN.PRINT_FREQ, output / "tensorboard", cfg.VIS_PERIOD, draw),
+            ConsoleLog(every, per_epoch),
+            JsonLog(every, output / METRICS),
+            TensorBoardLog(every, output / "tensorboard", settings.vis_period, draw),
         ]
-        hooks += [Profile(output / "profile")] if options.profile else []
-    return [*hooks, SaveCheckpoint(period, checkpointer), Evaluate(cfg.TEST.EVAL_PERIOD * per_epoch, evaluate)]
+        hooks += [Profile(output / "profile")] if profile else []
+    return [*hooks, SaveCheckpoint(period, checkpointer), Evaluate(settings.test.eval_period * per_epoch, evaluation)]
 
 
 @torch.no_grad()
-def _draw(batch: Batch, learner: Learner, roi_format: Any) -> dict[str, np.ndarray]:
+def _draw(batch: Batch, learner: Learner, roi_format: RoiFormat) -> dict[str, np.ndarray]:
     """Pictures of a training batch as the network sees it now."""
     device = next(learner.model.parameters()).device
     rois, targets = (part.map(lambda tensor: tensor[:PICTURES]).to(device) for part in batch[:2])
@@ -279,36 +309,15 @@ def _draw(batch: Batch, learner: Learner, roi_format: Any) -> dict[str, np.ndarr
     return batch_pictures(rois, targets, prediction, roi_format, learner.model.pnp_input, PICTURES)
 
 
-def _guard(cfg: Any, learner: Learner) -> Guard:
+def _guard(output: Path, max_skipped: int, learner: Learner) -> Guard:
     """Steps that are not finite are skipped; TRAIN.MAX_SKIPPED in a row end the run."""
     rank = current_world().rank
-    path = Path(cfg.OUTPUT_DIR) / (f"failed_step_rank{rank}.pth" if rank else "failed_step.pth")
+    path = output / (f"failed_step_rank{rank}.pth" if rank else "failed_step.pth")
     return Guard(
-        cfg.TRAIN.MAX_SKIPPED,
+        max_skipped,
         _describe,
         keep=lambda record: keep_failed_step(path, record, learner.model, learner.length.epoch(record.iteration)),
         remedy=f"see what was wrong by tools/replay_batch.py {path}, or resume with a lower SOLVER.OPTIMIZER_CFG.lr",
-    )
-
-
-def _set_loader(trainer: Trainer, cfg: Any, source: SampleSource, seed: int, device: torch.device) -> None:
-    """Let the data start where the iterations do; every rank gets its share of each step's samples."""
-    world, size, workers = current_world(), rois_per_rank(cfg.SOLVER), cfg.DATALOADER.NUM_WORKERS
-    if cfg.CAD.DEVICE:
-        start, end = (n * trainer.options.batches * world.size for n in (trainer.iteration, trainer.max_iter))
-        renderer = build_device_source(cfg, select_device(cfg.CAD.DEVICE), seed)
-        trainer.batches = renderer.batches(range(start + world.rank, end, world.size), size, seed, workers)
-        return
-    trainer.batches = make_train_loader(
-        source,
-        collate_samples,
-        size,
-        seed,
-        num_workers=workers,
-        start=trainer.iteration * rois_per_step(cfg.SOLVER),
-        rank=world.rank,
-        world_size=world.size,
-        pin_memory=device.type == "cuda",
     )
 
 

@@ -9,34 +9,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 
 from sopose.batch import Prediction, RoiBatch, RoiTargets, collate
 from sopose.core.bop.models import load_models
-from sopose.core.config.load import load_config
 from sopose.core.geometry.rotation import random_rotation
 from sopose.core.objects.model import ObjectModel
+from sopose.settings import Settings, load_settings
 
 Roi = tuple[RoiBatch, RoiTargets]
 
 
 @pytest.fixture(scope="session")
-def make_config(repository: Path) -> Callable[..., Config]:
-    """`make_config("KEY=VALUE", ...)`: the LM-O configuration with overrides."""
+def make_config(repository: Path) -> Callable[..., Settings]:
+    """`make_config("KEY=VALUE", ...)`: the settings of the LM-O configuration with overrides."""
 
-    def make(*overrides: str) -> Config:
-        configs = repository / "configs"
-        return load_config(
-            configs / "gdrn_selfocc/lmo/gdrn_selfocc_multistep_40E.py",
-            configs / "_base_/gdrn_base.py",
-            [*overrides],
-        )
+    def make(*overrides: str) -> Settings:
+        return load_settings(repository / "configs/gdrn_selfocc/lmo/gdrn_selfocc_multistep_40E.py", overrides)
 
     return make
 
 
 @pytest.fixture(scope="session")
-def make_small_config(make_config: Callable[..., Config]) -> Callable[..., Config]:
+def make_small_config(make_config: Callable[..., Settings]) -> Callable[..., Settings]:
     """The LM-O configuration with a network that a CPU runs in milliseconds: 64² in, 32² out."""
     net = "MODEL.POSE_NET"
     heads = [

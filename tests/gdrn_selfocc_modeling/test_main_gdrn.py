@@ -18,7 +18,7 @@ DEMO = "configs/gdrn_selfocc/toy/demo.py"
 def runs(monkeypatch: pytest.MonkeyPatch) -> list:
     """The configurations that would have been trained."""
     started: list = []
-    monkeypatch.setattr(main_gdrn, "train", lambda cfg, options: started.append(cfg))
+    monkeypatch.setattr(main_gdrn, "train", lambda settings, options: started.append(settings))
     return started
 
 
@@ -35,7 +35,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list:
 def test_launch_arguments_of_older_scripts_run_with_one_warning(repository, runs, caplog, words, named):
     with caplog.at_level(logging.WARNING):
         main_gdrn.main(["--config-file", str(repository / DEMO), *words, "--opts", "SEED=7"])
-    assert [cfg.SEED for cfg in runs] == [7]
+    assert [settings.seed for settings in runs] == [7]
     (record,) = caplog.records
     assert all(word in record.getMessage() for word in named)
 

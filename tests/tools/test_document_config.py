@@ -7,9 +7,10 @@ import pytest
 from sopose.core.config.check import leaf_keys
 from sopose.core.config.describe import WITHOUT_EFFECT as WITHOUT_EFFECT_SAID
 from sopose.core.config.describe import describe
-from sopose.core.config.read import read_config
 from sopose.core.utils.errors import UserError
-from sopose.settings import RULES, SCHEMA, WITHOUT_EFFECT
+from sopose.settings import SCHEMA
+from sopose.settings.load import keys_without_effect, schema
+from sopose.settings.rules import RULES
 from tools.document_config import OUTPUT, main, make_page
 
 
@@ -25,14 +26,12 @@ def test_every_key_and_every_group_has_a_meaning():
 
 
 def test_the_described_keys_are_those_of_the_configuration():
-    assert sorted(entry.key for entry in describe(SCHEMA).entries) == sorted(
-        name for name, _ in leaf_keys(read_config(SCHEMA).to_dict())
-    )
+    assert sorted(entry.key for entry in describe(SCHEMA).entries) == sorted(name for name, _ in leaf_keys(schema()))
 
 
 def test_comments_and_code_agree_on_what_has_no_effect():
     said = {entry.key for entry in describe(SCHEMA).entries if not entry.has_effect}
-    assert said == set(WITHOUT_EFFECT)
+    assert said == set(keys_without_effect())
 
 
 def test_every_key_and_retired_name_is_on_the_page():

@@ -19,15 +19,16 @@ from sopose.core.detection.facts import DetectorDesign
 from sopose.core.detection.infer import Detector
 from sopose.core.engine.checkpointer import last_checkpoint
 from sopose.core.utils.errors import UserError
-from sopose.data.eval_set import build_test_set
+from sopose.data.build import class_names
 from sopose.settings import load_settings
+from tests.support.builders import eval_set_of
 from tools.predict import main as predict
 from tools.train_detector import build_facts, build_source, detection_augmentation, main, parse_args
 
 # The small run is shared by the tests here.
 pytestmark = pytest.mark.xdist_group("detector")
 SMALL = ["--backbone", "resnet10t", "--pretrained", "none", "--size", "96", "--batch-size", "2"]
-MIXED = '\nDATASETS.update(TRAIN=("toy_train",), TRAIN2=("toy_cad",), TRAIN2_RATIO=0.3)\n'
+MIXED = 'DATASETS = dict(TRAIN=("toy_train",), TRAIN2=("toy_cad",), TRAIN2_RATIO=0.3)\n'
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def test_the_pose_network_starts_from_its_boxes(trained):
     config, output = trained
     file = output / "toy_test" / "detections.json"
     words = ["TEST.TEST_BBOX_TYPE=est", f"DATASETS.DET_FILES_TEST=[{file}]", "DATASETS.DET_THR=0.0"]
-    items = build_test_set(load_settings(config, words), "toy_test").source.items
+    items = eval_set_of(load_settings(config, words), "toy_test").source.items
     assert items and all(item.time > 0 and item.score > 0 for item in items)
 
 
@@ -151,7 +152,8 @@ def test_several_processes_are_refused(write_tiny_config, tmp_path, monkeypatch)
 def test_one_object_alone_is_learned(write_tiny_config, tmp_path):
     cfg = load_settings(write_tiny_config(tmp_path), ["DATASETS.OBJS=[cross]"])
     args = parse_args(["--config-file", "x", "--output", "y", "--no-mirror"])
-    facts = build_facts(cfg, [resolve_split("toy_train", Path(cfg.DATASETS.ROOT))], DetectorDesign(96))
+    spec = resolve_split("toy_train", Path(cfg.datasets.root))
+    facts = build_facts(class_names(cfg.datasets), [spec], DetectorDesign(96))
     source = build_source(cfg, args, facts)
     assert facts.obj_ids == (3,) and not source.first.augmentation.mirror_prob
     assert all(any(item.obj_id == 3 for item in record.instances) for record in source.first.records)
@@ -160,6 +162,6 @@ def test_one_object_alone_is_learned(write_tiny_config, tmp_path):
 def test_scenes_with_one_object_annotated_lose_the_others(write_tiny_config, tmp_path):
     cfg = load_settings(write_tiny_config(tmp_path))
     args = parse_args(["--config-file", "x", "--output", "y"])
-    spec = resolve_split("toy_train", Path(cfg.DATASETS.ROOT))
-    assert detection_augmentation(cfg, args, spec).change_bg_prob == 0.0
-    assert detection_augmentation(cfg, args, replace(spec, scene_is_object=True)).change_bg_prob == 1.0
+    spec = resolve_split("toy_train", Path(cfg.datasets.root))
+    assert detection_augmentation(cfg.input, cfg.cad, args, spec).change_bg_prob == 0.0
+    assert detection_augmentation(cfg.input, cfg.cad, args, replace(spec, scene_is_object=True)).change_bg_prob == 1.0

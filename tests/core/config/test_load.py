@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from sopose.core.config.check import KeyRules
-from sopose.core.config.load import load_config, save_config
+from sopose.core.config.load import load_config
 from sopose.core.config.read import read_config
+from sopose.core.config.write import as_python
 from sopose.core.utils.errors import UserError
 
 SCHEMA = """
@@ -34,27 +35,27 @@ def write(folder: Path, text: str, name: str = "mine.py") -> Path:
 
 def test_a_file_is_laid_over_the_defaults(schema, tmp_path):
     config = load_config(write(tmp_path, "SOLVER = dict(BATCH=2)"), schema)
-    assert config.SOLVER.BATCH == 2
-    assert config.SOLVER.LR == 1e-4
+    assert config["SOLVER"]["BATCH"] == 2
+    assert config["SOLVER"]["LR"] == 1e-4
 
 
 def test_a_file_may_name_a_base_and_yaml_is_as_good(schema, tmp_path):
     write(tmp_path, '_base_ = ["./base.py"]\nSEED = 5', "middle.py")
     config = load_config(write(tmp_path, '_base_ = ["./middle.py"]\nNAME = "x"'), schema)
-    assert (config.SEED, config.NAME) == (5, "x")
+    assert (config["SEED"], config["NAME"]) == (5, "x")
     config = load_config(write(tmp_path, "SOLVER:\n  LR: 0.5\n", "mine.yaml"), schema)
-    assert config.SOLVER.LR == 0.5
+    assert config["SOLVER"]["LR"] == 0.5
 
 
 def test_overrides_win_and_whole_numbers_serve_as_numbers(schema, tmp_path):
     config = load_config(write(tmp_path, "SEED = 1"), schema, ["SEED=2", "SOLVER.LR=1", "SOLVER.STEPS=[0.1]"])
-    assert (config.SEED, config.SOLVER.LR, list(config.SOLVER.STEPS)) == (2, 1, [0.1])
+    assert (config["SEED"], config["SOLVER"]["LR"], list(config["SOLVER"]["STEPS"])) == (2, 1, [0.1])
 
 
 def test_another_optimizer_brings_its_own_arguments(schema, tmp_path):
     text = 'SOLVER = dict(OPTIMIZER_CFG=dict(type="AdamW", lr=1e-3, betas=(0.9, 0.99)))'
     config = load_config(write(tmp_path, text), schema, ["SOLVER.OPTIMIZER_CFG.lr=1e-2"])
-    assert config.SOLVER.OPTIMIZER_CFG.to_dict() == {"type": "AdamW", "lr": 1e-2, "betas": (0.9, 0.99)}
+    assert config["SOLVER"]["OPTIMIZER_CFG"] == {"type": "AdamW", "lr": 1e-2, "betas": (0.9, 0.99)}
 
 
 @pytest.mark.parametrize(
@@ -117,15 +118,15 @@ def test_retired_keys_are_dropped_whatever_they_hold_and_named_in_the_same_warni
         config = load_config(write(tmp_path, text), schema, overrides, OLD)
     assert len(caplog.records) == 1
     assert caplog.records[0].getMessage().partition(": ")[2].split(", ") == named
-    assert set(config.to_dict()) == {"SEED", "NAME", "SOLVER"}
-    assert set(config.SOLVER.OPTIMIZER_CFG.to_dict()) == {"type", "lr", "momentum"}
+    assert set(config) == {"SEED", "NAME", "SOLVER"}
+    assert set(config["SOLVER"]["OPTIMIZER_CFG"]) == {"type", "lr", "momentum"}
 
 
 def test_a_key_of_the_schema_is_never_dropped(schema, tmp_path):
     config = load_config(
         write(tmp_path, "SEED = 3"), schema, rules=KeyRules(retired=("SEED",), retired_words=("SEED",))
     )
-    assert config.SEED == 3
+    assert config["SEED"] == 3
 
 
 def test_a_refused_key_says_why(schema, tmp_path):
@@ -137,20 +138,20 @@ def test_a_refused_key_says_why(schema, tmp_path):
 
 def test_a_saved_configuration_loads_again(schema, tmp_path):
     config = load_config(write(tmp_path, "SEED = 3"), schema)
-    save_config(config, tmp_path / "saved.py")
-    assert read_config(tmp_path / "saved.py").to_dict() == config.to_dict()
+    write(tmp_path, as_python(config), "saved.py")
+    assert read_config(tmp_path / "saved.py") == config
 
 
 @pytest.mark.parametrize("steps", ["[a, b]", "[0.5, null]", "[0.5, true]", "[[1]]"])
 def test_entries_of_a_list_are_of_the_defaults_kind(schema, tmp_path, steps):
     with pytest.raises(UserError, match=r"SOLVER\.STEPS must be a list like its default"):
         load_config(write(tmp_path, ""), schema, [f"SOLVER.STEPS={steps}"])
-    assert load_config(write(tmp_path, ""), schema, ["SOLVER.STEPS=[1, 0.5, 2]"]).SOLVER.STEPS == [1, 0.5, 2]
+    assert load_config(write(tmp_path, ""), schema, ["SOLVER.STEPS=[1, 0.5, 2]"])["SOLVER"]["STEPS"] == [1, 0.5, 2]
 
 
 def test_another_optimizer_keeps_the_learning_rate_and_nothing_else(schema, tmp_path):
     config = load_config(write(tmp_path, ""), schema, ["SOLVER.OPTIMIZER_CFG.type=AdamW"])
-    assert config.SOLVER.OPTIMIZER_CFG.to_dict() == {"type": "AdamW", "lr": 1e-4}
+    assert config["SOLVER"]["OPTIMIZER_CFG"] == {"type": "AdamW", "lr": 1e-4}
 
 
 DELETED = "dict(_delete_=True, type='RMSprop', lr=1e-3)"
@@ -160,13 +161,13 @@ DELETED = "dict(_delete_=True, type='RMSprop', lr=1e-3)"
 def test_a_deleted_optimizer_keeps_nothing(schema, tmp_path, base):
     write(tmp_path, '_base_ = "./base.py"\nSOLVER = dict(OPTIMIZER_CFG=dict(momentum=0.9))', "middle.py")
     config = load_config(write(tmp_path, f"{base}SOLVER = dict(OPTIMIZER_CFG={DELETED})"), schema)
-    assert config.SOLVER.OPTIMIZER_CFG.to_dict() == {"type": "RMSprop", "lr": 1e-3}
+    assert config["SOLVER"]["OPTIMIZER_CFG"] == {"type": "RMSprop", "lr": 1e-3}
 
 
 def test_an_optimizer_that_is_not_deleted_is_merged_as_any_group(schema, tmp_path):
     write(tmp_path, '_base_ = "./base.py"\nSOLVER = dict(OPTIMIZER_CFG=dict(momentum=0.9))', "middle.py")
     config = load_config(write(tmp_path, '_base_ = "./middle.py"\nSOLVER = dict(OPTIMIZER_CFG=dict(lr=1))'), schema)
-    assert config.SOLVER.OPTIMIZER_CFG.to_dict() == {"type": "RMSprop", "lr": 1, "momentum": 0.9}
+    assert config["SOLVER"]["OPTIMIZER_CFG"] == {"type": "RMSprop", "lr": 1, "momentum": 0.9}
 
 
 DEEP = "A = dict(B=dict(C=dict(type='x', size=3, names=('a',)), D=1), E=2)"
@@ -196,18 +197,18 @@ def test_a_deleted_group_is_at_its_defaults_but_for_what_it_gives(tmp_path, text
         config = load_config(write(tmp_path, f'_base_ = "./middle.py"\n{text}'), schema)
     else:
         config = load_config(write(tmp_path, other), schema, [text.replace(" = ", "=", 1)])
-    assert config.A.to_dict() == expected
+    assert config["A"] == expected
 
 
 def test_none_is_an_empty_text_or_list(schema, tmp_path):
     config = load_config(write(tmp_path, "NAME = None\nSOLVER = dict(STEPS=None)"), schema)
-    assert (config.NAME, config.SOLVER.STEPS) == ("", ())
+    assert (config["NAME"], config["SOLVER"]["STEPS"]) == ("", ())
     config = load_config(write(tmp_path, 'NAME = "x"'), schema, ["NAME=None", "SOLVER.STEPS=null"])
-    assert (config.NAME, config.SOLVER.STEPS) == ("", ())
+    assert (config["NAME"], config["SOLVER"]["STEPS"]) == ("", ())
 
 
 def test_overrides_of_one_group_go_together_in_any_order(schema, tmp_path):
     words = ["SOLVER.OPTIMIZER_CFG.betas=(0.9, 0.99)", "SOLVER.OPTIMIZER_CFG.type=AdamW"]
     for order in (words, words[::-1]):
         config = load_config(write(tmp_path, ""), schema, order)
-        assert config.SOLVER.OPTIMIZER_CFG.to_dict() == {"type": "AdamW", "lr": 1e-4, "betas": (0.9, 0.99)}
+        assert config["SOLVER"]["OPTIMIZER_CFG"] == {"type": "AdamW", "lr": 1e-4, "betas": (0.9, 0.99)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,7 +28,9 @@ def ours(tmp_path: Path) -> Path:
     return tmp_path / "ours"
 
 
-@pytest.mark.parametrize("text", ["SEED = (", "import nothing_like_this", "_base_ = [open('x')]", "1 / 0"])
+@pytest.mark.parametrize(
+    "text", ["SEED = (", "import nothing_like_this", "_base_ = [open('x')]", "1 / 0", "SEED = 1 / 0", "\0"]
+)
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path, text):
     with pytest.raises(UserError, match="cannot be read as a configuration") as caught:
         read_config(write(tmp_path / "mine.py", text))
@@ -48,7 +51,7 @@ def test_a_missing_base_that_we_have_is_taken_from_ours_and_said(ours, tmp_path,
     path = write(tmp_path / "theirs" / name, text)
     with caplog.at_level(logging.INFO):
         config = read_config(path, ours)
-    assert config.to_dict() == {"SEED": 1, "NAME": "common", "NET": {"A": 5, "B": 2}}
+    assert config == {"SEED": 1, "NAME": "common", "NET": {"A": 5, "B": 2}}
     assert "takes its place" in caplog.text
     assert path.read_text() == text
 
@@ -56,13 +59,13 @@ def test_a_missing_base_that_we_have_is_taken_from_ours_and_said(ours, tmp_path,
 def test_a_missing_base_further_down_is_found_too(ours, tmp_path):
     write(tmp_path / "theirs" / "middle.py", "_base_ = ['../gone/base.py']\nNET = dict(_delete_=True, A=7)")
     path = write(tmp_path / "theirs" / "top.py", "_base_ = ['./middle.py']\nSEED = 2")
-    assert read_config(path, ours).to_dict() == {"SEED": 2, "NAME": "common", "NET": {"A": 7}}
+    assert read_config(path, ours) == {"SEED": 2, "NAME": "common", "NET": {"A": 7}}
 
 
 def test_a_base_that_is_there_counts_before_ours(ours, tmp_path):
     write(tmp_path / "theirs" / "base.py", "SEED = 9")
     path = write(tmp_path / "theirs" / "top.py", "_base_ = ['./base.py']")
-    assert read_config(path, ours).to_dict() == {"SEED": 9}
+    assert read_config(path, ours) == {"SEED": 9}
 
 
 @pytest.mark.parametrize("spare", [True, False])
@@ -88,12 +91,12 @@ def test_formats_say_the_same(ours, tmp_path):
         write(ours / "c.py", f"_base_ = ['./base.py']\nSEED = 3\nNET = dict(**{values['NET']})"),
     )
     for path in files:
-        assert read_config(path).to_dict() == {"NAME": "common", **values}, path
+        assert read_config(path) == {"NAME": "common", **values}, path
 
 
 def test_an_empty_file_sets_nothing(tmp_path):
     for name in ("a.py", "a.yaml"):
-        assert read_config(write(tmp_path / name, "")).to_dict() == {}
+        assert read_config(write(tmp_path / name, "")) == {}
 
 
 @pytest.mark.parametrize(
@@ -128,3 +131,80 @@ def test_mistakes_are_told_in_one_line(tmp_path, name, text, message):
     with pytest.raises(UserError, match=message) as caught:
         read_config(write(tmp_path / name, text))
     assert "\n" not in str(caught.value)
+
+
+def test_nothing_of_a_file_is_executed(tmp_path):
+    mark = tmp_path / "mark"
+    text = f"SEED = 1\nNAME = __import__('pathlib').Path({str(mark)!r}).touch()"
+    with pytest.raises(UserError, match=r"line 2: '__import__\('pathlib'\).*' is not a value.*read, not run") as caught:
+        read_config(write(tmp_path / "a.py", text))
+    assert "\n" not in str(caught.value)
+    assert not mark.exists()
+
+
+def test_values_of_bases_can_be_named(ours, tmp_path):
+    text = "_base_ = '../ours/base.py'\nNET = dict(C=_base_.SEED + 1)\nOTHER = {{_base_.NET}}\n__own = 3\nLAST = __own"
+    assert read_config(write(tmp_path / "theirs" / "a.py", text)) == {
+        **{"SEED": 1, "NAME": "common", "NET": {"A": 1, "B": 2, "C": 2}},
+        **{"OTHER": {"A": 1, "B": 2}, "LAST": 3},
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("a.py", "A = ['{}']"), ("a.yaml", "A: ['{}']"), ("a.json", '{{"A": ["{}"]}}')]
+)
+def test_a_text_may_name_its_file(tmp_path, name, text):
+    read = read_config(
+        write(tmp_path / "b" / name, text.format("{{ fileBasenameNoExtension }}/{{fileDirname}}/{{ x }}"))
+    )
+    assert read == {"A": [f"a/{tmp_path / 'b'}/{{{{ x }}}}"]}
+    with pytest.raises(UserError, match="environment is not read, use --opts"):
+        read_config(write(tmp_path / "b" / name, text.format("{{$HOME:/x}}")))
+
+
+def test_two_bases_share_no_key(ours, tmp_path):
+    write(ours / "other.py", "NAME = 'x'")
+    with pytest.raises(UserError, match="NAME stands in two of its bases"):
+        read_config(write(ours / "a.py", "_base_ = ['./base.py', './other.py']"))
+    write(ours / "more.py", "MORE = 1")
+    assert read_config(write(ours / "a.py", "_base_ = ['./base.py', './more.py']"))["MORE"] == 1
+
+
+def test_a_group_does_not_merge_with_a_value_unless_it_replaces_it(ours):
+    with pytest.raises(UserError, match=r"SEED is a group, in the file it is based on it is 1; .*_delete_=True"):
+        read_config(write(ours / "a.py", "_base_ = './base.py'\nSEED = dict(A=1)"))
+    assert read_config(write(ours / "a.py", "_base_ = './base.py'\nSEED = dict(_delete_=True, A=1)"))["SEED"] == {
+        "A": 1
+    }
+    assert read_config(write(ours / "a.py", "_base_ = './base.py'\nNET = 3"))["NET"] == 3
+
+
+NESTED = "[" * 80 + "]" * 80
+BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
+MERGES = "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}\n" for i in range(1, 40))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.py", f"A = {NESTED}"),
+        ("a.py", "A = [0] * 200000"),
+        ("a.py", "A = [[[]]]\n" + "A = [A, A]\n" * 40),
+        ("a.py", "A = 1" + " " * 300_000),
+        ("a.yaml", f"a: {NESTED}"),
+        ("a.yaml", BOMB),
+        ("a.yaml", MERGES),
+        ("a.yaml", "a: &a [*a]"),
+        ("a.yaml", "a: " + "1:" * 5000 + "1"),
+        ("a.yaml", "a: " + "x" * 300_000),
+        ("a.json", f'{{"a": {NESTED}}}'),
+        ("a.json", '{"a": ' + "[" * 20000 + "]" * 20000 + "}"),
+        ("a.json", '{"a": ' + "1" * 5000 + "}"),
+    ],
+)
+def test_what_would_cost_much_is_refused_at_once(tmp_path, name, text):
+    started = time.perf_counter()
+    with pytest.raises(UserError, match="cannot be read as a configuration") as caught:
+        read_config(write(tmp_path / name, text))
+    assert time.perf_counter() - started < 5
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000

@@ -53,8 +53,8 @@ class Line:
             guard=Guard(limit=1, describe=lambda batch: f"x from {float(batch[0]):.1f}"),
         )
 
-    def evaluate(self) -> None:
-        self.evaluations.append(self.trainer.iteration)
+    def evaluate(self, iteration: int) -> None:
+        self.evaluations.append(iteration)
         self.model.eval()
 
     def losses(self, batch: torch.Tensor, iteration: int) -> dict[str, torch.Tensor]:
@@ -252,3 +252,17 @@ def test_accumulated_batches_are_one_batch(clip_norm):
     for name in ("loss_fit", "loss_one", "total_loss", "lr"):
         assert parts.trainer.events.latest()[name] == pytest.approx(whole.trainer.events.latest()[name], rel=1e-5), name
     assert parts.trainer.iteration == 3
+
+
+def test_a_trainer_goes_on_after_the_steps_done_before():
+    model = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    schedule = torch.optim.lr_scheduler.ConstantLR(optimizer)
+    seen: list[int] = []
+
+    def losses(batch: torch.Tensor, iteration: int) -> dict[str, torch.Tensor]:
+        seen.append(iteration)
+        return {"loss": model(batch).square().mean()}
+
+    trainer = Trainer(model, losses, [torch.ones(1, 1)] * 2, optimizer, schedule, max_iter=5, iteration=3)
+    assert trainer.train() and seen == [3, 4] and trainer.iteration == 5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from sopose.data.build_cad import build_cad_options
 from sopose.data.cad_source import CadOptions, CadScene, CadSource, _enlarge
 from sopose.data.mapper import TrainAugmentation
 from sopose.data.targets import RoiFormat, prepare_objects
+from sopose.settings import Settings
 from tests.support.laws import assert_lawful
 
 K = np.array([[572.4, 0, 325.3], [0, 573.6, 242.0], [0, 0, 1]])
@@ -182,14 +184,14 @@ def test_an_object_that_never_shows_ends_in_an_error(make_source):
 
 def test_the_camera_comes_from_the_settings_or_the_data_set(make_small_config, toy_root, tmp_path):
     given = make_small_config("CAD.K=(500, 510, 320, 240)", "CAD.IMAGE_SIZE=(640, 480)")
-    options = build_cad_options(given, tmp_path)
+    options = options_of(given, tmp_path)
     np.testing.assert_array_equal(options.K, [[500, 0, 320], [0, 510, 240], [0, 0, 1]])
     assert options.image_size == (640, 480)
-    assert build_cad_options(make_small_config(), toy_root).image_size == (320, 240)
+    assert options_of(make_small_config(), toy_root).image_size == (320, 240)
     with pytest.raises(UserError, match=r"camera\.json is missing; set CAD\.K"):
-        build_cad_options(make_small_config(), tmp_path)
+        options_of(make_small_config(), tmp_path)
     with pytest.raises(UserError, match="go together"):
-        build_cad_options(make_small_config("CAD.K=(500, 510, 320, 240)"), tmp_path)
+        options_of(make_small_config("CAD.K=(500, 510, 320, 240)"), tmp_path)
 
 
 def test_every_switch_of_the_look_arrives(make_small_config, toy_root):
@@ -206,7 +208,7 @@ def test_every_switch_of_the_look_arrives(make_small_config, toy_root):
         "CAD.GAP=(0.01, 0.02)",
         "CAD.ROTATIONS=stable",
     )
-    options = build_cad_options(given, toy_root)
+    options = options_of(given, toy_root)
     look = options.look
     assert not look.shading.shadows and not look.shading.ambient_occlusion and look.shading.sky_rays == 2
     assert look.lights.count == (2, 2) and look.lights.size == (0, 0) and look.ground.prob == 0.25
@@ -216,13 +218,17 @@ def test_every_switch_of_the_look_arrives(make_small_config, toy_root):
 
 def test_poses_come_from_a_split_by_its_name(make_small_config, toy_root):
     name = f"CAD.POSES_FROM={toy_root}:train"
-    statistics = build_cad_options(make_small_config(name), toy_root).poses.statistics
+    statistics = options_of(make_small_config(name), toy_root).poses.statistics
     assert len(statistics.depth) == sum(len(record.instances) for record in load_split(train_split(toy_root)))
 
 
 def test_poses_of_test_images_are_not_drawn_from(make_small_config, toy_root):
     with pytest.raises(UserError, match="TRAIN_ON_TEST_IMAGES=True"):
-        build_cad_options(make_small_config(f"CAD.POSES_FROM={toy_root}:test"), toy_root)
+        options_of(make_small_config(f"CAD.POSES_FROM={toy_root}:test"), toy_root)
+
+
+def options_of(settings: Settings, root: Path) -> CadOptions:
+    return build_cad_options(settings.cad, settings.datasets, root)
 
 
 def train_split(toy_root) -> SplitSpec:

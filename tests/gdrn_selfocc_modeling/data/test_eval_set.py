@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mmengine.config import Config
 
 from sopose.core.bop.detections import Detection, write_detections
 from sopose.core.bop.results import Estimate, write_results
@@ -16,7 +15,8 @@ from sopose.core.geometry.pose import Pose
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import write_json
 from sopose.data.eval_items import jittered
-from sopose.data.eval_set import TestSet, build_test_set
+from sopose.data.eval_set import TestSet
+from tests.support.builders import eval_set_of
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +24,11 @@ def make_set(make_small_config, toy_root):
     """`make_set("KEY=VALUE", ...)`: the toy data set's test split."""
 
     def make(*overrides: str) -> TestSet:
-        cfg: Config = make_small_config(
+        cfg = make_small_config(
             *("DATASETS.TRAIN=", "DATASETS.TRAIN2=", "DATASETS.TEST=[toy_test]", f"DATASETS.ROOT={toy_root.parent}"),
             *("MODEL.POSE_NET.NUM_CLASSES=4", "MODEL.POSE_NET.LOSS_CFG.NUM_PM_POINTS=16", *overrides),
         )
-        return build_test_set(cfg, "toy_test")
+        return eval_set_of(cfg, "toy_test")
 
     return make
 

@@ -18,9 +18,8 @@ from sopose.core.data.roi import Roi, RoiView, crop_image, inside_image, roi_pos
 from sopose.core.rays.raycast import RayCaster
 from sopose.core.synthesis.backgrounds import Backgrounds
 from sopose.core.utils.errors import UserError
-from sopose.data.build import build_augmentation, build_train_dataset, class_names
+from sopose.data.build import build_augmentation, class_names
 from sopose.data.eval_items import items_from_detections, items_from_targets
-from sopose.data.eval_set import build_test_set
 from sopose.data.mapper import (
     InstanceMasks,
     InstanceSource,
@@ -31,6 +30,7 @@ from sopose.data.mapper import (
     select_instances,
 )
 from sopose.data.targets import RoiFormat, prepare_objects
+from tests.support.builders import eval_set_of, train_dataset_of
 from tests.support.laws import assert_lawful
 
 FORMAT = RoiFormat(input_res=64, output_res=32)
@@ -126,7 +126,7 @@ def test_a_replaced_background_keeps_what_is_visible_only(items, objects, caster
 
 def test_synthetic_images_lose_their_background_and_pbr_images_keep_it(make_small_config):
     cfg = make_small_config("INPUT.CHANGE_BG_PROB=0.3")
-    probabilities = [build_augmentation(cfg, kind).change_bg_prob for kind in ("real", "syn", "pbr")]
+    probabilities = [build_augmentation(cfg.input, cfg.cad, kind).change_bg_prob for kind in ("real", "syn", "pbr")]
     assert probabilities == [0.3, 1.0, 0.0]
 
 
@@ -135,8 +135,8 @@ def test_each_type_of_colour_augmentation_is_its_own(make_small_config):
     results = []
     for aug_type in ("ROI10D", "roi10d", "AAE", "code"):
         cfg = make_small_config("INPUT.COLOR_AUG_PROB=1.0", f"INPUT.COLOR_AUG_TYPE='{aug_type}'")
-        cfg.INPUT.COLOR_AUG_CODE = "Invert(1.0)"
-        augment = build_augmentation(cfg, "real").color
+        given = replace(cfg.input, color_aug_code="Invert(1.0)")
+        augment = build_augmentation(given, cfg.cad, "real").color
         results.append(np.stack([augment(image, np.random.default_rng(seed)) for seed in range(20)]))
     roi10d, same, aae, code = results
     np.testing.assert_array_equal(roi10d, same)
@@ -261,7 +261,7 @@ def test_a_configuration_builds_mixed_sources(make_small_config, toy_root):
         "DATASETS.TRAIN2_RATIO=0.5",
         "CAD.Z_RANGE=(0.4, 0.9)",
     )
-    source = build_train_dataset(cfg)
+    source = train_dataset_of(cfg)
     rng = np.random.default_rng(0)
     scenes = {source.sample(0, rng)[2].scene_id for _ in range(10)}
     assert len(scenes) == 2  # rendered samples are of scene 0
@@ -269,17 +269,17 @@ def test_a_configuration_builds_mixed_sources(make_small_config, toy_root):
 
 def test_classes_are_those_of_the_configuration(make_small_config, toy_root):
     root = f"DATASETS.ROOT={toy_root.parent}"
-    names = class_names(make_small_config(root, "DATASETS.TRAIN=['toy_train']"))
+    names = class_names(make_small_config(root, "DATASETS.TRAIN=['toy_train']").datasets)
     assert len(names) == 4
     chosen = f"DATASETS.OBJS=['{names[2]}','{names[0]}']"
     cfg = make_small_config(root, "DATASETS.TRAIN=['toy_train']", "DATASETS.TRAIN2=[]", chosen)
-    assert class_names(cfg) == [names[2], names[0]]
-    source = build_train_dataset(cfg)
+    assert class_names(cfg.datasets) == [names[2], names[0]]
+    source = train_dataset_of(cfg)
     assert {instance.obj_id for _, instance in source.items} == {1, 3}
     assert {k: target.class_index for k, target in source.mapper.objects.items()} == {3: 0, 1: 1}
     test_only = ("DATASETS.TRAIN2=[]", "DATASETS.TEST=['toy_test']")
     absent = make_small_config(root, "DATASETS.TRAIN=['toy_absent']", *test_only)
-    assert class_names(absent) == names
+    assert class_names(absent.datasets) == names
 
 
 @pytest.mark.parametrize("splits", [("toy_test", "toy_train"), ("toy_train", "toy_bop_test")])
@@ -287,14 +287,14 @@ def test_test_images_are_not_trained_on_unless_forced(splits, make_small_config,
     first, second = splits
     words = (f"DATASETS.ROOT={toy_root.parent}", f"DATASETS.TRAIN=['{first}']", f"DATASETS.TRAIN2=['{second}']")
     with pytest.raises(UserError, match="TRAIN_ON_TEST_IMAGES=True"):
-        build_train_dataset(make_small_config(*words))
-    assert len(build_train_dataset(make_small_config(*words, "DATASETS.TRAIN_ON_TEST_IMAGES=True")))
+        train_dataset_of(make_small_config(*words))
+    assert len(train_dataset_of(make_small_config(*words, "DATASETS.TRAIN_ON_TEST_IMAGES=True")))
 
 
 def test_splits_of_single_objects_each_have_their_own(make_small_config, toy_root):
     overrides = ("DATASETS.TRAIN=['toy_bracket_train','toy_mug_train']", "DATASETS.TRAIN2=[]")
     cfg = make_small_config(f"DATASETS.ROOT={toy_root.parent}", "DATASETS.OBJS=['bracket','mug']", *overrides)
-    trained = [{i.obj_id for _, i in source.items} for source in build_train_dataset(cfg).sources]
+    trained = [{i.obj_id for _, i in source.items} for source in train_dataset_of(cfg).sources]
     assert trained == [{1}, {2}]
 
 
@@ -304,18 +304,18 @@ CLASS_AWARE = "MODEL.POSE_NET.GEO_HEAD.XYZ_CLASS_AWARE=True"
 def test_a_class_aware_network_is_tested_on_the_classes_it_was_trained_with(make_small_config, toy_root):
     root, boxes = f"DATASETS.ROOT={toy_root.parent}", "TEST.TEST_BBOX_TYPE=gt"
     cfg = make_small_config(root, boxes, CLASS_AWARE, "DATASETS.TEST=['toy_test']", "DATASETS.OBJS=['mug']")
-    rois, _, _ = build_test_set(cfg, "toy_test", ["bracket", "mug", "cross"]).source.sample(0)
+    rois, _, _ = eval_set_of(cfg, "toy_test", ["bracket", "mug", "cross"]).source.sample(0)
     assert rois.class_index == 1
     with pytest.raises(UserError, match="not trained for mug"):
-        build_test_set(cfg, "toy_test", ["bracket", "cross"])
+        eval_set_of(cfg, "toy_test", ["bracket", "cross"])
 
 
 def test_more_objects_than_a_class_aware_network_has_classes_are_refused(make_small_config, toy_root):
     data = (f"DATASETS.ROOT={toy_root.parent}", "DATASETS.TRAIN=['toy_train']", "DATASETS.TRAIN2=[]")
     few = "MODEL.POSE_NET.NUM_CLASSES=2"
-    assert len(build_train_dataset(make_small_config(*data, few)))
+    assert len(train_dataset_of(make_small_config(*data, few)))
     with pytest.raises(UserError, match="NUM_CLASSES is 2"):
-        build_train_dataset(make_small_config(*data, few, CLASS_AWARE))
+        train_dataset_of(make_small_config(*data, few, CLASS_AWARE))
 
 
 @pytest.mark.parametrize(
@@ -335,7 +335,7 @@ def test_a_wrong_setting_is_told(make_small_config, toy_root, override, message)
         f"DATASETS.ROOT={toy_root.parent}", "DATASETS.TRAIN=['toy_train']", "DATASETS.TRAIN2=[]", override
     )
     with pytest.raises(UserError, match=message):
-        build_train_dataset(cfg)
+        train_dataset_of(cfg)
 
 
 def test_a_broken_image_names_its_file(items, objects, casters, tmp_path: Path):

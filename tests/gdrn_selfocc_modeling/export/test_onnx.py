@@ -24,16 +24,16 @@ from sopose.core.engine.checkpoint import FACTS, read_checkpoint
 from sopose.core.geometry.pose import Pose
 from sopose.core.utils.errors import UserError
 from sopose.data.build import build_roi_format
-from sopose.data.eval_set import TestSet, build_test_set
+from sopose.data.eval_set import TestSet
 from sopose.data.targets import RoiFormat
 from sopose.export.onnx_check import TOLERANCE, differences, made_up_rois
 from sopose.export.onnx_graph import export_graph, finish_graph, open_graph
 from sopose.inference import onnx_network
 from sopose.inference.estimator import Box, CropFormat, PoseEstimator
 from sopose.main_gdrn import main
-from sopose.models.build import build_model
 from sopose.models.pose_decoder import PoseDecoder
 from sopose.settings import load_settings
+from tests.support.builders import eval_set_of, model_of
 from tools import export_onnx
 
 onnx = pytest.importorskip("onnx")
@@ -96,7 +96,7 @@ def evaluate(repository, options, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def test_set(repository, options) -> TestSet:
-    return build_test_set(load_settings(repository / CONFIG, options), "toy_test")
+    return eval_set_of(load_settings(repository / CONFIG, options), "toy_test")
 
 
 @pytest.fixture(scope="module")
@@ -232,11 +232,11 @@ NETWORKS = {
 def test_other_networks_can_be_told(make_small_config, make_ellipsoids, overrides):
     torch.manual_seed(3)
     cfg = make_small_config(*overrides)
-    model = build_model(cfg, pretrained=False).eval()
+    model = model_of(cfg, pretrained=False).eval()
     with torch.no_grad():  # a pose that depends on what is seen
         for layer in (model.pnp_net.fc1, model.pnp_net.fc2):
             nn.init.kaiming_normal_(layer.weight)
-    crops = CropFormat(build_roi_format(cfg), 1.5)
+    crops = CropFormat(build_roi_format(cfg.input, cfg.model), 1.5)
     exported = open_graph(finish_graph(export_graph(model, make_ellipsoids(2)[0]), {}, crops, "fp32"))
     found = differences(model, exported, [make_ellipsoids(count, seed=count)[0] for count in (1, 2, 5)])
     assert found.small and found.entries.size == 8, found.largest()

@@ -17,10 +17,11 @@ from sopose.core.engine.checkpoint import read_checkpoint
 from sopose.core.engine.checkpointer import last_checkpoint
 from sopose.core.geometry.pose import Pose
 from sopose.core.utils.errors import UserError
-from sopose.data.eval_set import TestSet, build_test_set
+from sopose.data.eval_set import TestSet
 from sopose.inference.estimator import BATCH, Box, PoseEstimator
 from sopose.main_gdrn import main
 from sopose.settings import load_settings
+from tests.support.builders import eval_set_of
 from tools.predict import main as predict
 
 pytestmark = pytest.mark.xdist_group("estimator")
@@ -42,14 +43,14 @@ def run(tmp_path_factory, repository, toy_root) -> dict[str, Any]:
 def trained(tmp_path_factory, write_tiny_config) -> dict[str, Path]:
     """The checkpoint of a short run with an average, and its weights alone."""
     folder = tmp_path_factory.mktemp("trained")
-    config = write_tiny_config(folder, "\nMODEL.update(EMA=dict(ENABLED=True, INIT_CFG=dict(decay=0.5)))\n")
+    config = write_tiny_config(folder, "MODEL = dict(EMA=dict(ENABLED=True, INIT_CFG=dict(decay=0.5)))\n")
     main(["--config-file", str(config), "--opts", "DATASETS.TEST="])
     return {"checkpoint": last_checkpoint(folder / "out"), "weights": folder / "out" / "model_final.safetensors"}
 
 
 @pytest.fixture(scope="module")
 def test_set(run) -> TestSet:
-    return build_test_set(run["cfg"], "toy_test")
+    return eval_set_of(run["cfg"], "toy_test")
 
 
 @pytest.fixture(scope="module")

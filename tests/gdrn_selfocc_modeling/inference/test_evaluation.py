@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,6 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from mmengine.config import Config
 
 from sopose.batch import Prediction, RoiBatch
 from sopose.core.bop.detections import Detection, write_detections
@@ -22,11 +22,13 @@ from sopose.core.engine.checkpointer import last_checkpoint
 from sopose.core.engine.distributed import World, join_shares
 from sopose.core.engine.modes import evaluation_mode
 from sopose.core.geometry.pose import Pose
-from sopose.data.eval_set import TestSet, build_test_set
+from sopose.data.eval_set import TestSet
 from sopose.inference import evaluation
-from sopose.inference.evaluation import evaluate_model, run_inference, with_image_times
+from sopose.inference.evaluation import build_plan, evaluate_model, run_inference, with_image_times
 from sopose.models.gdrn import PnPInput
+from sopose.settings import Settings
 from sopose.training.run import train
+from tests.support.builders import eval_set_of
 
 POSE = Pose(np.eye(3), np.array([0.0, 0.0, 1.0]))
 CPU = torch.device("cpu")
@@ -58,7 +60,7 @@ class BoxTeller(torch.nn.Module):
 
 
 @pytest.fixture(scope="module")
-def crowded_cfg(make_small_config, toy_root, tmp_path_factory) -> Config:
+def crowded_cfg(make_small_config, toy_root, tmp_path_factory) -> Settings:
     """The toy test split with detections that have every object of an image three times."""
     folder = tmp_path_factory.mktemp("crowd")
     base = [
@@ -66,7 +68,7 @@ def crowded_cfg(make_small_config, toy_root, tmp_path_factory) -> Config:
         *("MODEL.POSE_NET.NUM_CLASSES=4", "MODEL.POSE_NET.LOSS_CFG.NUM_PM_POINTS=16", "DATALOADER.NUM_WORKERS=0"),
         *("TEST.IMS_PER_BATCH=4", "VAL.REPORT_CASES=0", "EXP_NAME=crowd", f"OUTPUT_DIR={folder / 'out'}"),
     ]
-    annotated = build_test_set(make_small_config(*base, "TEST.TEST_BBOX_TYPE=gt"), "toy_test")
+    annotated = eval_set_of(make_small_config(*base, "TEST.TEST_BBOX_TYPE=gt"), "toy_test")
     detections = [
         Detection(item.record.scene_id, item.record.im_id, item.obj_id, item.box + 2.0 * n, 0.9 - 0.1 * n, 0.25)
         for item in annotated.source.items
@@ -78,8 +80,8 @@ def crowded_cfg(make_small_config, toy_root, tmp_path_factory) -> Config:
 
 
 @pytest.fixture(scope="module")
-def crowd(crowded_cfg: Config) -> TestSet:
-    return build_test_set(crowded_cfg, "toy_test")
+def crowd(crowded_cfg: Settings) -> TestSet:
+    return eval_set_of(crowded_cfg, "toy_test")
 
 
 def assert_each_roi_once(estimates: list[Estimate], test_set: TestSet) -> None:
@@ -95,13 +97,13 @@ def assert_each_roi_once(estimates: list[Estimate], test_set: TestSet) -> None:
 def test_every_roi_of_a_crowded_image_gets_its_own_estimate(crowd, crowded_cfg):
     keys = [(item.record.im_id, item.obj_id) for item in crowd.source.items]
     assert max(keys.count(key) for key in set(keys)) >= 3
-    assert_each_roi_once(run_inference(BoxTeller(), crowd, crowded_cfg, CPU), crowd)
+    assert_each_roi_once(run_inference(BoxTeller(), crowd, build_plan(crowded_cfg), CPU), crowd)
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_the_network_is_tested_in_evaluation_mode_and_left_as_it_was(crowd, crowded_cfg, training):
     model = BoxTeller().train(training)
-    run_inference(model, crowd, crowded_cfg, CPU)
+    run_inference(model, crowd, build_plan(crowded_cfg), CPU)
     assert model.training is training
     assert not any(was_training for was_training, _ in model.calls)
     assert {count for _, count in model.calls[:-1]} == {4}
@@ -112,26 +114,30 @@ def test_an_images_time_has_the_solver_in_it(crowd, crowded_cfg, monkeypatch):
         time.sleep(0.01 * len(rois))
         return [POSE] * len(rois)
 
-    monkeypatch.setattr(evaluation, "build_pose_solver", lambda cfg, model: slow)
-    estimates = run_inference(BoxTeller(), crowd, crowded_cfg, CPU)
+    monkeypatch.setattr(evaluation, "build_pose_solver", lambda test, net, model: slow)
+    estimates = run_inference(BoxTeller(), crowd, build_plan(crowded_cfg), CPU)
     for estimate in estimates:
         same_image = sum(other.im_id == estimate.im_id for other in estimates)
         assert estimate.time >= 0.25 + 0.01 * same_image - 1e-6  # the detector's and the solver's
 
 
 def test_a_test_in_between_changes_nothing_of_a_training(crowded_cfg, tmp_path):
-    words = {"TRAIN": ("toy_train",), "TRAIN2": (), "TEST": ("toy_test",)}
+    given = crowded_cfg
+    pnp_net = given.model.pose_net.pnp_net
+    drops = replace(pnp_net, init_cfg=replace(pnp_net.init_cfg, drop_prob=0.3))  # draws random numbers while training
     results = []
     for period in (0, 1):
-        cfg = Config(crowded_cfg.to_dict())
-        cfg.DATASETS.update(words)
-        cfg.SOLVER.update(TOTAL_EPOCHS=2, IMS_PER_BATCH=8)
-        cfg.update(SEED=3, OUTPUT_DIR=str(tmp_path / str(period)))
-        cfg.TEST.EVAL_PERIOD = period
-        cfg.MODEL.DEVICE = "cpu"
-        cfg.MODEL.POSE_NET.PNP_NET.INIT_CFG.drop_prob = 0.3  # draws random numbers while training
-        train(cfg)
-        results.append(read_checkpoint(last_checkpoint(Path(cfg.OUTPUT_DIR)))["model"])
+        settings = replace(
+            given,
+            datasets=replace(given.datasets, train=("toy_train",), train2=(), test=("toy_test",)),
+            solver=replace(given.solver, total_epochs=2, ims_per_batch=8),
+            seed=3,
+            output_dir=str(tmp_path / str(period)),
+            test=replace(given.test, eval_period=period),
+            model=replace(given.model, device="cpu", pose_net=replace(given.model.pose_net, pnp_net=drops)),
+        )
+        train(settings)
+        results.append(read_checkpoint(last_checkpoint(tmp_path / str(period)))["model"])
     for name, value in results[0].items():
         torch.testing.assert_close(results[1][name], value, rtol=0, atol=0)
 
@@ -151,15 +157,15 @@ def test_shares_that_are_not_the_ranks_own_are_refused():
     torch.testing.assert_close(joined, torch.arange(6.0).reshape(3, 2), rtol=0, atol=0)
 
 
-def evaluate_as_rank(rank: int, size: int, cfg: Config, folder: str) -> None:
+def evaluate_as_rank(rank: int, size: int, cfg: Settings, folder: str) -> None:
     """One of several processes; what it saw goes to a file of its own."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=size)
     try:
-        model, test_set = BoxTeller().train(), build_test_set(cfg, "toy_test")
-        cfg.OUTPUT_DIR = f"{folder}/rank{rank}"  # so that it shows which of them wrote
-        scores = evaluate_model(model, test_set, cfg, CPU, "")
-        estimates = run_inference(model, test_set, cfg, CPU)
+        model, test_set = BoxTeller().train(), eval_set_of(cfg, "toy_test")
+        plan = replace(build_plan(cfg), output_dir=Path(folder, f"rank{rank}"))  # so that it shows which of them wrote
+        scores = evaluate_model(model, test_set, plan, CPU, "")
+        estimates = run_inference(model, test_set, plan, CPU)
         assert_each_roi_once(estimates, test_set)
         told = sum(count for _, count in model.calls) // 2
         Path(folder, f"told{rank}").write_text(f"{told} {scores is None} {model.training}")

@@ -10,7 +10,7 @@ import torch
 
 from sopose.core.utils.errors import UserError
 from sopose.layers import bin_labels
-from sopose.losses.build import build_criterion
+from tests.support.builders import criterion_of
 
 ZERO_AT_TRUTH = [
     "loss_coor_x",
@@ -32,7 +32,7 @@ LOSSES = "MODEL.POSE_NET.LOSS_CFG"
 
 def test_truth_costs_nothing(make_config, make_ellipsoids, tell_truth):
     batch, targets = make_ellipsoids(4)
-    losses = build_criterion(make_config())(tell_truth(targets), batch, targets, epoch=40)
+    losses = criterion_of(make_config())(tell_truth(targets), batch, targets, epoch=40)
     assert set(losses) == {*ZERO_AT_TRUTH, "loss_region"}
     for name in ZERO_AT_TRUTH:
         # float32: pixels of 600 are known to 6e-5, over a focal length of 600 and times a weight of 10
@@ -49,7 +49,7 @@ def test_errors_cost_something_at_any_batch_size(count, make_config, make_ellips
     wrong.q += 0.1
     wrong.trans_raw += 0.1
     wrong.mask += 0.1
-    losses = build_criterion(make_config())(wrong, batch, targets, epoch=40)
+    losses = criterion_of(make_config())(wrong, batch, targets, epoch=40)
     cheap = {name: float(value) for name, value in losses.items() if float(value) < 1e-3}
     assert not cheap
 
@@ -61,7 +61,7 @@ def test_constant_errors_are_their_own_mean(make_config, make_ellipsoids, tell_t
     prediction.q += 0.05
     prediction.mask += 0.25
     prediction.trans_raw += torch.tensor([0.1, 0.3, -0.4])
-    losses = build_criterion(make_config())(prediction, batch, targets, epoch=1)
+    losses = criterion_of(make_config())(prediction, batch, targets, epoch=1)
     expected = {"loss_coor_x": 0.1, "loss_coor_y": 0.2, "loss_coor_z": 0.3, "loss_mask": 0.25}
     expected |= {name: 0.1 for name in ("loss_Q0_x", "loss_Q0_y", "loss_Q0_z")}  # two numbers a plane
     expected |= {"loss_centroid": 0.2, "loss_z": 0.4}
@@ -71,7 +71,7 @@ def test_constant_errors_are_their_own_mean(make_config, make_ellipsoids, tell_t
 
 def test_cross_layer_losses_start_after_their_share_of_epochs(make_config, make_ellipsoids, tell_truth):
     batch, targets = make_ellipsoids(1)
-    criterion = build_criterion(make_config("SOLVER.TOTAL_EPOCHS=10", "TRAIN.CT_START=0.2", "TRAIN.CT_P_START=0.5"))
+    criterion = criterion_of(make_config("SOLVER.TOTAL_EPOCHS=10", "TRAIN.CT_START=0.2", "TRAIN.CT_P_START=0.5"))
     names = [set(criterion(tell_truth(targets), batch, targets, epoch)) for epoch in (2, 3, 5, 6)]
     assert ["loss_ct" in found for found in names] == [False, True, True, True]
     assert ["loss_ct_pro" in found for found in names] == [False, False, False, True]
@@ -81,7 +81,7 @@ def test_weights_scale_and_zero_leaves_out(make_config, make_ellipsoids, tell_tr
     batch, targets = make_ellipsoids(2)
     prediction = tell_truth(targets)
     prediction.xyz += 0.1
-    losses = build_criterion(make_config(f"{LOSSES}.XYZ_LW=3.0", f"{LOSSES}.REGION_LW=0.0"))(
+    losses = criterion_of(make_config(f"{LOSSES}.XYZ_LW=3.0", f"{LOSSES}.REGION_LW=0.0"))(
         prediction, batch, targets, epoch=1
     )
     assert float(losses["loss_coor_x"]) == pytest.approx(0.3, rel=1e-5)
@@ -93,7 +93,7 @@ def test_nothing_visible_is_zero_with_finite_gradients(make_config, make_ellipso
     for name in ("mask_obj", "mask_visib", "mask_trunc", "mask_erode", "q_mask"):
         setattr(targets, name, torch.zeros_like(getattr(targets, name)))
     prediction = tell_truth(targets).map(lambda x: x.requires_grad_())
-    losses = build_criterion(make_config())(prediction, batch, targets, epoch=40)
+    losses = criterion_of(make_config())(prediction, batch, targets, epoch=40)
     for name in ("loss_coor_x", "loss_Q0_x", "loss_q_def", "loss_ct", "loss_ct_pro"):
         assert float(losses[name].detach()) == 0, name
     sum(losses.values()).backward()
@@ -108,7 +108,7 @@ def test_a_plane_with_few_cells_does_not_count(make_config, make_ellipsoids, tel
     targets.q_mask[:, 1, 0, :20] = 1
     prediction = tell_truth(targets)
     prediction.q += 1
-    losses = build_criterion(make_config())(prediction, batch, targets, epoch=1)
+    losses = criterion_of(make_config())(prediction, batch, targets, epoch=1)
     assert float(losses["loss_Q0_x"]) == 0
     assert float(losses["loss_Q0_y"]) == pytest.approx(2, rel=1e-5)
 
@@ -117,10 +117,10 @@ def test_pixel_losses_are_in_focal_lengths(make_config, make_ellipsoids, tell_tr
     batch, targets = make_ellipsoids(2)
     targets.pixel += 6  # f_x is 600: 0.01 focal lengths on either coordinate and each of three planes
     weights = [f"{LOSSES}.Q0_DEF_LW=1.0", f"{LOSSES}.CT_P_LW=1.0"]
-    losses = build_criterion(make_config(*weights))(tell_truth(targets), batch, targets, epoch=40)
+    losses = criterion_of(make_config(*weights))(tell_truth(targets), batch, targets, epoch=40)
     assert float(losses["loss_q_def"]) == pytest.approx(0.03, rel=1e-3)
     assert float(losses["loss_ct_pro"]) == pytest.approx(0.02, rel=1e-3)
-    constant = build_criterion(make_config(*weights, f"{LOSSES}.FOCAL_NORM='lm'"))
+    constant = criterion_of(make_config(*weights, f"{LOSSES}.FOCAL_NORM='lm'"))
     ancestor = constant(tell_truth(targets), batch, targets, epoch=40)
     assert float(ancestor["loss_q_def"]) == pytest.approx(0.03 * 600 / 572.5, rel=1e-3)
     assert float(ancestor["loss_ct_pro"]) == pytest.approx(0.02 * 600 / 572.3, rel=1e-3)
@@ -131,7 +131,7 @@ def test_half_precision_predictions_are_compared_in_float32(make_config, make_el
     prediction = tell_truth(targets)
     prediction.xyz = prediction.xyz.bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        losses = build_criterion(make_config())(prediction, batch, targets, epoch=40)
+        losses = criterion_of(make_config())(prediction, batch, targets, epoch=40)
     assert {value.dtype for value in losses.values()} == {torch.float32}
     assert abs(float(losses["loss_PM_R"])) < 1e-6
 
@@ -141,13 +141,13 @@ def test_pose_losses_by_their_names(make_config, make_ellipsoids, tell_truth):
     prediction = tell_truth(targets)
     prediction.cam_t_obj = prediction.cam_t_obj + torch.tensor([0.03, 0.01, -0.02])
     on = [f"{LOSSES}.{key}=1.0" for key in ("ROT_LW", "TRANS_LW", "BIND_LW")]
-    losses = build_criterion(make_config(*on))(prediction, batch, targets, epoch=1)
+    losses = criterion_of(make_config(*on))(prediction, batch, targets, epoch=1)
     assert float(losses["loss_rot"]) == pytest.approx(0, abs=1e-6)
     assert float(losses["loss_trans_xy"]) == pytest.approx(0.02, rel=1e-4)
     assert float(losses["loss_trans_z"]) == pytest.approx(0.02, rel=1e-4)
     shift = (targets.cam_R_obj.mT @ (prediction.cam_t_obj - targets.cam_t_obj)[..., None]).abs().mean()
     assert float(losses["loss_bind"]) == pytest.approx(float(shift), rel=1e-4)
-    together = build_criterion(make_config(*on, f"{LOSSES}.TRANS_LOSS_DISENTANGLE=False"))
+    together = criterion_of(make_config(*on, f"{LOSSES}.TRANS_LOSS_DISENTANGLE=False"))
     assert float(together(prediction, batch, targets, 1)["loss_trans_LPnP"]) == pytest.approx(0.02, rel=1e-4)
 
 
@@ -163,15 +163,15 @@ def test_pose_losses_by_their_names(make_config, make_ellipsoids, tell_truth):
 )
 def test_unknown_choices_are_told(overrides, words, make_config):
     with pytest.raises(UserError, match=words):
-        build_criterion(make_config(*overrides))
+        criterion_of(make_config(*overrides))
 
 
 def test_learned_weights_start_at_one_and_settle_at_balance(make_config, make_ellipsoids, tell_truth):
     batch, targets = make_ellipsoids(2)
     prediction = tell_truth(targets)
     prediction.xyz += 0.1
-    criterion = build_criterion(make_config("MODEL.POSE_NET.USE_MTL=True"))
-    fixed = build_criterion(make_config())(prediction, batch, targets, epoch=40)
+    criterion = criterion_of(make_config("MODEL.POSE_NET.USE_MTL=True"))
+    fixed = criterion_of(make_config())(prediction, batch, targets, epoch=40)
     losses = criterion(prediction, batch, targets, epoch=40)
     for name, value in fixed.items():
         assert float(losses[name].detach()) == pytest.approx(float(value) + math.log(2), rel=1e-5), name
@@ -185,7 +185,7 @@ def test_single_layer_baseline_has_no_second_layer_losses(make_config, make_elli
     batch, targets = make_ellipsoids(1)
     prediction = tell_truth(targets)
     prediction.q = None
-    criterion = build_criterion(make_config("MODEL.POSE_NET.SELFOCC_HEAD.ENABLED=False"))
+    criterion = criterion_of(make_config("MODEL.POSE_NET.SELFOCC_HEAD.ENABLED=False"))
     losses = criterion(prediction, batch, targets, epoch=40)
     assert not [name for name in losses if "Q0" in name or "ct" in name or "q_def" in name]
 
@@ -201,7 +201,7 @@ def test_symmetric_rois_are_compared_as_the_camera_sees_them(make_config, make_e
     prediction.xyz = (targets.P - 0.5) * flip[:, None, None] + 0.5
     prediction.q = (targets.Q - 0.5) * torch.tensor([-1.0, 1, -1, 1, -1, -1])[:, None, None] + 0.5
     on = [f"{LOSSES}.HANDLE_SYM=True", f"{LOSSES}.PM_LOSS_SYM=True", f"{LOSSES}.PM_NORM_BY_EXTENT=True"]
-    losses = build_criterion(make_config(*on))(prediction, batch, targets, epoch=1)
+    losses = criterion_of(make_config(*on))(prediction, batch, targets, epoch=1)
     assert not [name for name in losses if name.startswith("loss_Q0_")]
     for name in ("loss_coor_x", "loss_coor_y", "loss_coor_z", "loss_Q0", "loss_PM_R"):
         assert abs(float(losses[name])) < 1e-6, name
@@ -217,7 +217,7 @@ def test_classified_layers_cost_least_at_the_true_bins(make_config, make_ellipso
     prediction = tell_truth(targets)
     prediction.xyz = certain_logits(bin_labels(targets.P, targets.mask_obj[:, None].expand_as(targets.P), 64))
     prediction.q = certain_logits(bin_labels(targets.Q, torch.ones_like(targets.Q), 64))
-    criterion = build_criterion(make_config(f"{LOSSES}.XYZ_LOSS_TYPE='CE_coor'"))
+    criterion = criterion_of(make_config(f"{LOSSES}.XYZ_LOSS_TYPE='CE_coor'"))
     losses = criterion(prediction, batch, targets, epoch=40)
     # every cell outside a mask adds ln 65
     for name, mask, count in (
@@ -237,7 +237,7 @@ def test_a_wrong_bin_of_either_layer_costs_more(make_config, make_ellipsoids, te
     right.xyz = certain_logits(bin_labels(targets.P, torch.ones_like(targets.P), 64))
     right.q = certain_logits(bin_labels(targets.Q, torch.ones_like(targets.Q), 64))
     wrong = replace(right, xyz=right.xyz.roll(1, 1), q=right.q.roll(1, 1))
-    criterion = build_criterion(make_config(f"{LOSSES}.XYZ_LOSS_TYPE='CE_coor'", f"{LOSSES}.Q0_LOSS_TYPE='CE_coor'"))
+    criterion = criterion_of(make_config(f"{LOSSES}.XYZ_LOSS_TYPE='CE_coor'", f"{LOSSES}.Q0_LOSS_TYPE='CE_coor'"))
     at_truth, off = (criterion(prediction, batch, targets, epoch=1) for prediction in (right, wrong))
     for name in ("loss_coor_x", "loss_coor_y", "loss_coor_z", "loss_Q0_x", "loss_Q0_y", "loss_Q0_z"):
         assert float(off[name]) > float(at_truth[name]) + 10, name

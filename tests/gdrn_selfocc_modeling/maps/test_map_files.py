@@ -16,12 +16,12 @@ from sopose.core.bop.splits import resolve_split
 from sopose.core.data.roi import Roi, RoiView
 from sopose.core.rays.raycast import RayCaster
 from sopose.core.utils.errors import UserError
-from sopose.data.build import build_train_dataset
 from sopose.data.mapper import select_instances
 from sopose.data.targets import cast_layers, make_targets, prepare_objects
 from sopose.layers import cast_P, pack_Q, plane_hits
 from sopose.maps.files import P_MAP, Q_MAP, MapFiles
 from sopose.maps.header import model_hash
+from tests.support.builders import train_dataset_of
 from tests.support.laws import assert_lawful
 
 SIZE = (320, 240)
@@ -226,7 +226,7 @@ def written_toy(toy_root, items, objects, tmp_path) -> Path:
 def sources(make_small_config, root: Path, *overrides: str):
     data = (f"DATASETS.ROOT={root.parent}", "DATASETS.TRAIN=['toy_train']", "DATASETS.TRAIN2=[]")
     fixed = ("INPUT.COLOR_AUG_PROB=0.0", "INPUT.CHANGE_BG_PROB=0.0", "DATALOADER.FILTER_VISIB_THR=0.1")
-    return build_train_dataset(make_small_config(*data, *fixed, *overrides))
+    return train_dataset_of(make_small_config(*data, *fixed, *overrides))
 
 
 def test_files_are_read_where_the_option_says_so(make_small_config, written_toy, items, objects):

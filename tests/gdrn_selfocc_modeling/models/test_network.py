@@ -10,12 +10,11 @@ from sopose.core.geometry.pose import ego_to_allo
 from sopose.core.solver.optimizers import build_optimizer
 from sopose.core.utils.errors import UserError
 from sopose.layers import bin_probability, likeliest_coordinate
-from sopose.losses.build import build_criterion
 from sopose.models.backbone import LITE0_PACKAGE, make_backbone
-from sopose.models.build import build_model, build_parameter_groups
 from sopose.models.gdrn import mask_probability
 from sopose.models.layers.blocks import MapSpec
 from sopose.models.pose_decoder import ROT_TYPES, ROTATIONS, PoseDecoder
+from tests.support.builders import criterion_of, model_of, parameter_groups_of
 
 NET = "MODEL.POSE_NET"
 
@@ -23,7 +22,7 @@ NET = "MODEL.POSE_NET"
 def test_maps_and_pose_of_a_small_network(make_small_config, make_ellipsoids):
     batch, _ = make_ellipsoids(2)
     with torch.no_grad():
-        prediction = build_model(make_small_config()).eval()(batch)
+        prediction = model_of(make_small_config()).eval()(batch)
     shapes = {name: tuple(getattr(prediction, name).shape) for name in ("mask", "xyz", "region", "q")}
     assert shapes == {name: (2, c, 32, 32) for name, c in zip(shapes, (1, 3, 65, 6), strict=True)}
     R = prediction.cam_R_obj
@@ -52,7 +51,7 @@ def test_maps_and_pose_of_a_small_network(make_small_config, make_ellipsoids):
 )
 def test_options_train_together(overrides, make_small_config, make_ellipsoids):
     cfg = make_small_config(*overrides)
-    model, criterion = build_model(cfg), build_criterion(cfg)
+    model, criterion = model_of(cfg), criterion_of(cfg)
     batch, targets = make_ellipsoids(2)
     losses = criterion(model(batch), batch, targets, epoch=40)
     sum(losses.values()).backward()
@@ -62,7 +61,7 @@ def test_options_train_together(overrides, make_small_config, make_ellipsoids):
 
 def test_mixed_precision_spares_the_pose(make_small_config, make_ellipsoids):
     batch, _ = make_ellipsoids(2)
-    model = build_model(make_small_config(f"{NET}.PNP_NET.MASK_ATTENTION='concat'")).eval()
+    model = model_of(make_small_config(f"{NET}.PNP_NET.MASK_ATTENTION='concat'")).eval()
     with torch.no_grad():
         with torch.autocast("cpu", torch.bfloat16):
             mixed = model(batch)
@@ -74,7 +73,7 @@ def test_mixed_precision_spares_the_pose(make_small_config, make_ellipsoids):
 
 def test_one_roi_is_predicted_as_in_a_batch(make_small_config, make_ellipsoids):
     batch, _ = make_ellipsoids(3)
-    model = build_model(make_small_config()).eval()
+    model = model_of(make_small_config()).eval()
     with torch.no_grad():
         together, alone = model(batch), model(batch.map(lambda x: x[1:2]))
     torch.testing.assert_close(together.q[1:2], alone.q, rtol=0, atol=1e-6)
@@ -163,7 +162,7 @@ def test_every_rotation_type_gives_rotations(rot_type, make_ellipsoids):
 )
 def test_misfits_are_told(overrides, words, make_small_config):
     with pytest.raises(UserError, match=words):
-        build_model(make_small_config(*overrides))
+        model_of(make_small_config(*overrides))
 
 
 def test_unreachable_weights_tell_the_way_out(monkeypatch):
@@ -201,8 +200,8 @@ def test_weights_of_the_package_see_the_same_features():
 
 def test_frozen_parts_stay_as_they_are(make_small_config, make_ellipsoids):
     cfg = make_small_config(f"{NET}.BACKBONE.FREEZE=True", f"{NET}.PNP_NET.LR_MULT=0.1")
-    model = build_model(cfg).train()
-    groups = build_parameter_groups(model, cfg)
+    model = model_of(cfg).train()
+    groups = parameter_groups_of(model, cfg)
     assert [group["name"] for group in groups] == ["geo_head_net", "selfocc_head_net", "pnp_net"]
     assert [group["lr"] for group in groups] == pytest.approx([1e-4, 1e-4, 1e-5])
     before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
@@ -214,13 +213,13 @@ def test_frozen_parts_stay_as_they_are(make_small_config, make_ellipsoids):
 
 def test_parameter_groups_hold_each_parameter_once(make_small_config):
     cfg = make_small_config()
-    model = build_model(cfg)
-    grouped = [p for group in build_parameter_groups(model, cfg) for p in group["params"]]
+    model = model_of(cfg)
+    grouped = [p for group in parameter_groups_of(model, cfg) for p in group["params"]]
     assert len({id(p) for p in grouped}) == len(grouped) == len([*model.parameters()])
 
 
 def test_norms_under_two_names_are_one_tensor(make_small_config):
-    state = build_model(make_small_config()).state_dict(keep_vars=True)
+    state = model_of(make_small_config()).state_dict(keep_vars=True)
     names = [name for name in state if ".gn." in name]
     assert names
     assert all(state[name] is state[name.replace(".gn.", ".norm.")] for name in names)
@@ -229,7 +228,7 @@ def test_norms_under_two_names_are_one_tensor(make_small_config):
 def test_forward_traces_with_tensors_only(make_small_config, make_ellipsoids):
     """A network that reads numbers off the device, or looks at values to branch, does not trace."""
     batch, _ = make_ellipsoids(1)
-    model = build_model(make_small_config()).eval()
+    model = model_of(make_small_config()).eval()
 
     def forward(image: torch.Tensor) -> torch.Tensor:
         return model(RoiBatch(image, *(getattr(batch, name) for name in list(vars(batch))[1:]))).cam_R_obj
@@ -246,8 +245,8 @@ def test_network_learns_a_batch_by_heart(make_small_config, make_ellipsoids):
         "SOLVER.OPTIMIZER_CFG.lr=2e-3",
     )
     torch.manual_seed(0)
-    model, criterion = build_model(cfg).train(), build_criterion(cfg)
-    optimizer = build_optimizer(build_parameter_groups(model, cfg), "Ranger", lr=2e-3)
+    model, criterion = model_of(cfg).train(), criterion_of(cfg)
+    optimizer = build_optimizer(parameter_groups_of(model, cfg), "Ranger", lr=2e-3)
     batch, targets = make_ellipsoids(4)
     history = []
     for _ in range(400):

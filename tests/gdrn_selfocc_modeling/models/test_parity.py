@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 
 from sopose.core.utils.errors import UserError
-from sopose.losses.build import build_criterion
-from sopose.models.build import build_model
+from sopose.settings import Settings, save_settings
+from sopose.settings.groups import TrainSettings
+from sopose.settings.network import PoseNetSettings
 from sopose.training.parity import (
     REFERENCE_OPTIONS,
     ParityPair,
@@ -23,6 +23,7 @@ from sopose.training.parity import (
     roi_batch,
     roi_targets,
 )
+from tests.support.builders import criterion_of, model_of
 from tools.check_parity import main
 
 NET = "MODEL.POSE_NET"
@@ -39,18 +40,22 @@ def test_the_lmo_network_has_the_published_numbers(real_data: Path, make_config)
         pytest.skip(f"no reference numbers at {path}")
     cfg = make_config(*RESNET34)
     pair = read_pair(path)
-    assert list(pair.parameters) == list(build_model(cfg).state_dict())  # in this order
-    comparisons = {item.name: item for item in compare(pair, cfg)}
+    assert list(pair.parameters) == list(model_of(cfg).state_dict())  # in this order
+    comparisons = {item.name: item for item in compare(pair, *parts(cfg))}
     assert [item for item in comparisons.values() if not item.holds] == []
     assert comparisons["out trans"].deviation < 1e-5  # 10 micrometres
     assert len(comparisons) == len(pair.outputs) + sum(map(len, pair.losses.values()))
 
 
+def parts(settings: Settings) -> tuple[PoseNetSettings, TrainSettings, int]:
+    return settings.model.pose_net, settings.train, settings.solver.total_epochs
+
+
 @pytest.fixture(scope="module")
-def write_pair(make_small_config, make_ellipsoids) -> Callable[..., Config]:
+def write_pair(make_small_config, make_ellipsoids) -> Callable[..., Settings]:
     """`write_pair(folder, "KEY=VALUE", ...)`: a pair of what our own network says, for the reader to find again."""
 
-    def write(folder: Path, *overrides: str) -> Config:
+    def write(folder: Path, *overrides: str) -> Settings:
         cfg = make_small_config(*REFERENCE_OPTIONS, *overrides)
         rois, truth = make_ellipsoids(2)
         turns = torch.diag_embed(torch.tensor([[1.0, 1, 1], [-1, -1, 1]])).expand(2, 2, 3, 3)
@@ -76,12 +81,12 @@ def write_pair(make_small_config, make_ellipsoids) -> Callable[..., Config]:
             "im_H": torch.full((2,), 480.0),
             "sym_rot": turns,
         }
-        shapes = {name: tuple(value.shape) for name, value in build_model(cfg).state_dict().items()}
-        model = reference_model(ParityPair(shapes, {}, inputs, {}), cfg)
+        shapes = {name: tuple(value.shape) for name, value in model_of(cfg).state_dict().items()}
+        model = reference_model(ParityPair(shapes, {}, inputs, {}), cfg.model.pose_net)
         with torch.no_grad():
             batch = roi_batch(inputs)
             prediction = model(batch)
-            losses = build_criterion(cfg)(prediction, batch, roi_targets(inputs), epoch=20)
+            losses = criterion_of(cfg)(prediction, batch, roi_targets(inputs), epoch=20)
         outputs = {"mask": prediction.mask[:, :, ::4, ::4], "rot": prediction.cam_R_obj, "trans": prediction.cam_t_obj}
         arrays = {f"in_{name}": value.numpy() for name, value in inputs.items()}
         arrays |= {f"out_{name}": value.numpy() for name, value in outputs.items()}
@@ -109,7 +114,7 @@ CONFIGURATIONS = {
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_a_pair_of_any_configuration_is_read(name, write_pair, tmp_path):
     cfg = write_pair(tmp_path, *CONFIGURATIONS[name])
-    comparisons = [*compare(read_pair(tmp_path / "pair"), cfg)]
+    comparisons = [*compare(read_pair(tmp_path / "pair"), *parts(cfg))]
     assert all(item.holds for item in comparisons)
     assert {"out rot", "epoch 20 loss_mask"} <= {item.name for item in comparisons}
 
@@ -127,14 +132,14 @@ def test_a_pair_of_any_configuration_is_read(name, write_pair, tmp_path):
 def test_a_difference_is_found(override, found, write_pair, make_small_config, tmp_path):
     write_pair(tmp_path)
     cfg = make_small_config(*REFERENCE_OPTIONS, override)
-    assert found <= {item.name for item in compare(read_pair(tmp_path / "pair"), cfg) if not item.holds}
+    assert found <= {item.name for item in compare(read_pair(tmp_path / "pair"), *parts(cfg)) if not item.holds}
 
 
 def test_another_network_is_told(write_pair, make_small_config, tmp_path):
     write_pair(tmp_path)
     cfg = make_small_config(*REFERENCE_OPTIONS, f"{NET}.PNP_NET.WITH_2D_COORD=False")
     with pytest.raises(UserError, match=r"1 parameters differ, such as pnp_net.features.0.weight \(ours \(128, 73"):
-        [*compare(read_pair(tmp_path / "pair"), cfg)]
+        [*compare(read_pair(tmp_path / "pair"), *parts(cfg))]
 
 
 def test_a_damaged_pair_is_told(write_pair, tmp_path):
@@ -149,7 +154,7 @@ def test_a_damaged_pair_is_told(write_pair, tmp_path):
 
 def test_the_script_prints_every_number_and_tells_what_fails(repository, write_pair, tmp_path, capsys):
     cfg = write_pair(tmp_path)
-    (tmp_path / "small.py").write_text(cfg.pretty_text)
+    save_settings(cfg, tmp_path / "small.py")
     main([str(tmp_path / "pair.json"), "--config-file", str(tmp_path / "small.py")])
     printed = capsys.readouterr().out
     assert "out rot" in printed and "TOO FAR" not in printed

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from sopose.core.utils.errors import UserError
-from sopose.losses.build import build_criterion
 from sopose.training.ablation import (
     COMMON,
     CONDITIONS,
@@ -26,6 +25,7 @@ from sopose.training.ablation import (
     visibility_bins,
     write_case,
 )
+from tests.support.builders import criterion_of
 
 HIT = TargetError("test", 1, 0, 1, 0, visib_fract=1.0, ad=0.04, mssd=0.12, re=3.0, te=0.01)
 
@@ -54,7 +54,7 @@ LOSSES = {
 
 def test_variants_differ_in_the_losses_they_name_and_in_no_other(make_small_config):
     names = {
-        variant: {name for term in build_criterion(make_small_config(*as_words(words))).terms for name in term.names}
+        variant: {name for term in criterion_of(make_small_config(*as_words(words))).terms for name in term.names}
         for variant, words in VARIANTS.items()
     }
     second_layer = {"loss_Q0_x", "loss_Q0_y", "loss_Q0_z", "loss_q_def", "loss_ct", "loss_ct_pro"}

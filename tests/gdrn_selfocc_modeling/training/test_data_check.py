@@ -23,11 +23,11 @@ from sopose.core.objects.model import ObjectModel
 from sopose.core.rays.raycast import RayCaster
 from sopose.core.synthesis.backgrounds import Backgrounds
 from sopose.core.utils.errors import UserError
-from sopose.data.build import build_train_dataset
 from sopose.data.cad_source import CadOptions, CadSource
 from sopose.data.mapper import InstanceSource, TrainAugmentation, TrainMapper, select_instances
 from sopose.data.targets import RoiFormat, prepare_objects
 from sopose.training.data_check import Batch, FirstLook, first_samples, look_at
+from tests.support.builders import train_dataset_of
 
 FORMAT = RoiFormat(input_res=32, output_res=32)
 SOUND = FirstLook(64, distance=6.14, behind=0, inside=0.97, visible=0.88, empty=0, second_layer=0.93, fill=1)
@@ -270,7 +270,7 @@ def test_real_images_give_no_warning(make_config, real_data):
     # To be looked at only.
     split = (f"DATASETS.ROOT={real_data}", "DATASETS.TRAIN=('lmo_test',)", "DATASETS.TRAIN_ON_TEST_IMAGES=True")
     split = (*split, "DATASETS.TRAIN2=()")
-    look = look_at(first_samples(build_train_dataset(make_config(*resolution, *split)), 24))
+    look = look_at(first_samples(train_dataset_of(make_config(*resolution, *split)), 24))
     assert look.samples == 24 and look.warnings() == []
 
 

@@ -14,10 +14,9 @@ import torch
 import torchvision
 
 from sopose.core.utils.errors import UserError
-from sopose.losses.build import build_criterion
 from sopose.models.backbone import backbone_channels, backbone_strides, make_backbone
-from sopose.models.build import build_model, build_parameter_groups
 from sopose.training.parity import reference_weight
+from tests.support.builders import criterion_of, model_of, parameter_groups_of
 
 NET = "MODEL.POSE_NET"
 SHORT = {
@@ -219,15 +218,15 @@ def fingerprint(make_small_config, make_ellipsoids):
     @cache
     def of(text: str) -> Fingerprint:
         cfg = make_small_config(*overrides(text))
-        model = build_model(cfg).eval()
+        model = model_of(cfg).eval()
         state = {name: tuple(value.shape) for name, value in model.state_dict().items()}
         model.load_state_dict({name: torch.from_numpy(reference_weight(name, s)) for name, s in state.items()})
         model.pnp_net.fc_t.bias.data[2] += 1
-        image = torch.nn.functional.interpolate(batch.image, size=(cfg.MODEL.POSE_NET.INPUT_RES,) * 2)
+        image = torch.nn.functional.interpolate(batch.image, size=(cfg.model.pose_net.input_res,) * 2)
         with torch.no_grad():
             rois = type(batch)(**{**vars(batch), "image": image})
             prediction = model(rois)
-            losses = build_criterion(cfg)(prediction, rois, targets, epoch=40)
+            losses = criterion_of(cfg)(prediction, rois, targets, epoch=40)
         maps = [getattr(prediction, field.name) for field in fields(prediction)]
         return Fingerprint(
             state,
@@ -255,20 +254,20 @@ def test_a_fingerprint_is_the_same_twice(fingerprint):
 def test_every_part_can_be_frozen_and_slowed(key, make_small_config):
     neck = overrides(f"{CASES['NECK'][0]} NECK.ENABLED=True")
     cfg = make_small_config(*neck, f"{NET}.{key}.LR_MULT=0.5")
-    rates = Counter(group["lr"] for group in build_parameter_groups(build_model(cfg), cfg))
+    rates = Counter(group["lr"] for group in parameter_groups_of(model_of(cfg), cfg))
     assert rates == {5e-5: 1, 1e-4: 4}
     cfg = make_small_config(*neck, f"{NET}.{key}.FREEZE=True")
-    groups = build_parameter_groups(build_model(cfg), cfg)
+    groups = parameter_groups_of(model_of(cfg), cfg)
     assert len(groups) == 4
     learning = sum(p.numel() for group in groups for p in group["params"])
     cfg = make_small_config(*neck)
-    assert learning < sum(p.numel() for p in build_model(cfg).parameters())
+    assert learning < sum(p.numel() for p in model_of(cfg).parameters())
 
 
 def test_biases_have_a_rate_of_their_own(make_small_config):
     cfg = make_small_config("SOLVER.BIAS_LR_FACTOR=2.0")
-    model = build_model(cfg)
-    groups = {group["name"]: group for group in build_parameter_groups(model, cfg)}
+    model = model_of(cfg)
+    groups = {group["name"]: group for group in parameter_groups_of(model, cfg)}
     assert groups["pnp_net"]["lr"] == pytest.approx(1e-4) and groups["pnp_net biases"]["lr"] == pytest.approx(2e-4)
     grouped = [p for group in groups.values() for p in group["params"]]
     assert len({id(p) for p in grouped}) == len([*model.parameters()])
@@ -278,7 +277,7 @@ def test_biases_have_a_rate_of_their_own(make_small_config):
 @pytest.mark.parametrize("backbone", ["timm/resnet18", "tv/resnet18"])
 def test_the_first_stages_can_be_frozen(stages, backbone, make_small_config):
     cfg = make_small_config(*overrides(f"BACKBONE.INIT_CFG.type={backbone} BACKBONE.FREEZE_AT={stages}"))
-    frozen = [name for name, p in build_model(cfg).backbone.named_parameters() if not p.requires_grad]
+    frozen = [name for name, p in model_of(cfg).backbone.named_parameters() if not p.requires_grad]
     whole = ["conv1", "bn1"] + (["layer1"] if stages == 2 else [])
     assert {name.split(".")[0] for name in frozen} == set(whole)
 
@@ -286,7 +285,7 @@ def test_the_first_stages_can_be_frozen(stages, backbone, make_small_config):
 def test_depthwise_filters_can_be_frozen(make_small_config):
     lite0 = "BACKBONE.INIT_CFG.type=timm/tf_efficientnet_lite0 BACKBONE.FREEZE_DEPTHWISE=True"
     heads = [f"{NET}.{head}.INIT_CFG.in_dim=112" for head in ("GEO_HEAD", "SELFOCC_HEAD")]
-    model = build_model(make_small_config(*overrides(lite0), *heads))
+    model = model_of(make_small_config(*overrides(lite0), *heads))
     learning = {tuple(p.shape[1:]) for p in model.backbone.parameters() if p.requires_grad and p.ndim == 4}
     frozen = {name: p for name, p in model.backbone.named_parameters() if not p.requires_grad}
     assert all(shape[1:] == (1, 1) or shape[0] == 3 for shape in learning)
@@ -299,7 +298,7 @@ def test_dropblock_drops_while_training(key, values, make_small_config):
     kept = []
     for value in values:
         cfg = make_small_config(f"{NET}.PNP_NET.INIT_CFG.drop_prob=0.3", f"{NET}.PNP_NET.INIT_CFG.{key}={value}")
-        dropblock = build_model(cfg).pnp_net.dropblock
+        dropblock = model_of(cfg).pnp_net.dropblock
         torch.manual_seed(0)
         kept.append(dropblock.train()(maps) != 0)
         assert torch.equal(dropblock.eval()(maps), maps)
@@ -309,14 +308,14 @@ def test_dropblock_drops_while_training(key, values, make_small_config):
 
 def test_linear_layers_start_as_told(make_small_config):
     spreads = [
-        build_model(make_small_config(f"{NET}.PNP_NET.INIT_CFG.linear_init={kind}")).pnp_net.fc2.weight.std().item()
+        model_of(make_small_config(f"{NET}.PNP_NET.INIT_CFG.linear_init={kind}")).pnp_net.fc2.weight.std().item()
         for kind in ("normal", "kaiming")
     ]
     assert spreads == pytest.approx([0.001, (2 / 1024) ** 0.5], rel=0.02)
 
 
 def test_points_do_not_have_an_order(make_small_config):
-    net = build_model(make_small_config(*overrides("PNP.INIT_CFG.type=SimplePointPnPNet"))).pnp_net.eval()
+    net = model_of(make_small_config(*overrides("PNP.INIT_CFG.type=SimplePointPnPNet"))).pnp_net.eval()
     maps = torch.randn(2, 75, 32, 32, generator=torch.Generator().manual_seed(0))
     order = torch.randperm(32 * 32, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -344,8 +343,8 @@ def test_points_do_not_have_an_order(make_small_config):
 def test_values_that_do_not_fit_are_told(text, words, make_small_config):
     with pytest.raises(UserError, match=words):
         cfg = make_small_config(*overrides(text))
-        build_model(cfg)
-        build_criterion(cfg)
+        model_of(cfg)
+        criterion_of(cfg)
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from sopose.core.solver.optimizers import build_optimizer
-from sopose.models.build import build_model, build_parameter_groups
 from sopose.settings import SCHEMA, load_settings
 from sopose.training.learner import make_schedule, rois_per_step
+from tests.support.builders import model_of, parameter_groups_of
 
 LMO = SCHEMA.parents[1] / "gdrn_selfocc" / "lmo" / "gdrn_selfocc_multistep_40E.py"
 FLAT = "SOLVER.LR_SCHEDULER_NAME=flat_and_anneal"
@@ -33,7 +33,7 @@ SCHEDULES = {
 
 def rates(text: str, total: int = 1000) -> list[float]:
     """The learning rate at every step of a run."""
-    solver = load_settings(LMO, text.split()).SOLVER
+    solver = load_settings(LMO, text.split()).solver
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     schedule = make_schedule(optimizer, solver, total)
     found = []
@@ -55,14 +55,14 @@ def test_every_value_changes_the_learning_rate(name):
 @pytest.mark.parametrize("name", ["Ranger", "AdamW", "Adam", "SGD", "RMSprop", "NAdam", "Adamax"])
 def test_every_optimizer_can_be_named(name, make_small_config):
     cfg = make_small_config()
-    model = build_model(cfg)
-    options = load_settings(LMO, [f"SOLVER.OPTIMIZER_CFG.type={name}"]).SOLVER.OPTIMIZER_CFG
-    optimizer = build_optimizer(build_parameter_groups(model, cfg), **options)
+    model = model_of(cfg)
+    options = load_settings(LMO, [f"SOLVER.OPTIMIZER_CFG.type={name}"]).solver.optimizer_cfg
+    optimizer = build_optimizer(parameter_groups_of(model, cfg), **options)
     assert type(optimizer).__name__ == name
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([1e-4] * 4)
 
 
 @pytest.mark.parametrize(("batch", "reference", "rois"), [(24, -1, 24), (6, 24, 24), (10, 24, 20), (48, 24, 48)])
 def test_a_step_has_about_as_many_rois_as_its_reference(batch, reference, rois):
-    solver = load_settings(LMO, [f"SOLVER.IMS_PER_BATCH={batch}", f"SOLVER.REFERENCE_BS={reference}"]).SOLVER
+    solver = load_settings(LMO, [f"SOLVER.IMS_PER_BATCH={batch}", f"SOLVER.REFERENCE_BS={reference}"]).solver
     assert rois_per_step(solver) == rois

@@ -10,8 +10,8 @@ from sopose.core.engine.checkpoint import load_weights, model_weights, read_chec
 from sopose.core.utils.errors import UserError
 from sopose.inference.evaluation import _trained_objects
 from sopose.models.backbone import make_backbone
-from sopose.models.build import build_model
 from sopose.training.run import _initial_model
+from tests.support.builders import model_of
 from tools.convert_checkpoint import main as convert
 
 NET = "MODEL.POSE_NET"
@@ -21,7 +21,7 @@ SINGLE_LAYER = f"{NET}.SELFOCC_HEAD.ENABLED=False"
 @pytest.fixture
 def single_layer_file(make_small_config, tmp_path):
     """A checkpoint of GDR-Net in the ancestor's form, and its weights."""
-    model = build_model(make_small_config(SINGLE_LAYER))
+    model = model_of(make_small_config(SINGLE_LAYER))
     path = tmp_path / "gdrn.pth"
     optimizer = torch.optim.Adam(model.parameters()).state_dict()
     torch.save({"model": {f"module.{k}": v for k, v in model.state_dict().items()}, "optimizer": optimizer}, path)
@@ -35,7 +35,7 @@ def differing(one: dict[str, Tensor], other: dict[str, Tensor]) -> set[str]:
 
 def test_a_single_layer_checkpoint_starts_the_two_layer_network(single_layer_file, make_small_config):
     path, weights = single_layer_file
-    model = build_model(make_small_config())
+    model = model_of(make_small_config())
     report = load_weights(model, model_weights(read_checkpoint(path), path), path, partial=True)
     assert {name.partition(".")[0] for name in report.missing} == {"selfocc_head_net"}
     assert list(report.reshaped) == ["pnp_net.features.0.weight"]
@@ -50,19 +50,19 @@ def test_a_single_layer_checkpoint_starts_the_two_layer_network(single_layer_fil
 def test_it_is_no_checkpoint_to_evaluate_or_resume_the_two_layer_network(single_layer_file, make_small_config):
     path, _ = single_layer_file
     with pytest.raises(UserError, match=r"missing \d+ of selfocc_head_net; .*pnp_net\.features\.0\.weight"):
-        load_weights(build_model(make_small_config()), model_weights(read_checkpoint(path), path), path)
+        load_weights(model_of(make_small_config()), model_weights(read_checkpoint(path), path), path)
 
 
 def test_a_training_starts_from_what_fits(single_layer_file, make_small_config, tmp_path):
     path, weights = single_layer_file
     cfg = make_small_config(f"MODEL.WEIGHTS='{path}'", f"OUTPUT_DIR='{tmp_path / 'out'}'")
-    started = _initial_model(cfg, resume=False, device=torch.device("cpu")).state_dict()
+    started = _initial_model(cfg.model, resumed=False, device=torch.device("cpu")).state_dict()
     assert differing(weights, started) == {"pnp_net.features.0.weight"}
 
 
 @pytest.mark.parametrize("with_backbone", [True, False])
 def test_a_backbone_that_the_weights_lack_starts_pretrained(with_backbone, make_small_config, tmp_path):
-    model, pretrained = build_model(make_small_config()), build_model(make_small_config())
+    model, pretrained = model_of(make_small_config()), model_of(make_small_config())
     weights = {k: v for k, v in model.state_dict().items() if with_backbone or not k.startswith("backbone.")}
     torch.save(weights, tmp_path / "w.pth")
     if not with_backbone:  # else the file is not even looked for
@@ -72,19 +72,19 @@ def test_a_backbone_that_the_weights_lack_starts_pretrained(with_backbone, make_
         f"{NET}.BACKBONE.PRETRAINED='{tmp_path / 'backbone.pth'}'",
         f"OUTPUT_DIR='{tmp_path / 'out'}'",
     )
-    started = _initial_model(cfg, resume=False, device=torch.device("cpu"))
+    started = _initial_model(cfg.model, resumed=False, device=torch.device("cpu"))
     wanted = model if with_backbone else pretrained
     assert not differing(started.backbone.state_dict(), wanted.backbone.state_dict())
     assert not differing(started.geo_head_net.state_dict(), model.geo_head_net.state_dict())
 
 
 def test_a_converted_checkpoint_is_the_same_network(make_small_config, tmp_path):
-    model = build_model(make_small_config())
+    model = model_of(make_small_config())
     torch.save({"state_dict": {f"model.{k}": v for k, v in model.state_dict().items()}}, tmp_path / "a.ckpt")
     convert([str(tmp_path / "a.ckpt"), str(tmp_path / "a.safetensors")])
     convert([str(tmp_path / "a.safetensors"), str(tmp_path / "b.pth")])
     for name in ("a.safetensors", "b.pth"):
-        path, other = tmp_path / name, build_model(make_small_config())
+        path, other = tmp_path / name, model_of(make_small_config())
         report = load_weights(other, model_weights(read_checkpoint(path), path), path)
         assert report.complete and not report.left_over
         assert not differing(other.state_dict(), model.state_dict())

@@ -1,0 +1,216 @@
+"""The settings of MODEL as types: the network, its weights and its losses; see `sopose.settings.groups`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sopose.core.config.typed import Positive
+
+
+@dataclass(frozen=True)
+class EmaArguments:
+    """MODEL.EMA.INIT_CFG."""
+
+    decay: float
+
+
+@dataclass(frozen=True)
+class EmaSettings:
+    """MODEL.EMA: moving average of the weights."""
+
+    enabled: bool
+    init_cfg: EmaArguments
+
+
+@dataclass(frozen=True)
+class PartSettings:
+    """What every part of the network has: whether and how fast it learns."""
+
+    freeze: bool
+    lr_mult: float
+
+
+@dataclass(frozen=True)
+class BackboneArguments:
+    """BACKBONE.INIT_CFG."""
+
+    type: str
+    in_chans: int
+    pretrained: bool
+    out_indices: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class BackboneSettings(PartSettings):
+    """BACKBONE: features of the crop."""
+
+    freeze_at: int
+    freeze_depthwise: bool
+    pretrained: str
+    init_cfg: BackboneArguments
+
+
+@dataclass(frozen=True)
+class NeckArguments:
+    """NECK.INIT_CFG."""
+
+    type: str
+    in_channels: tuple[int, ...]
+    out_channels: int
+    num_outs: int
+
+
+@dataclass(frozen=True)
+class NeckSettings(PartSettings):
+    """NECK: feature pyramid between backbone and heads."""
+
+    enabled: bool
+    init_cfg: NeckArguments
+
+
+@dataclass(frozen=True)
+class HeadArguments:
+    """INIT_CFG of GEO_HEAD and SELFOCC_HEAD."""
+
+    type: str
+    in_dim: int
+    up_types: tuple[str, ...]
+    deconv_kernel_size: int
+    num_conv_per_block: int
+    feat_dim: int
+    feat_kernel_size: int
+    norm: str
+    num_gn_groups: int
+    act: str
+    out_kernel_size: int
+    out_layer_shared: bool
+
+
+@dataclass(frozen=True)
+class GeoHeadSettings(PartSettings):
+    """GEO_HEAD: mask, P and regions."""
+
+    init_cfg: HeadArguments
+    xyz_bin: int
+    xyz_class_aware: bool
+    mask_class_aware: bool
+    region_class_aware: bool
+    mask_thr_test: float
+    num_regions: int
+
+
+@dataclass(frozen=True)
+class SelfoccHeadSettings(PartSettings):
+    """SELFOCC_HEAD: the second layer, Q."""
+
+    enabled: bool
+    occmask_aware: bool
+    q0_class_aware: bool
+    mask_class_aware: bool
+    mask_thr_test: float
+    min_q0_region: int
+    init_cfg: HeadArguments
+
+
+@dataclass(frozen=True)
+class PnPNetArguments:
+    """PNP_NET.INIT_CFG."""
+
+    type: str
+    featdim: int
+    norm: str
+    act: str
+    num_gn_groups: int
+    drop_prob: float
+    dropblock_size: int
+    flat_op: str
+    denormalize_by_extent: bool
+    linear_init: str
+
+
+@dataclass(frozen=True)
+class PnPNetSettings(PartSettings):
+    """PNP_NET: from the maps to the pose."""
+
+    init_cfg: PnPNetArguments
+    with_2d_coord: bool
+    region_attention: bool
+    mask_attention: str
+    rot_type: str
+    trans_type: str
+    z_type: str
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """LOSS_CFG: losses and their weights (`*_lw`)."""
+
+    xyz_loss_type: str
+    xyz_loss_mask_gt: str
+    xyz_lw: float
+    mask_loss_type: str
+    mask_loss_gt: str
+    mask_lw: float
+    region_loss_type: str
+    region_loss_mask_gt: str
+    region_lw: float
+    num_pm_points: Positive
+    pm_loss_type: str
+    pm_smooth_l1_beta: float
+    pm_loss_sym: bool
+    pm_norm_by_extent: bool
+    pm_r_only: bool
+    pm_disentangle_t: bool
+    pm_disentangle_z: bool
+    pm_t_use_points: bool
+    pm_lw: float
+    rot_loss_type: str
+    rot_lw: float
+    centroid_loss_type: str
+    centroid_lw: float
+    z_loss_type: str
+    z_lw: float
+    trans_loss_type: str
+    trans_loss_disentangle: bool
+    trans_lw: float
+    bind_loss_type: str
+    bind_lw: float
+    q0_loss_type: str
+    q0_lw: float
+    q0_def_lw: float
+    ct_lw: float
+    ct_p_lw: float
+    occ_lw: float
+    handle_sym: bool
+    focal_norm: str
+
+
+@dataclass(frozen=True)
+class PoseNetSettings:
+    """MODEL.POSE_NET: the network from a crop to a pose."""
+
+    name: str
+    num_classes: Positive
+    use_mtl: bool
+    input_res: int
+    output_res: int
+    backbone: BackboneSettings
+    neck: NeckSettings
+    geo_head: GeoHeadSettings
+    selfocc_head: SelfoccHeadSettings
+    pnp_net: PnPNetSettings
+    loss_cfg: LossSettings
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """MODEL: the network, its weights and its losses."""
+
+    device: str
+    compile: bool
+    sync_bn: bool
+    weights: str
+    pixel_mean: tuple[float, float, float]
+    pixel_std: tuple[float, float, float]
+    ema: EmaSettings
+    pose_net: PoseNetSettings
