@@ -3,11 +3,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 TOY := datasets/BOP_DATASETS/toy
 DETECTOR := output/detector/toy
+# A process for each core, as far as memory goes along.
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 DEMO_CONFIG := configs/gdrn_selfocc/toy/demo.py
 # Two busy processes on few cores starve each other while their idle threads spin.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo test lint install install-dev clean-demo
+.PHONY: demo test test-all lint install install-dev clean-demo
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
@@ -31,8 +33,12 @@ demo: $(VENV)/.installed
 	$(BIN)/python tools/predict.py $(TOY)/test/000001 --checkpoint output/gdrn_selfocc/toy/demo/model_final.safetensors \
 		--detector $(DETECTOR)/detector.safetensors --models $(TOY)/models --output output/predictions/toy
 
+# What most changes need, in minutes; `test-all` adds what is slow by nature: runs killed ten times, clusters, exports.
 test: $(VENV)/.installed-dev lint
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(PYTEST) -m "not slow"
+
+test-all: $(VENV)/.installed-dev lint
+	$(PYTEST)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

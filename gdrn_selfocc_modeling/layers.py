@@ -12,14 +12,16 @@ alone. Coordinates may also be classified into bins (`XYZ_LOSS_TYPE` "CE_coor"),
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from sopose.core.geometry.camera import Array
 from sopose.core.geometry.pose import Pose
 from sopose.core.rays.raycast import RayCaster, camera_rays
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Below this |d_k| (rays have z = 1 in the camera's frame) the ray runs along the plane and never crosses it.
 MIN_SLOPE = 1e-6
@@ -151,11 +153,15 @@ def denormalise_Q(q: Tensor, extent: Tensor) -> Tensor:
 
 def unpack_Q_maps(q: Tensor) -> Tensor:
     """`unpack_Q` of maps: six channels (B, 6, H, W) to points (B, plane, xyz, H, W)."""
+    import torch  # here and below: what writes and checks maps starts without it
+
     return torch.cat([torch.zeros_like(q[:, :1]), q], dim=1)[:, _SLOTS].unflatten(1, (3, 3))
 
 
 def bin_labels(coordinates: Tensor, present: Tensor, bins: int) -> Tensor:
     """(B, C, H, W) normalised coordinates -> int64 bins; `bins`, the background, where `present` (B, C, H, W) is 0."""
+    import torch
+
     return torch.where(present > 0, (coordinates * bins).long().clamp(0, bins - 1), bins)
 
 
@@ -166,6 +172,8 @@ def bin_probability(logits: Tensor, bins: int) -> Tensor:
 
 def expected_coordinate(logits: Tensor, bins: int) -> Tensor:
     """Logits -> (B, C, H, W) normalised: the mean of the bins' middles, through which gradients flow."""
+    import torch
+
     middles = (torch.arange(bins, dtype=logits.dtype, device=logits.device) + 0.5) / bins
     return torch.einsum("bcnhw,n->bchw", bin_probability(logits, bins), middles)
 

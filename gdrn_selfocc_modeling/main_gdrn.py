@@ -9,11 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sopose.core.config.describe import describe, format_entries, format_groups
-from sopose.core.engine.distributed import launched_world
 from sopose.core.utils.errors import run_cli
-from sopose.inference.evaluation import evaluate_checkpoint
 from sopose.settings import SCHEMA, load_settings
-from sopose.training.run import RunOptions, train
 
 logger = logging.getLogger(__name__)
 
@@ -42,13 +39,17 @@ class HelpConfig(argparse.Action):
         parser.exit()
 
 
+class Parser(argparse.ArgumentParser):
+    """Its help lists the groups of options, for which the schema is read: not at every start."""
+
+    def format_help(self) -> str:
+        self.epilog = EXAMPLES + format_groups(describe(SCHEMA)).replace("%", "%%")
+        return super().format_help()
+
+
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES + format_groups(describe(SCHEMA)).replace("%", "%%"),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", type=Path, required=True, help="a .py, .yaml or .json configuration")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR")
     parser.add_argument("--dry-run", action="store_true", help="load all, two steps, two test images; nothing is kept")
@@ -84,6 +85,8 @@ def launch_words(args: argparse.Namespace) -> Sequence[str]:
 def main(argv: list[str] | None = None) -> None:
     """Train, then evaluate; or only evaluate."""
     args = parse_args(argv)
+    from sopose.core.engine.distributed import launched_world  # torch, which --help does without
+
     level = logging.INFO if launched_world().is_first else logging.WARNING
     logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
     if words := launch_words(args):
@@ -93,8 +96,12 @@ def main(argv: list[str] | None = None) -> None:
         )
     settings = load_settings(args.config_file, args.opts)
     if args.eval_only:
+        from sopose.inference.evaluation import evaluate_checkpoint
+
         evaluate_checkpoint(settings)
     else:
+        from sopose.training.run import RunOptions, train
+
         train(settings, RunOptions(resume=args.resume, profile=args.profile, dry=args.dry_run))
 
 

@@ -7,14 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import settings
+
+from tests.support.shared import shared_folder
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DEFAULT_REAL_DATA = REPOSITORY.parent / "shared" / "data"
-
-# Workers of pytest-xdist are the parallelism; threads of their own would only compete.
-torch.set_num_threads(1)
 
 # The first call of anything in torch or Embree is slow, and machines are shared; examples are the same every run.
 settings.register_profile("project", deadline=None, derandomize=True, max_examples=30)
@@ -47,10 +45,24 @@ MODEL = dict(
 )
 """
 
+# Of `toy_run`, and of what starts from its configuration.
+TOY_RUN = """
+SOLVER = dict(TOTAL_EPOCHS=2, IMS_PER_BATCH=6, BEST_METRIC="AR_MSPD")
+MODEL = dict(
+    EMA=dict(ENABLED=True, INIT_CFG=dict(decay=0.5)),
+    POSE_NET=dict(PNP_NET=dict(INIT_CFG=dict(drop_prob=0.3))),  # draws random numbers while training
+)
+TEST = dict(EVAL_PERIOD=1)
+VIS_PERIOD = 5
+"""
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Groups, each of which one process works through, come first: begun last, they would be waited for."""
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Workers of pytest-xdist are the parallelism; threads of their own would only compete."""
+    import torch  # here, so that the process that deals the tests out starts without it
+
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -73,9 +85,10 @@ def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small toy data set: `BOP_DATASETS/toy` of the returned folder's parent layout, i.e. the folder `toy`."""
     from sopose.core.making.toy import make_toy_dataset
 
-    root = tmp_path_factory.mktemp("bop") / "toy"
-    make_toy_dataset(root, num_train=8, num_test=4, seed=7)
-    return root
+    def make(folder: Path) -> None:
+        make_toy_dataset(folder / "toy", num_train=8, num_test=4, seed=7)
+
+    return shared_folder(tmp_path_factory, "bop", make) / "toy"
 
 
 @pytest.fixture(scope="session")
@@ -94,3 +107,18 @@ def write_tiny_config(toy_root: Path, repository: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def toy_run(tmp_path_factory: pytest.TempPathFactory, write_tiny_config: Callable[..., Path]) -> dict[str, Path]:
+    """A finished run of two epochs with all that a run offers, to be read only: its configuration and `output` folder.
+
+    It has dropout, a moving average, a profile, pictures, and an evaluation after each epoch.
+    """
+    from sopose.main_gdrn import main
+
+    def make(folder: Path) -> None:
+        main(["--config-file", str(write_tiny_config(folder, TOY_RUN)), "--profile"])
+
+    folder = shared_folder(tmp_path_factory, "toy_run", make)
+    return {"config": folder / "tiny.py", "output": folder / "out"}

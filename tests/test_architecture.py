@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import runpy
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -137,3 +139,27 @@ def test_every_script_shows_its_help_with_an_example(repository, folder, capsys)
             runpy.run_path(str(path), run_name="script")["main"](["--help"])
         said = capsys.readouterr().out
         assert left.value.code == 0 and "example" in said and path.name in said.split("example")[1], path
+
+
+# Their help has to come at once; the others are for those who train or measure anyway.
+QUICK = (
+    *(f"{METHOD}/{name}.py" for name in ("main_gdrn", "tools/generate_P", "tools/generate_training_images")),
+    *(f"tools/{name}.py" for name in ("check_dataset", "convert_checkpoint", "evaluate", "export_weights")),
+    *(f"tools/{name}.py" for name in ("find_symmetries", "make_targets", "new_dataset", "show_samples", "view")),
+)
+SLOW_TO_IMPORT = {"torch", "torchvision", "timm", "tensorboard", "trimesh", "matplotlib", "joblib", "scipy.stats"}
+SHOW_HELP = """
+import contextlib, io, runpy, sys
+for path in sys.argv[1:]:
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+        runpy.run_path(path, run_name="script")["main"](["--help"])
+    print(path, *sys.modules)
+"""
+
+
+def test_help_is_shown_without_what_is_slow_to_import(repository):
+    command = [sys.executable, "-c", SHOW_HELP, *QUICK]
+    said = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True).stdout
+    imported = {path: SLOW_TO_IMPORT & set(modules) for path, *modules in map(str.split, said.splitlines())}
+    assert list(imported) == list(QUICK)
+    assert not {path: modules for path, modules in imported.items() if modules}

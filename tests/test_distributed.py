@@ -8,12 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from sopose.core.bop.results import read_results
 from sopose.core.engine.checkpoint import read_checkpoint
@@ -21,9 +21,9 @@ from sopose.core.engine.checkpointer import Checkpointer, last_checkpoint
 from sopose.core.engine.distributed import current_world, of_all_ranks, sum_over_ranks, take_buffers_of_first
 from sopose.core.engine.trainer import Trainer
 from sopose.losses.dense import mask_size, masked_mean
+from tests.support.programs import finish, start_group, start_ranks, start_run
+from tests.support.shared import shared_folder
 
-# Runs are shared by the tests here, so that one worker of pytest-xdist does them all.
-pytestmark = pytest.mark.xdist_group("distributed")
 ROOT = Path(__file__).resolve().parents[1]
 # No batch statistics: the backbone is frozen, the heads have group norms.
 CONFIG = """
@@ -40,7 +40,7 @@ MODEL = dict(
 
 
 def launch(processes: int, config: Path, output: Path, *words: str) -> subprocess.Popen:
-    """main_gdrn.py by torchrun, or by itself for one process."""
+    """main_gdrn.py by torchrun."""
     script = [
         "gdrn_selfocc_modeling/main_gdrn.py",
         "--config-file",
@@ -50,17 +50,11 @@ def launch(processes: int, config: Path, output: Path, *words: str) -> subproces
         f"OUTPUT_DIR={output}",
     ]
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command = [sys.executable, *(torchrun if processes > 1 else []), *script]
+    command = [sys.executable, *torchrun, *script]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-
-
-def finish(process: subprocess.Popen) -> str:
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, said
-    return said
 
 
 def rows(output: Path) -> list[dict[str, float]]:
@@ -70,12 +64,14 @@ def rows(output: Path) -> list[dict[str, float]]:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, write_tiny_config) -> dict[int, Path]:
     """Outputs of the same run by one process and by two, and the configuration under 0."""
-    folder = tmp_path_factory.mktemp("runs")
-    config = write_tiny_config(folder, CONFIG)
-    outputs = {processes: folder / str(processes) for processes in (1, 2)}
-    for processes, output in outputs.items():
-        (folder / f"said{processes}").write_text(finish(launch(processes, config, output)))
-    return {0: config, **outputs}
+
+    def make(folder: Path) -> None:
+        config = write_tiny_config(folder, CONFIG)
+        finish([start_run(folder / "said", config, folder / "1")])
+        finish(start_ranks(folder, 2, config, folder / "2"))
+
+    folder = shared_folder(tmp_path_factory, "runs", make)
+    return {0: folder / "tiny.py", 1: folder / "1", 2: folder / "2"}
 
 
 def test_two_processes_have_the_losses_of_one(runs):
@@ -108,15 +104,17 @@ def test_two_processes_have_the_weights_and_scores_of_one(runs):
 
 
 def test_the_first_rank_alone_tells_and_writes(runs):
-    said = (runs[0].parent / "said2").read_text()
+    first, second = ((runs[0].parent / f"said{rank}").read_text() for rank in (0, 1))
     total = len(rows(runs[2]))
-    assert said.count(f"iter {total}/{total}") == 1 and said.count("estimates  ") == 1
-    assert "find_unused_parameters" not in said
+    assert first.count(f"iter {total}/{total}") == 1 and first.count("estimates  ") == 1
+    assert "iter" not in second and "estimates" not in second
+    assert "find_unused_parameters" not in first + second
     start = json.loads((runs[2] / "run.json").read_text())
     assert len(start) == 1 and start[0]["processes"] == 2
     assert not list(runs[2].rglob("*.part*"))
 
 
+@pytest.mark.slow
 def test_two_processes_go_on_where_they_stopped(runs, tmp_path):
     config = tmp_path / "short.py"
     config.write_text(runs[0].read_text())
@@ -127,7 +125,9 @@ def test_two_processes_go_on_where_they_stopped(runs, tmp_path):
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=60)
     assert "go on with --resume" in said
-    finish(launch(2, config, tmp_path / "out", "--resume"))
+    process = launch(2, config, tmp_path / "out", "--resume")
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
     for folder in (runs[2], tmp_path / "out"):
         assert [row["iteration"] for row in rows(folder)] == list(range(1, len(rows(runs[2])) + 1))
     expected, found = (read_checkpoint(last_checkpoint(folder))["model"] for folder in (runs[2], tmp_path / "out"))
@@ -135,6 +135,7 @@ def test_two_processes_go_on_where_they_stopped(runs, tmp_path):
         torch.testing.assert_close(found[name], value, rtol=0, atol=0, msg=name)
 
 
+@pytest.mark.slow
 def test_a_rank_that_dies_ends_the_job_with_an_error(runs, tmp_path):
     process = launch(2, runs[0], tmp_path / "out")
     for line in process.stdout:
@@ -150,14 +151,24 @@ def test_a_rank_that_dies_ends_the_job_with_an_error(runs, tmp_path):
     assert not [pid for pid in workers if is_running(pid)]
 
 
-def test_a_rank_that_cannot_begin_ends_the_job_in_its_words(runs, tmp_path):
-    config = tmp_path / "odd.py"
-    config.write_text(f'_base_ = ["{runs[0]}"]\nSOLVER = dict(IMS_PER_BATCH=7)\n')
-    process = launch(2, config, tmp_path / "out")
+@pytest.mark.slow
+def test_a_rank_that_cannot_begin_ends_the_job(odd, tmp_path):
+    process = launch(2, odd, tmp_path / "out")
     said, _ = process.communicate(timeout=100)
-    assert process.returncode == 1
-    assert "error: SOLVER.IMS_PER_BATCH=7 counts the ROIs of all processes" in said
+    assert process.returncode == 1 and "error: SOLVER.IMS_PER_BATCH=7 counts" in said
+
+
+def test_ranks_that_cannot_begin_say_why(odd, tmp_path):
+    ranks = start_ranks(tmp_path, 2, odd, tmp_path / "out")
+    assert [rank.wait(100) for rank in ranks] == [1, 1]
+    assert "error: SOLVER.IMS_PER_BATCH=7 counts the ROIs of all processes" in ranks[0].said.read_text()
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def odd(write_tiny_config, tmp_path) -> Path:
+    """A configuration whose ROIs can't be shared out to two processes."""
+    return write_tiny_config(tmp_path, "SOLVER = dict(IMS_PER_BATCH=7)\n")
 
 
 def children(pid: int) -> list[int]:
@@ -173,16 +184,12 @@ def is_running(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")")[-1].split()[0]
 
 
-def in_two_processes(test, folder: Path) -> None:
-    """Run `test(folder)` as rank 0 and 1 of a group."""
-    mp.spawn(_as_rank, (test, str(folder)), nprocs=2)
-
-
-def _as_rank(rank: int, test, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+def as_rank(folder: Path, checks: Sequence[Callable[[Path], None]]) -> None:
+    """Each of `checks(folder)` as one rank of a group."""
+    dist.init_process_group("gloo")
     try:
-        test(Path(folder))
+        for check in checks:
+            check(folder)
     finally:
         dist.destroy_process_group()
 
@@ -257,6 +264,7 @@ def _skips_together(folder: Path) -> None:
     assert bool(torch.isfinite(weights[0]).all())
 
 
-@pytest.mark.parametrize("test", [_shared_numbers, _random_states, _stops_together, _skips_together])
-def test_ranks_agree(test, tmp_path):
-    in_two_processes(test, tmp_path)
+def test_ranks_agree(tmp_path):
+    finish(
+        start_group(tmp_path, 2, as_rank, tmp_path, (_shared_numbers, _random_states, _stops_together, _skips_together))
+    )

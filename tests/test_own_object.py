@@ -17,8 +17,7 @@ import numpy as np
 import pytest
 import trimesh
 
-# The fixtures are shared by the tests here.
-pytestmark = pytest.mark.xdist_group("own_object")
+pytestmark = pytest.mark.slow
 GUIDE = "docs/own_object.md"
 # Words that come last win, and --opts take what follows them.
 SHORTER = {

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -21,13 +18,13 @@ from sopose.core.engine.trainer import Trainer
 from sopose.core.utils.errors import UserError
 from sopose.main_gdrn import main
 from sopose.training import run as training
+from tests.support.programs import finish, start_run
+from tests.support.shared import shared_folder
 from tools.replay_batch import main as replay_batch
 
-# The undisturbed run is shared by the tests here, so that one worker of pytest-xdist does them all.
-pytestmark = pytest.mark.xdist_group("resume")
 # Everything that has a state: Lookahead, accumulation, average, dropout, learned loss weights, a worker, two sources.
 EVERYTHING = """
-SOLVER = dict(IMS_PER_BATCH=2, REFERENCE_BS=4, TOTAL_EPOCHS=4, CHECKPOINT_PERIOD=1, CHECKPOINT_BY_EPOCH=False)
+SOLVER = dict(IMS_PER_BATCH=2, REFERENCE_BS=4, TOTAL_EPOCHS=2, CHECKPOINT_PERIOD=1, CHECKPOINT_BY_EPOCH=False)
 DATALOADER = dict(NUM_WORKERS=1)
 DATASETS = dict(TEST=())
 MODEL = dict(
@@ -35,25 +32,6 @@ MODEL = dict(
     POSE_NET=dict(USE_MTL=True, PNP_NET=dict(INIT_CFG=dict(drop_prob=0.3))),
 )
 """
-
-
-def start(config: Path, output: Path, *words: str) -> subprocess.Popen:
-    command = [sys.executable, "gdrn_selfocc_modeling/main_gdrn.py", "--config-file", str(config), *words]
-    command += ["--opts", f"OUTPUT_DIR={output}"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    root = Path(__file__).resolve().parents[1]
-    return subprocess.Popen(
-        command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
-def read_until(process: subprocess.Popen, word: str) -> None:
-    said = []
-    for line in process.stdout:
-        said.append(line)
-        if word in line:
-            return
-    raise AssertionError("".join(said))
 
 
 def assert_same_state(one: Path, other: Path) -> None:
@@ -84,54 +62,52 @@ def flatten(value, path: str = ""):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, write_tiny_config) -> tuple[Path, Path]:
     """The configuration and the output of a run that was left alone."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    config = write_tiny_config(folder, EVERYTHING)
-    process = start(config, folder / "out")
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, said
-    return config, folder / "out"
+
+    def make(folder: Path) -> None:
+        finish([start_run(folder / "said", write_tiny_config(folder, EVERYTHING), folder / "out")])
+
+    folder = shared_folder(tmp_path_factory, "undisturbed", make)
+    return folder / "tiny.py", folder / "out"
 
 
-def test_killed_ten_times_a_run_ends_with_the_same_bits(undisturbed, tmp_path):
+@pytest.mark.parametrize("most", [3, pytest.param(10, marks=pytest.mark.slow)])
+def test_killed_again_and_again_a_run_ends_with_the_same_bits(undisturbed, tmp_path, most):
     config, expected = undisturbed
     draw, kills = random.Random(4), 0
-    while kills < 10:
-        process = start(config, tmp_path / "out", "--resume")
+    while kills < most:
+        program = start_run(tmp_path / f"said{kills}", config, tmp_path / "out", "--resume")
         # At any moment: while it loads, before the first step, in a step, in a checkpoint.
         if kills % 3 == 0:
-            time.sleep(draw.uniform(0.5, 6.0))
+            time.sleep(draw.uniform(0.0, 3.0))
         else:
-            read_until(process, "iter ")
+            program.read_until("iter ")
             time.sleep(draw.uniform(0.0, 0.2))
-        process.kill()
-        process.communicate()
+        program.kill()
         kills += 1
         last = last_checkpoint(tmp_path / "out")
         if last is not None and last.name == last_checkpoint(expected).name:
             break  # it was quicker than its killers
-    said, _ = (process := start(config, tmp_path / "out", "--resume")).communicate(timeout=300)
-    assert process.returncode == 0, said
-    assert kills >= 5
+    finish([start_run(tmp_path / "said", config, tmp_path / "out", "--resume")])
+    assert kills > most // 2
     assert_same_state(expected, tmp_path / "out")
     rows = [json.loads(line) for line in (tmp_path / "out" / "metrics.json").read_text().splitlines()]
     assert [row["iteration"] for row in rows] == list(range(1, len(rows) + 1))
     assert not [path for path in (tmp_path / "out").rglob("*") if ".part" in path.name]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+@pytest.mark.parametrize(
+    ("number", "code"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 0)]
+)
 def test_stopped_by_a_signal_it_goes_on_with_the_same_bits(undisturbed, tmp_path, number, code):
     config, expected = undisturbed
     sparse = tmp_path / "sparse.py"  # no checkpoint but the one that the signal asks for
     sparse.write_text(f'_base_ = ["{config}"]\nSOLVER = dict(CHECKPOINT_PERIOD=1000)\n')
-    process = start(sparse, tmp_path / "out")
-    read_until(process, "iter 2/")
-    process.send_signal(number)
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == code, said
-    assert "go on with --resume" in said
+    program = start_run(tmp_path / "said", sparse, tmp_path / "out")
+    program.read_until("iter 2/")
+    program.send_signal(number)
+    assert program.wait(60) == code and "go on with --resume" in program.said.read_text()
     assert len(list((tmp_path / "out").glob("model_*.pth"))) == 1
-    said, _ = (process := start(config, tmp_path / "out", "--resume")).communicate(timeout=300)
-    assert process.returncode == 0, said
+    finish([start_run(tmp_path / "said2", config, tmp_path / "out", "--resume")])
     assert_same_state(expected, tmp_path / "out")
 
 

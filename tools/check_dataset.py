@@ -8,9 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sopose.core.doctor.examine import examine
 from sopose.core.doctor.findings import Severity, format_findings
-from sopose.core.doctor.page import write_page
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import require_writable_file
 
@@ -48,6 +46,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Examine, print, write the page; a `UserError` where there are errors."""
     args = parse_args(argv)
+    from sopose.core.doctor.examine import examine
+    from sopose.core.doctor.page import write_page
+
     if args.html:
         require_writable_file(args.html)
     examination = examine(args.dataset, args.splits, args.images, args.workers, progress=True)

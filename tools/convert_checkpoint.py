@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from sopose.core.engine.checkpoint import (
-    FACTS,
-    model_weights,
-    plain_facts,
-    read_checkpoint,
-    save_weights,
-    unique_tensors,
-    weights_key,
-)
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import require_writable_file
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LITE_PREFIX = "model."  # what Lightning puts before a network's names
 SUFFIXES = (".safetensors", ".pth")
@@ -46,6 +38,16 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Convert, and tell what was written and what was left aside."""
     args = parse_args(argv)
+    from sopose.core.engine.checkpoint import (
+        FACTS,
+        model_weights,
+        plain_facts,
+        read_checkpoint,
+        save_weights,
+        unique_tensors,
+        weights_key,
+    )
+
     if args.output.suffix not in SUFFIXES:
         raise UserError(f"OUT must end in {' or '.join(SUFFIXES)}, got {args.output}")
     if args.output.exists() and args.input.exists() and args.output.samefile(args.input):
@@ -77,6 +79,8 @@ def without_lite_prefix(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def halved(value: Tensor) -> Tensor:
     """A float32 tensor as float16; others, and those with numbers beyond float16's range, as they are."""
+    import torch
+
     if value.dtype != torch.float32:
         return value
     half = value.half()

@@ -13,11 +13,9 @@ from sopose.core.bop.results import Estimates, read_results
 from sopose.core.bop.scene import ImageRecord, load_split, read_camera_size
 from sopose.core.bop.splits import ANCESTOR_SPLITS, SplitSpec, resolve_split
 from sopose.core.bop.targets import Target, load_targets, make_targets
-from sopose.core.evaluation.cases import worst_cases
 from sopose.core.evaluation.evaluator import evaluate
 from sopose.core.evaluation.metrics import DEFAULT_METRICS, METRICS
 from sopose.core.evaluation.pairs import ErrorModel
-from sopose.core.evaluation.report import write_report
 from sopose.core.evaluation.scores import Scores, finite, write_scores
 from sopose.core.evaluation.tables import format_comparison, format_csv, format_latex, format_table
 from sopose.core.evaluation.toolkit import ToolkitErrorModel, differences, import_toolkit
@@ -276,6 +274,9 @@ def _write_reports(
     estimates: dict[Path, Estimates],
     score: _Scoring,
 ) -> None:
+    from sopose.core.evaluation.cases import worst_cases
+    from sopose.core.evaluation.report import write_report
+
     named = {labels[path]: scores for path, scores in results.items()}
     for path, scores in results.items():
         target = _one_of(args.report, labels[path], len(results))

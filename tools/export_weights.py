@@ -8,12 +8,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sopose.core.engine.checkpoint import load_weights, model_weights, plain_facts, read_checkpoint, save_weights
-from sopose.core.engine.checkpointer import last_checkpoint
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import require_writable_file
-from sopose.inference.checkpoint_facts import SETTINGS
-from sopose.models.build import build_model
 from sopose.settings import load_settings, plain_settings
 
 EPILOG = """example:
@@ -40,6 +36,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Write the weights; the moving average where the checkpoint has one."""
     args = parse_args(argv)
+    from sopose.core.engine.checkpoint import load_weights, model_weights, plain_facts, read_checkpoint, save_weights
+    from sopose.core.engine.checkpointer import last_checkpoint
+    from sopose.inference.checkpoint_facts import SETTINGS
+    from sopose.models.build import build_model
+
     if args.output.suffix != ".safetensors":
         raise UserError(f"--output must end in .safetensors, got {args.output}")
     require_writable_file(args.output)

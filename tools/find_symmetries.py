@@ -29,7 +29,6 @@ from sopose.core.symmetry.suggestions import (
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import require_image_name, require_writable_file, write_image
 from sopose.core.vis.maps import stack
-from sopose.core.vis.symmetry_views import symmetry_sheet
 
 EXAMPLE = """examples:
   python tools/find_symmetries.py datasets/BOP_DATASETS/mine/models
@@ -97,6 +96,8 @@ def main(argv: list[str] | None = None) -> None:
         found[obj_id] = suggest_symmetries(model, tolerance)
     for obj_id, model in models.items():
         print("\n".join(report(model, found[obj_id])))
+    from sopose.core.vis.symmetry_views import symmetry_sheet
+
     sheets = [symmetry_sheet(model, found[obj_id], tolerance) for obj_id, model in models.items()]
     write_image(args.output, stack(sheets))
     print(f"drawn in {args.output}")

@@ -9,26 +9,19 @@ import argparse
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from sopose.core.making.new_dataset import (
-    COMMON_CAMERA,
-    Camera,
-    NewObject,
-    add_to_dataset,
-    object_names,
-    read_object,
-    require_place,
-    with_found_symmetries,
-    write_dataset,
-)
 from sopose.core.objects.cad_files import METERS
 from sopose.core.symmetry.self_image import Tolerance
 from sopose.core.symmetry.suggestions import describe
 from sopose.core.utils.errors import run_cli
 from sopose.core.utils.files import require_writable_dir
 from sopose.core.utils.units import M_TO_MM
+
+if TYPE_CHECKING:
+    from sopose.core.making.new_dataset import Camera, NewObject
 
 EXAMPLE = """examples:
   python tools/new_dataset.py --root datasets/BOP_DATASETS/mypart --units mm part.stl other.obj --names part other \\
@@ -92,6 +85,16 @@ def _numbers(count: int) -> Callable[[str], list[float]]:
 def main(argv: list[str] | None = None) -> None:
     """Read, search, write, and tell what was done and what to do next."""
     args = parse_args(argv)
+    from sopose.core.making.new_dataset import (
+        Camera,
+        add_to_dataset,
+        object_names,
+        read_object,
+        require_place,
+        with_found_symmetries,
+        write_dataset,
+    )
+
     require_place(args.root, args.overwrite, args.add)
     require_writable_dir(args.root.parent)
     names = object_names(args.files, args.names)
@@ -137,6 +140,8 @@ def _surface(new: NewObject) -> str:
 
 def farewell(root: Path, objects: list[NewObject], camera: Camera | None, args: argparse.Namespace) -> list[str]:
     """What was written, what to look at, and the next commands."""
+    from sopose.core.making.new_dataset import COMMON_CAMERA
+
     used = camera or COMMON_CAMERA
     largest = max(new.model.diameter for new in objects)
     near, far = (used.fy * largest / (share * used.height) for share in (NEARER, FARTHER))

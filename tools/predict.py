@@ -20,7 +20,6 @@ from sopose.core.bop.fields import read_camera_K, read_intrinsics
 from sopose.core.bop.results import Estimate, write_results
 from sopose.core.data.frames import Frame, Frames, open_frames
 from sopose.core.data.photo import as_K
-from sopose.core.detection.infer import Detector
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import read_json, require_key, require_writable_dir, write_image, write_json
 from sopose.inference.estimator import Box, ObjectPose, PoseEstimator
@@ -128,6 +127,8 @@ def open_boxes(args: argparse.Namespace, estimator: PoseEstimator) -> Boxes:
 
 def detected_boxes(args: argparse.Namespace, estimator: PoseEstimator) -> Boxes:
     """Boxes by a detector, of the objects whose poses are known. `UserError` where there is none of them."""
+    from sopose.core.detection.infer import Detector
+
     detector = Detector.from_checkpoint(args.detector, estimator.device)
     found, known = set(detector.facts.objects), set(estimator.objects)
     if not found & known:

@@ -8,18 +8,20 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-from sopose.batch import Sample
 from sopose.core.utils.errors import run_cli
 from sopose.core.utils.files import require_image_name, require_writable_file, write_image
 from sopose.core.vis.maps import coordinates_to_rgb, grey_to_rgb, grid, pair_to_rgb
-from sopose.data.build import ObjectCache, build_roi_format, build_train_dataset
-from sopose.data.targets import RoiFormat
 from sopose.settings import load_settings
+
+if TYPE_CHECKING:
+    from sopose.batch import Sample
+    from sopose.data.targets import RoiFormat
 
 EXAMPLE = """examples:
   python tools/show_samples.py --config-file configs/gdrn_selfocc/toy/demo.py
@@ -80,6 +82,8 @@ def crop_sheet(crops: list[np.ndarray], size: int) -> np.ndarray:
 def main(argv: list[str] | None = None) -> None:
     """Write the picture."""
     args = parse_args(argv)
+    from sopose.data.build import ObjectCache, build_roi_format, build_train_dataset
+
     require_writable_file(require_image_name(args.output))
     settings = load_settings(args.config_file, args.opts)
     source = build_train_dataset(settings, ObjectCache(settings.datasets, settings.model.pose_net))

@@ -20,11 +20,9 @@ from sopose.core.evaluation.pose_error import add_error, adi_error, re_error, te
 from sopose.core.geometry.pose import Pose
 from sopose.core.objects.model import ObjectModel, measure
 from sopose.core.rays.raycast import RayCaster
-from sopose.core.render.shade import Body
 from sopose.core.utils.errors import UserError, nearest, run_cli
 from sopose.core.utils.files import require_image_name, require_writable_file, write_image
 from sopose.core.utils.units import M_TO_MM
-from sopose.core.vis.overlays import blend_bodies, draw_pose_contours
 from sopose.core.vis.scene_view import Photograph, ViewedEstimate, ViewedObject, model_facts, write_scene_view
 
 logger = logging.getLogger(__name__)
@@ -237,6 +235,9 @@ def _facts(record: ImageRecord, image: np.ndarray, split: str) -> dict[str, str]
 
 def _picture(image: np.ndarray, K: np.ndarray, objects: Sequence[ViewedObject]) -> np.ndarray:
     """Outlines beside coloured models, (H, 2 W, 3) BGR; of several results the first is drawn."""
+    from sopose.core.render.shade import Body
+    from sopose.core.vis.overlays import blend_bodies, draw_pose_contours
+
     outlined, bodies = image, []
     for item in objects:
         caster = RayCaster(item.model.vertices, item.model.faces)

@@ -103,7 +103,7 @@ def describe(path: Path, spare_bases: Path | None = None) -> Description:
 
 def describe_source(source: str) -> Description:
     """The keys of the source of a Python base file: assignments of literals and of `dict(KEY=literal, …)`."""
-    comments = _Comments(source)
+    comments, lines = _Comments(source), source.splitlines()
     entries: list[Entry] = []
     meanings: dict[str, str] = {}
 
@@ -111,7 +111,7 @@ def describe_source(source: str) -> Description:
         """Take in what `value` of the key `name` says, and all below it; a group's comment serves keys without one."""
         if not _is_dict_call(value):
             meaning = comments.behind(value.end_lineno) or comments.above(line) or group_comment
-            entries.append(Entry(name, _as_written(source, value), meaning))
+            entries.append(Entry(name, _as_written(lines, value), meaning))
             return
         one_line = value.end_lineno == line
         behind = comments.behind(value.end_lineno if one_line else value.lineno)
@@ -179,10 +179,11 @@ class _Comments:
         return " ".join(self._alone[number] for number in range(first, line))
 
 
-def _as_written(source: str, value: ast.expr) -> str:
-    """A default on one line, as it stands in the source where that is one line: 1e-4 rather than 0.0001."""
-    written = ast.get_source_segment(source, value) or ""
-    return ast.unparse(value) if "\n" in written else written
+def _as_written(lines: Sequence[str], value: ast.expr) -> str:
+    """A default on one line, as it stands in the source's lines where that is one line: 1e-4 rather than 0.0001."""
+    if value.lineno != value.end_lineno:
+        return ast.unparse(value)
+    return lines[value.lineno - 1].encode()[value.col_offset : value.end_col_offset].decode()
 
 
 def _is_dict_call(value: ast.expr) -> bool:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import jinja2
 import numpy as np
 
 from sopose.core.bop.records import Instance
@@ -36,6 +35,8 @@ LABELS = {"pose": TRUTH, "mask file": ESTIMATE, "box": AXES[1]}
 
 def write_page(path: Path, examination: Examination, cases: int = 12) -> None:
     """Write the page, atomically, with up to `cases` pictures."""
+    import jinja2
+
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("sopose.core.doctor").joinpath("page.html").read_text("utf-8"))
     findings = examination.findings

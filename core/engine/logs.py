@@ -10,14 +10,16 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from sopose.core.engine.hooks import Periodic
 from sopose.core.utils.files import write_text
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 BAR_WIDTH = 20
 
@@ -114,6 +116,8 @@ class TensorBoardLog(Periodic):
         self._writer: SummaryWriter | None = None
 
     def before_train(self) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
         self._writer = SummaryWriter(str(self.folder), purge_step=self.trainer.iteration + 1)
 
     def after_step(self) -> None:

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
-import jinja2
 import numpy as np
-from matplotlib.axes import Axes
 
 from sopose.core.evaluation.metrics import AR, AR_MEAN, MEDIANS
 from sopose.core.evaluation.scores import Scores
@@ -27,6 +26,9 @@ from sopose.core.evaluation.tables import (
 )
 from sopose.core.utils.files import write_text
 from sopose.core.vis import plots
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 CURVE_LABELS = {
     "ad": ("ADD(-S)", "threshold, diameters"),
@@ -89,6 +91,8 @@ def write_report(
         metrics: rows of a training's `metrics.json`; every loss is drawn over the iteration.
         compared: several results, this one among them, for a table side by side.
     """
+    import jinja2
+
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("sopose.core.evaluation").joinpath("report.html").read_text("utf-8"))
     headings, rows = table_rows(scores)

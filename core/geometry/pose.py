@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +37,8 @@ def rotation_to_ray(cam_t_obj: Tensor) -> Tensor:
     Rodrigues with the axis unnormalised: R = I + [w]x + [w]x² / (1 + c), w = z × ray, c = z · ray.
     Exact for every ray but the one straight backwards, which has no smallest turn; the identity where t is 0.
     """
+    import torch  # for networks alone: what reads, draws and scores poses starts without it
+
     # Brought to a size of 1 first: the squares of what a diverged network says leave float32.
     size = cam_t_obj.detach().abs().amax(dim=-1, keepdim=True)
     axis = torch.nn.functional.pad(torch.ones_like(size), (2, 0))

@@ -16,7 +16,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from sopose.core.bop.catalog import TARGETS_NAME, TOY
@@ -145,6 +144,8 @@ def _write_split(
     split_dir: Path, options: ToyOptions, split_code: int, count: int, workers: int, progress: bool
 ) -> None:
     """Write the scenes of a split; the image `i` depends on the seed, the split and `i` alone."""
+    from joblib import Parallel, delayed
+
     for index in range(0, count, IMAGES_PER_SCENE):
         for folder in ("rgb", "depth", "mask", "mask_visib"):
             (_scene_dir(split_dir, index) / folder).mkdir(parents=True)

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from sopose.core.bop.scene import ImageRecord
 from sopose.core.data.roi import ImageSize
@@ -50,6 +49,8 @@ def pose_statistics(records: Iterable[ImageRecord], image_size: ImageSize) -> Po
     ]
     if not rows:
         raise UserError("the split of CAD.POSES_FROM has no annotated object; name another split")
+    import torch
+
     rotations = np.stack([pose.cam_R_obj for pose, _ in rows])
     translations = np.stack([pose.cam_t_obj for pose, _ in rows])
     views = rotation_to_ray(torch.from_numpy(translations)).numpy().transpose(0, 2, 1) @ rotations

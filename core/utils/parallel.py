@@ -15,8 +15,6 @@ from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-from joblib import Parallel, cpu_count, delayed
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm import tqdm
 
 from sopose.core.utils.errors import UserError
@@ -56,7 +54,7 @@ def run_jobs(
     if cluster:
         done = _on_cluster(function, jobs, cluster)
     else:
-        done = _here(function, jobs, min(cpu_count() if workers == -1 else workers, max(len(jobs), 1)))
+        done = _here(function, jobs, min(_cores() if workers == -1 else workers, max(len(jobs), 1)))
     return _in_order(done, weights, description, unit)
 
 
@@ -75,12 +73,21 @@ def _in_order(
                 following += 1
 
 
+def _cores() -> int:
+    from joblib import cpu_count
+
+    return cpu_count()
+
+
 def _here(function: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[tuple[int, Result]]:
     """Pairs (index, result), as they are done by this process or by `workers` others."""
     numbered = partial(_numbered, function)
     if workers == 1:
         yield from (numbered(index, job) for index, job in enumerate(jobs))
         return
+    from joblib import Parallel, delayed
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
     pool = Parallel(workers, return_as="generator_unordered", batch_size=1, initializer=_follow_parent)
     try:
         with closing(pool(delayed(numbered)(index, job) for index, job in enumerate(jobs))) as done:

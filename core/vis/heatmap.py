@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import cv2
-import matplotlib
 import numpy as np
 
 from sopose.core.vis.maps import BACKGROUND, enlarged
 
-# From dark blue (0) to yellow (the scale's end); its lightness rises evenly, also for colour-blind readers.
-HEAT = np.rint(255 * matplotlib.colormaps["viridis"](np.arange(256))[:, :3]).astype(np.uint8)
 SHARE_SHOWN = 95  # percent of the values that lie on the scale, at least
 BAR_HEIGHT, LABEL_HEIGHT = 0.06, 0.11  # of the colour bar and of its labels, in widths of the picture
+
+
+@cache
+def heat_colors() -> np.ndarray:
+    """(256, 3) uint8 colours from dark blue (0) to yellow (the scale's end).
+
+    Their lightness rises evenly, also for colour-blind readers.
+    """
+    import matplotlib
+
+    return np.rint(255 * matplotlib.colormaps["viridis"](np.arange(256))[:, :3]).astype(np.uint8)
 
 
 def map_distance(predicted: np.ndarray, truth: np.ndarray, mask: np.ndarray, size: np.ndarray | float) -> np.ndarray:
@@ -39,10 +49,10 @@ def scale_end(values: np.ndarray) -> float:
 
 
 def heat_to_rgb(values: np.ndarray, end: float) -> np.ndarray:
-    """Values (H, W) in the colours of `HEAT` from 0 to `end`, the last one for more; white where NaN."""
+    """Values (H, W) in `heat_colors` from 0 to `end`, the last one for more; white where NaN."""
     undefined = np.isnan(values)
     level = np.clip(np.where(undefined, 0, values) / end, 0, 1)
-    picture = HEAT[np.rint(255 * level).astype(np.uint8)]
+    picture = heat_colors()[np.rint(255 * level).astype(np.uint8)]
     picture[undefined] = BACKGROUND
     return picture
 

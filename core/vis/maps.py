@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from matplotlib.colors import hsv_to_rgb
 
 from sopose.core.objects.colors import linear_to_srgb
 
@@ -44,6 +43,8 @@ def categories_to_rgb(labels: np.ndarray, mask: np.ndarray, strength: np.ndarray
 
     `strength` (H, W) in [0, 1] is how much light the colours have: 0 is black.
     """
+    from matplotlib.colors import hsv_to_rgb
+
     labels = np.asarray(labels, np.int64)
     hue = labels * GOLDEN % 1
     value = np.where(labels % 2 > 0, 1.0, 0.78)  # hues that come near each other differ in lightness

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from sopose.core.vis.colors import PALETTE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MANY = len(PALETTE)  # more curves than colours are drawn grey, behind their mean
 BINS = 8
@@ -32,6 +33,9 @@ DARK = Theme(text="#e6edf3", grid="#3d444d")
 
 def plot_png(draw: Callable[[Axes], None], theme: Theme = LIGHT, size: tuple[float, float] = (5.6, 3.6)) -> bytes:
     """What `draw` puts on one pair of axes as a PNG with a transparent background; `size` in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     draw(axes)

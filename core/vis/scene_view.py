@@ -17,7 +17,6 @@ from typing import Any
 from zipfile import BadZipFile, ZipFile
 
 import cv2
-import jinja2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
@@ -83,6 +82,8 @@ def write_scene_view(
     if not objects:
         raise UserError("a view needs at least one object; choose another image or other objects")
     colors = _series_colors(objects)
+    import jinja2
+
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     folder = files("sopose.core.vis")
     template, script = (folder.joinpath(f"scene_view.{kind}").read_text("utf-8") for kind in ("html", "js"))

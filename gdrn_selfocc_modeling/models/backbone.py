@@ -8,16 +8,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from sopose.core.engine.checkpoint import load_weights, model_weights, read_checkpoint
 from sopose.core.engine.float32 import is_depthwise
 from sopose.core.utils.errors import UserError, nearest
 from sopose.core.utils.files import require_file
-from sopose.models.torchvision_backbone import StageInfo, extract_stages, find_stages, make_classifier
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +76,8 @@ def leading_modules(backbone: nn.Module, stages: int) -> list[str]:
     """
     if stages <= 0:
         return []
+    from sopose.models.torchvision_backbone import StageInfo
+
     info = backbone.feature_info
     ends = info.stages if isinstance(info, StageInfo) else [entry["module"] for entry in info.info]
     if stages > len(ends):
@@ -105,6 +104,8 @@ def depthwise_modules(backbone: nn.Module) -> list[str]:
 
 def _make_timm(model_name: str, out_indices: Sequence[int], image: tuple[int, int], download: bool) -> nn.Module:
     """`image` is (channels, side)."""
+    import timm
+
     if not timm.is_model(model_name):
         _refuse_name(TIMM_PREFIX, model_name, timm.list_models())
     options: dict[str, Any] = {"features_only": True, "in_chans": image[0]}
@@ -129,6 +130,10 @@ def _make_timm(model_name: str, out_indices: Sequence[int], image: tuple[int, in
 
 def _make_torchvision(model_name: str, out_indices: Sequence[int], image: tuple[int, int], download: bool) -> nn.Module:
     """`image` is (channels, side)."""
+    import torchvision
+
+    from sopose.models.torchvision_backbone import extract_stages, find_stages, make_classifier
+
     known = torchvision.models.list_models(module=torchvision.models)
     if model_name not in known:
         _refuse_name(TV_PREFIX, model_name, known)
@@ -175,6 +180,9 @@ def _refuse_name(prefix: str, model_name: str, known: Sequence[str]) -> None:
 
 def _full_names(name: str) -> str:
     """`"; did you mean 'timm/x' or 'tv/x'?"` for the models called as the last word of `name`, or the empty string."""
+    import timm
+    import torchvision
+
     word = name.rpartition("/")[2]
     known = {TIMM_PREFIX: timm.list_models(), TV_PREFIX: torchvision.models.list_models(module=torchvision.models)}
     full = [f"'{prefix}{word}'" for prefix, models in known.items() if word in models]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch import Tensor, nn
-from torchvision.ops import FeaturePyramidNetwork
 
 
 class FeaturePyramid(nn.Module):
@@ -17,6 +16,8 @@ class FeaturePyramid(nn.Module):
     """
 
     def __init__(self, in_channels: Sequence[int], out_channels: int) -> None:
+        from torchvision.ops import FeaturePyramidNetwork
+
         super().__init__()
         self.pyramid = FeaturePyramidNetwork([*in_channels], out_channels)
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from timm.layers import DropBlock2d
 from torch import Tensor, nn
 
 from sopose.core.utils.errors import UserError
@@ -69,8 +68,7 @@ class PnPNet(nn.Module):
         """`features` maps the input to (B, channels, h, w) with `feature_shape` = (channels, h * w)."""
         super().__init__()
         self.config = config
-        blocks = config.drop_prob > 0
-        self.dropblock = DropBlock2d(config.drop_prob, config.dropblock_size) if blocks else nn.Identity()
+        self.dropblock = _make_dropblock(config)
         self.features = features
         channels, cells = feature_shape
         self.fc1 = nn.Linear(channels * (cells if config.flat_op == "flatten" else len(POOLS[config.flat_op])), hidden)
@@ -98,6 +96,14 @@ class PnPNet(nn.Module):
             x = torch.cat([pool(x.flatten(2)) for pool in POOLS[self.config.flat_op]], dim=1)
         x = self.act(self.fc2(self.act(self.fc1(x))))
         return self.fc_r(x), self.fc_t(x)
+
+
+def _make_dropblock(config: PnPConfig) -> nn.Module:
+    if config.drop_prob <= 0:
+        return nn.Identity()
+    from timm.layers import DropBlock2d
+
+    return DropBlock2d(config.drop_prob, config.dropblock_size)
 
 
 @PNP_NETS.register("ConvPnPNet")

@@ -11,18 +11,18 @@ import argparse
 import shutil
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sopose.core.bop.catalog import DATASETS
 from sopose.core.bop.models import INFO_NAME
 from sopose.core.bop.splits import FOLDER_INFO_NAME, SplitSpec, resolve_split
-from sopose.core.synthesis.many_objects import CrowdRange
-from sopose.core.synthesis.rendered_image import ImageOptions
-from sopose.core.synthesis.rendered_split import SplitPlan, write_split
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import atomic_path, require_file, write_json
-from sopose.data.build_cad import build_look, build_poses, cad_camera
 from sopose.settings import SCHEMA, load_settings
 from sopose.settings.groups import CadSettings, DatasetSettings
+
+if TYPE_CHECKING:
+    from sopose.core.synthesis.rendered_image import ImageOptions
 
 EPILOG = """examples:
   python gdrn_selfocc_modeling/tools/generate_training_images.py --dataset-root datasets/BOP_DATASETS/mine --images 1000
@@ -76,6 +76,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Write the split."""
     args = parse_args(argv)
+    from sopose.core.synthesis.rendered_split import SplitPlan, write_split
+
     defaults = [] if args.config_file else ["CAD.ROTATIONS=stable", "CAD.ELEVATION=(20, 85)"]
     settings = load_settings(args.config_file or SCHEMA, [*defaults, *args.opts])
     source = _source(settings.datasets, args.dataset_root)
@@ -112,6 +114,10 @@ def _source(datasets: DatasetSettings, dataset_root: Path | None) -> SplitSpec:
 
 
 def _image_options(cad: CadSettings, datasets: DatasetSettings, root: Path, args: argparse.Namespace) -> ImageOptions:
+    from sopose.core.synthesis.many_objects import CrowdRange
+    from sopose.core.synthesis.rendered_image import ImageOptions
+    from sopose.data.build_cad import build_look, build_poses, cad_camera
+
     K, image_size = cad_camera(cad, root)
     crowd = CrowdRange(tuple(args.objects_per_image), args.floating, cad.gap)
     return ImageOptions(K, image_size, build_poses(cad, datasets), crowd, build_look(cad))

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student_t
 
 from sopose.core.evaluation.bootstrap import LEVEL, SEED, image_weights, interval
 from sopose.core.evaluation.scores import Scores, finite
@@ -200,6 +199,8 @@ def seeds_interval(means: np.ndarray) -> MeanInterval:
     mean, count = float(np.mean(means)), len(means)
     if count < 2:
         return MeanInterval(mean, math.nan, math.nan)
+    from scipy.stats import t as student_t  # half a second of every start
+
     half = float(student_t.ppf((1 + LEVEL) / 2, count - 1) * np.std(means, ddof=1) / math.sqrt(count))
     return MeanInterval(mean, mean - half, mean + half)
 

@@ -18,7 +18,7 @@ DEMO = "configs/gdrn_selfocc/toy/demo.py"
 def runs(monkeypatch: pytest.MonkeyPatch) -> list:
     """The configurations that would have been trained."""
     started: list = []
-    monkeypatch.setattr(main_gdrn, "train", lambda settings, options: started.append(settings))
+    monkeypatch.setattr("sopose.training.run.train", lambda settings, options: started.append(settings))
     return started
 
 

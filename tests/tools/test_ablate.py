@@ -53,6 +53,7 @@ def finished(arguments) -> Path:
     return output_of(arguments)
 
 
+@pytest.mark.slow
 def test_the_tables_have_every_case(finished, capsys):
     with (finished / "ablation.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -64,6 +65,7 @@ def test_the_tables_have_every_case(finished, capsys):
     assert len({line.count("|") for line in table}) == 1
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_not_done_again(finished, arguments, monkeypatch, capsys):
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*.json")}
 
@@ -76,6 +78,7 @@ def test_what_is_finished_is_not_done_again(finished, arguments, monkeypatch, ca
     assert "tables in" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_missing_test_is_made_up_from_the_trained_weights(finished, arguments):
     case, checkpoint = finished / "P" / "seed0" / "noisy.json", next((finished / "P" / "seed0").glob("model_*.pth"))
     content, trained = case.read_text(), checkpoint.stat().st_mtime_ns
@@ -90,11 +93,13 @@ def test_without_test_images_nothing_is_trained(arguments, tmp_path):
         ablate.main([*arguments, "DATASETS.TEST=[]", f"OUTPUT_DIR={tmp_path}"])
 
 
+@pytest.mark.slow
 def test_finished_cases_of_other_settings_are_refused(finished, arguments):
     with pytest.raises(UserError, match="other settings"):
         ablate.main([*arguments, "SOLVER.TOTAL_EPOCHS=2"])
 
 
+@pytest.mark.slow
 def test_forgotten_parts_are_not_in_the_start(finished, arguments, tmp_path):
     weights = next((finished / "P+Q-CT" / "seed0").glob("model_*.pth"))
     words = ["--start", str(weights), "--forget", "pnp_net", "--output", str(tmp_path)]

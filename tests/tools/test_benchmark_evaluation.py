@@ -34,14 +34,13 @@ def run(toy_root, csv, *words: str) -> None:
     benchmark_evaluation.main([str(csv), "--dataset", "toy", "--datasets-root", str(toy_root.parent), *words])
 
 
-def test_times_and_ratios_are_told(toy_root, shifted, tmp_path, capsys):
+def test_times_and_ratios_are_measured(toy_root, shifted, tmp_path):
     run(toy_root, shifted[0], "--pairs", "2", "--repeats", "1", "--json", str(tmp_path / "b.json"))
     numbers = json.loads((tmp_path / "b.json").read_text())
     assert numbers["pairs"] >= numbers["targets"] > 0
     for clock in ("wall", "cpu"):
         ratio = numbers[f"all_{clock}_s"] / numbers[f"ours_{clock}_s"]
         assert numbers[f"ratio_all_{clock}"] == pytest.approx(ratio) and ratio > 0
-    assert "times ours" in capsys.readouterr().out
 
 
 def test_the_reference_has_the_same_errors(toy_root, shifted):

@@ -22,6 +22,7 @@ def words(repository: Path, toy_root: Path, tmp_path: Path) -> list[str]:
     return [*files, *folders, "--opts", f"DATASETS.ROOT={toy_root.parent}", "DATALOADER.NUM_WORKERS=0"]
 
 
+@pytest.mark.slow
 def test_both_sets_are_scored_with_each_part_put_right(words, tmp_path, capsys):
     main(["--images", "2", "--methods", "direct", "pnp", *words])
     said = capsys.readouterr().out
@@ -51,6 +52,7 @@ def test_renderings_can_be_left_out_and_photographs_rendered(words, tmp_path):
     assert not (tmp_path / "out" / "curve.png").exists()
 
 
+@pytest.mark.slow
 def test_several_weights_make_a_curve(words, tmp_path):
     for number in (100, 200):
         shutil.copy(words[3], tmp_path / f"model_{number:07d}.safetensors")

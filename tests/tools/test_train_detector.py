@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,11 +19,11 @@ from sopose.core.utils.errors import UserError
 from sopose.data.build import class_names
 from sopose.settings import load_settings
 from tests.support.builders import eval_set_of
+from tests.support.programs import Program, run_words
+from tests.support.shared import shared_folder
 from tools.predict import main as predict
 from tools.train_detector import build_facts, build_source, detection_augmentation, main, parse_args
 
-# The small run is shared by the tests here.
-pytestmark = pytest.mark.xdist_group("detector")
 SMALL = ["--backbone", "resnet10t", "--pretrained", "none", "--size", "96", "--batch-size", "2"]
 MIXED = 'DATASETS = dict(TRAIN=("toy_train",), TRAIN2=("toy_cad",), TRAIN2_RATIO=0.3)\n'
 
@@ -34,10 +31,13 @@ MIXED = 'DATASETS = dict(TRAIN=("toy_train",), TRAIN2=("toy_cad",), TRAIN2_RATIO
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, write_tiny_config) -> tuple[Path, Path]:
     """The configuration and the output of a run of a few steps."""
-    folder = tmp_path_factory.mktemp("detector")
-    config, output = write_tiny_config(folder, MIXED), folder / "run"
-    main(["--config-file", str(config), "--output", str(output), "--epochs", "2", *SMALL])
-    return config, output
+
+    def make(folder: Path) -> None:
+        config = write_tiny_config(folder, MIXED)
+        main(["--config-file", str(config), "--output", str(folder / "run"), "--epochs", "2", *SMALL])
+
+    folder = shared_folder(tmp_path_factory, "detector", make)
+    return folder / "tiny.py", folder / "run"
 
 
 def test_a_run_leaves_a_detector_its_log_and_its_score(trained, toy_root):
@@ -104,26 +104,13 @@ def test_another_network_does_not_go_on(trained):
         main(["--config-file", str(config), "--output", str(output), *other])
 
 
-def test_a_signal_leaves_a_checkpoint(write_tiny_config, tmp_path, repository):
-    config = write_tiny_config(tmp_path)
-    command = [sys.executable, "tools/train_detector.py", "--config-file", str(config), "--epochs", "500"]
-    process = subprocess.Popen(
-        [*command, "--output", str(tmp_path / "run"), *SMALL],
-        cwd=repository,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    said = []
-    for line in process.stdout:
-        said.append(line)
-        if "iter " in line:
-            break
-    process.send_signal(signal.SIGTERM)
-    rest, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, "".join(said) + rest
-    assert "go on with --resume" in rest and last_checkpoint(tmp_path / "run") is not None
+def test_a_signal_leaves_a_checkpoint(write_tiny_config, tmp_path):
+    words = ["--config-file", str(write_tiny_config(tmp_path)), "--output", str(tmp_path / "run"), "--epochs", "500"]
+    program = Program(tmp_path / "said", run_words, [*words, *SMALL], main)
+    program.read_until("iter ")
+    program.send_signal(signal.SIGTERM)
+    assert program.wait(60) == 0 and "go on with --resume" in program.said.read_text()
+    assert last_checkpoint(tmp_path / "run") is not None
     assert not (tmp_path / "run" / "detector.safetensors").exists()
 
 

@@ -35,6 +35,7 @@ def train(repository: Path, write_tiny_config, tmp_path: Path):
     return run
 
 
+@pytest.mark.slow
 def test_slices_go_on_from_each_other_if_no_part_is_lost(train, tmp_path):
     state = tmp_path / "state"
     for work, epochs in (("one", 1), ("two", 2)):

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import FrozenBatchNorm2d
 
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.registry import Registry
@@ -23,7 +22,6 @@ ACTIVATIONS.register("mish")(nn.Mish)
 NORMS: Registry[tuple[Callable[[int, int], nn.Module], str]] = Registry("norm")
 NORMS.register("BN")((lambda channels, groups: nn.BatchNorm2d(channels), "bn"))
 NORMS.register("SyncBN")((lambda channels, groups: nn.SyncBatchNorm(channels), "bn"))
-NORMS.register("FrozenBN")((lambda channels, groups: FrozenBatchNorm2d(channels), "bn"))
 
 
 # kernel size -> (padding, output padding) for which a stride-2 deconvolution doubles the size exactly
@@ -50,6 +48,13 @@ def _group_norm(channels: int, num_groups: int) -> nn.Module:
     return nn.GroupNorm(num_groups, channels)
 
 
+def _frozen_norm(channels: int, _: int) -> nn.Module:
+    from torchvision.ops import FrozenBatchNorm2d
+
+    return FrozenBatchNorm2d(channels)
+
+
+NORMS.register("FrozenBN")((_frozen_norm, "bn"))
 NORMS.register("GN")((_group_norm, "gn"))
 
 

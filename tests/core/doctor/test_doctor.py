@@ -173,9 +173,14 @@ HOSTILE = [
 
 @pytest.mark.parametrize(
     "name",
-    [f"{SCENE}/scene_gt.json", f"{SCENE}/scene_camera.json", f"{SCENE}/scene_gt_info.json", "camera.json",
-     "models/models_info.json", TARGETS],
-)  # fmt: skip
+    [
+        *(f"{SCENE}/scene_gt.json", "models/models_info.json"),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in (f"{SCENE}/scene_camera.json", f"{SCENE}/scene_gt_info.json", "camera.json", TARGETS)
+        ),
+    ],
+)
 def test_hostile_files_end_in_findings(toy, name):
     edit(toy / "models/models_info.json", lambda info: [entry.pop("symmetries_discrete", 0) for entry in info.values()])
     edit(

@@ -67,6 +67,7 @@ def test_objects_can_be_chosen(tool, toy_root, results, tmp_path):
     assert [row["obj_id"] for row in json.loads((tmp_path / "s.json").read_text())["objects"]] == [3]
 
 
+@pytest.mark.slow
 def test_several_results_have_a_report_each_that_compares_them(tool, toy_root, results, tmp_path):
     files = [results / "truth_toy-test.csv", results / "half_toy-test.csv"]
     tool.main(arguments(toy_root, *files, "--report", tmp_path / "r.html"))

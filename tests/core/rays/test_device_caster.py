@@ -245,8 +245,11 @@ def _shadows(caster: DeviceCaster, origins: torch.Tensor, directions: torch.Tens
     return [caster.occluded(ONE, origins, directions, reach) for reach in reaches]
 
 
+LONG_WALKS = ("soup", "inside", "edges")  # where kernels are interpreted
+
+
 @pytest.mark.parametrize("work", [_hits, _shadows])
-@pytest.mark.parametrize("case", ["closed", "soup", "inside", "edges"])
+@pytest.mark.parametrize("case", ["closed", *(pytest.param(case, marks=pytest.mark.slow) for case in LONG_WALKS)])
 def test_the_triton_kernel_walks_as_torch_does(interpreted, work, case):
     rng = np.random.default_rng(7)
     vertices, faces = icosphere(0.1, 1)

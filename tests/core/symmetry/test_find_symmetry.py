@@ -34,6 +34,7 @@ FINITE = {
     "tetrahedron": (solids.tetrahedron(), 11),
     "bracket": (solids.l_bracket(), 0),
 }
+LONG = ("hexagonal plate", "saw blade of 9", "cube")  # to search
 
 
 def found_in(mesh: solids.Mesh, tolerance: Tolerance | None = None) -> Symmetries:
@@ -47,7 +48,7 @@ def disguised(mesh: solids.Mesh, seed: int) -> tuple[solids.Mesh, np.ndarray, np
     return (SCALE * vertices @ R.T + t, faces), R, t
 
 
-@pytest.mark.parametrize("name", FINITE)
+@pytest.mark.parametrize("name", [pytest.param(k, marks=pytest.mark.slow if k in LONG else []) for k in FINITE])
 @given(seed=st.integers(0, 10_000))
 @settings(max_examples=2)
 def test_the_whole_group_of_turns_is_found_wherever_the_solid_lies(name, seed):
@@ -72,7 +73,9 @@ def test_what_is_found_is_a_group():
 
 
 @pytest.mark.parametrize(
-    "outline, apex, flips", [("cylinder", False, 1), ("plate", False, 1), ("cone", True, 0)], ids=str
+    "outline, apex, flips",
+    [("cylinder", False, 1), pytest.param("plate", False, 1, marks=pytest.mark.slow), ("cone", True, 0)],
+    ids=str,
 )
 @given(seed=st.integers(0, 10_000))
 @settings(max_examples=2)
@@ -180,7 +183,7 @@ def test_the_toy_objects_have_what_they_are_made_with():
             assert axis == pytest.approx([0, 0, 1]) and offset == pytest.approx(np.zeros(3))
 
 
-@pytest.mark.parametrize("obj_id, turns", [(8, 0), (9, 0), (10, 1), (11, 1)])
+@pytest.mark.parametrize("obj_id, turns", [(8, 0), (9, 0), (10, 1), pytest.param(11, 1, marks=pytest.mark.slow)])
 def test_scanned_objects_of_lmo(real_data: Path, obj_id, turns):
     model = load_models(real_data / "lmo" / "models", [obj_id])[obj_id]
     found = suggest_symmetries(model, Tolerance(deviation=0.06, color=None))
@@ -194,6 +197,7 @@ def test_scanned_objects_of_lmo(real_data: Path, obj_id, turns):
         assert not strict.discrete and strict.missed[0].order == 2
 
 
+@pytest.mark.slow
 def test_ycbv_s_bowl_turns_and_its_block_has_half_turns(real_data: Path):
     folder = real_data / "ycbv" / "models"
     if not (folder / "models_info_derived.json").is_file():

@@ -79,9 +79,10 @@ def test_annotations_say_what_the_masks_and_the_depth_show(written):
         assert seen.max() <= 1
 
 
-def test_images_depend_on_their_number_alone(written, tmp_path):
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_images_depend_on_their_number_alone(written, tmp_path, workers):
     other = replace(written, split_dir=tmp_path / "train_cad", images=4)
-    write_split(other, workers=2, progress=False)
+    write_split(other, workers=workers, progress=False)
     for name in ("rgb/000000.jpg", "rgb/000002.jpg", "depth/000001.png", "scene_gt.json"):
         assert (other.scene_dir(1) / name).read_bytes() == (written.scene_dir(1) / name).read_bytes()
 

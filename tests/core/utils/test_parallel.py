@@ -76,12 +76,13 @@ def test_a_number_of_processes_is_asked_for(workers):
 
 
 PROGRAM = """
-import sys
+import signal, sys
 from functools import partial
 from pathlib import Path
 from tests.support import worker_jobs
 from sopose.core.utils.errors import run_cli
 from sopose.core.utils.parallel import run_jobs
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 run_cli(lambda argv: list(run_jobs(partial(worker_jobs.note, Path(sys.argv[1])), range(1000), 2, description="notes")))
 """
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sopose.core.vis.heatmap import BAR_HEIGHT, HEAT, LABEL_HEIGHT, heat_map, heat_to_rgb, map_distance, scale_end
+from sopose.core.vis.heatmap import (
+    BAR_HEIGHT,
+    LABEL_HEIGHT,
+    heat_colors,
+    heat_map,
+    heat_to_rgb,
+    map_distance,
+    scale_end,
+)
 from sopose.core.vis.maps import BACKGROUND
 
 EXTENT = np.array([100.0, 50, 200])  # mm
@@ -33,21 +41,21 @@ def test_distances_are_in_the_unit_of_the_extent_and_only_inside_the_mask():
 def test_a_known_error_has_the_colour_that_the_bar_shows_there():
     picture = heat_map(np.full((8, 8), 5.0), "mm", end=20.0, width=256)
     assert (picture[:256] == picture[0, 0]).all()
-    np.testing.assert_array_equal(picture[0, 0], HEAT[64])
+    np.testing.assert_array_equal(picture[0, 0], heat_colors()[64])
     np.testing.assert_allclose(bar_color(picture, 0.25).astype(int), picture[0, 0], atol=2)
     for share, level in ((0, 0), (1, 255)):
-        np.testing.assert_array_equal(bar_color(picture, share), HEAT[level])
+        np.testing.assert_array_equal(bar_color(picture, share), heat_colors()[level])
 
 
 def test_identical_maps_are_of_the_bar_s_first_colour():
     picture = heat_map(np.zeros((4, 4)), "mm")
-    assert (picture[: picture.shape[1]] == HEAT[0]).all()
+    assert (picture[: picture.shape[1]] == heat_colors()[0]).all()
 
 
 def test_what_is_undefined_is_white_and_what_exceeds_the_scale_has_its_last_colour():
     picture = heat_to_rgb(np.array([[np.nan, np.inf], [7.0, -1.0]]), end=2.0)
     assert (picture[0, 0] == BACKGROUND).all()
-    np.testing.assert_array_equal(picture[[0, 1, 1], [1, 0, 1]], HEAT[[255, 255, 0]])
+    np.testing.assert_array_equal(picture[[0, 1, 1], [1, 0, 1]], heat_colors()[[255, 255, 0]])
     plain, marked = heat_map(np.full((4, 4), 2.0), "mm", 2.0), heat_map(np.full((4, 4), 2.1), "mm", 2.0)
     assert (plain[:256] == marked[:256]).all() and (plain[256:] != marked[256:]).any()  # the mark for more
 
@@ -59,7 +67,7 @@ def test_no_number_is_too_bad_to_be_drawn(number):
     distance = map_distance(bad, np.zeros((3, 2, 2), np.float32), MASK, EXTENT)
     assert (distance[MASK] > 1e30).all()  # NaN is infinitely wrong, inside the mask
     picture = heat_map(distance, "mm", 10.0, width=64)
-    assert (picture[:64][np.kron(MASK, np.ones((32, 32), bool))] == HEAT[255]).all()
+    assert (picture[:64][np.kron(MASK, np.ones((32, 32), bool))] == heat_colors()[255]).all()
     assert (picture[:32, 32:] == BACKGROUND).all()
     heat_map(distance, "mm")
     heat_map(np.full((2, 2), np.nan), "mm")
@@ -83,5 +91,5 @@ def test_a_map_keeps_its_shape_and_its_cells():
     values = np.zeros((3, 6))
     values[1, 2] = 1.0
     picture = heat_map(values, "mm", 1.0, width=240)[:120]
-    assert (picture[40:80, 80:120] == HEAT[255]).all()
-    assert (picture == HEAT[255]).all(-1).sum() == 40 * 40
+    assert (picture[40:80, 80:120] == heat_colors()[255]).all()
+    assert (picture == heat_colors()[255]).all(-1).sum() == 40 * 40

@@ -34,10 +34,10 @@ from sopose.main_gdrn import main
 from sopose.models.pose_decoder import PoseDecoder
 from sopose.settings import load_settings
 from tests.support.builders import eval_set_of, model_of
+from tests.support.shared import shared_folder
 from tools import export_onnx
 
 onnx = pytest.importorskip("onnx")
-pytestmark = pytest.mark.xdist_group("onnx")
 CONFIG, WEIGHTS = "configs/gdrn_selfocc/toy/demo.py", "configs/gdrn_selfocc/toy/demo.safetensors"
 
 
@@ -53,7 +53,6 @@ def export(weights, toy_root, tmp_path_factory):
 
     Tracing the network takes longer than all else, and most files begin with the same graph: it is traced once.
     """
-    folder = tmp_path_factory.mktemp("onnx")
     traced: dict[tuple[torch.dtype, bool], onnx.ModelProto] = {}
 
     def trace_once(model: nn.Module, rois: RoiBatch, maps: bool = False) -> onnx.ModelProto:
@@ -63,13 +62,13 @@ def export(weights, toy_root, tmp_path_factory):
         return copy.deepcopy(traced[key])
 
     def write(*words: str) -> Path:
-        path = folder / f"model{''.join(words)}.onnx"
-        if not path.exists():
-            given = ["--checkpoint", str(weights), "--output", str(path), "--dataset-root", str(toy_root.parent)]
+        def make(folder: Path) -> None:
+            output = ["--output", str(folder / "model.onnx"), "--dataset-root", str(toy_root.parent)]
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(export_onnx, "export_graph", trace_once)
-                export_onnx.main([*given, *words])
-        return path
+                export_onnx.main(["--checkpoint", str(weights), *output, *words])
+
+        return shared_folder(tmp_path_factory, "-".join(["onnx", *words]), make) / "model.onnx"
 
     return write
 
@@ -154,6 +153,7 @@ def test_the_file_says_all_that_the_checkpoint_says(export, weights):
     assert "/gdrn.py" not in path.read_bytes().decode("latin1")
 
 
+@pytest.mark.slow
 def test_maps_are_told_where_asked_for(export, weights, photo):
     rgb, K, boxes = photo
     path = export("--maps")
@@ -174,6 +174,7 @@ def test_without_maps_there_is_no_pnp_and_no_picture(export, repository, options
         main(["--config-file", str(repository / CONFIG), "--eval-only", "--opts", *words])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["--fp16"], ["--int8", "--calibration", "toy_train"]])
 def test_fewer_bits_cost_little(export, weights, test_set, words, capsys):
     path = export(*words)
@@ -204,7 +205,10 @@ TRANSLATIONS = cycle([("centroid_z", "REL"), ("centroid_z", "ABS"), ("trans", "R
 
 @pytest.mark.parametrize(
     ("rot_type", "trans_type", "z_type"),
-    [(rot_type, *translation) for rot_type, translation in zip(EACH_ROTATION, TRANSLATIONS, strict=False)],
+    [
+        pytest.param(rot_type, *translation, marks=[] if rot_type == EACH_ROTATION[0] else pytest.mark.slow)
+        for rot_type, translation in zip(EACH_ROTATION, TRANSLATIONS, strict=False)
+    ],
 )
 def test_every_kind_of_pose_can_be_told(make_ellipsoids, rot_type, trans_type, z_type):
     torch.manual_seed(0)
@@ -228,6 +232,7 @@ NETWORKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", NETWORKS.values(), ids=NETWORKS.keys())
 def test_other_networks_can_be_told(make_small_config, make_ellipsoids, overrides):
     torch.manual_seed(3)

@@ -11,14 +11,11 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from sopose.batch import Prediction, RoiBatch
 from sopose.core.bop.detections import Detection, write_detections
 from sopose.core.bop.results import Estimate, read_results
 from sopose.core.data.roi import test_roi
-from sopose.core.engine.checkpoint import read_checkpoint
-from sopose.core.engine.checkpointer import last_checkpoint
 from sopose.core.engine.distributed import World, join_shares
 from sopose.core.engine.modes import evaluation_mode
 from sopose.core.geometry.pose import Pose
@@ -27,8 +24,8 @@ from sopose.inference import evaluation
 from sopose.inference.evaluation import build_plan, evaluate_model, run_inference, with_image_times
 from sopose.models.gdrn import PnPInput
 from sopose.settings import Settings
-from sopose.training.run import train
 from tests.support.builders import eval_set_of
+from tests.support.programs import finish, start_group
 
 POSE = Pose(np.eye(3), np.array([0.0, 0.0, 1.0]))
 CPU = torch.device("cpu")
@@ -121,27 +118,6 @@ def test_an_images_time_has_the_solver_in_it(crowd, crowded_cfg, monkeypatch):
         assert estimate.time >= 0.25 + 0.01 * same_image - 1e-6  # the detector's and the solver's
 
 
-def test_a_test_in_between_changes_nothing_of_a_training(crowded_cfg, tmp_path):
-    given = crowded_cfg
-    pnp_net = given.model.pose_net.pnp_net
-    drops = replace(pnp_net, init_cfg=replace(pnp_net.init_cfg, drop_prob=0.3))  # draws random numbers while training
-    results = []
-    for period in (0, 1):
-        settings = replace(
-            given,
-            datasets=replace(given.datasets, train=("toy_train",), train2=(), test=("toy_test",)),
-            solver=replace(given.solver, total_epochs=2, ims_per_batch=8),
-            seed=3,
-            output_dir=str(tmp_path / str(period)),
-            test=replace(given.test, eval_period=period),
-            model=replace(given.model, device="cpu", pose_net=replace(given.model.pose_net, pnp_net=drops)),
-        )
-        train(settings)
-        results.append(read_checkpoint(last_checkpoint(tmp_path / str(period)))["model"])
-    for name, value in results[0].items():
-        torch.testing.assert_close(results[1][name], value, rtol=0, atol=0)
-
-
 def test_the_mode_comes_back_after_an_error():
     model = BoxTeller().train()
     with pytest.raises(ZeroDivisionError), evaluation_mode(model):
@@ -157,10 +133,10 @@ def test_shares_that_are_not_the_ranks_own_are_refused():
     torch.testing.assert_close(joined, torch.arange(6.0).reshape(3, 2), rtol=0, atol=0)
 
 
-def evaluate_as_rank(rank: int, size: int, cfg: Settings, folder: str) -> None:
+def evaluate_as_rank(cfg: Settings, folder: Path) -> None:
     """One of several processes; what it saw goes to a file of its own."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=size)
+    dist.init_process_group("gloo")
+    rank = dist.get_rank()
     try:
         model, test_set = BoxTeller().train(), eval_set_of(cfg, "toy_test")
         plan = replace(build_plan(cfg), output_dir=Path(folder, f"rank{rank}"))  # so that it shows which of them wrote
@@ -168,13 +144,13 @@ def evaluate_as_rank(rank: int, size: int, cfg: Settings, folder: str) -> None:
         estimates = run_inference(model, test_set, plan, CPU)
         assert_each_roi_once(estimates, test_set)
         told = sum(count for _, count in model.calls) // 2
-        Path(folder, f"told{rank}").write_text(f"{told} {scores is None} {model.training}")
+        (folder / f"told{rank}").write_text(f"{told} {scores is None} {model.training}")
     finally:
         dist.destroy_process_group()
 
 
 def test_two_processes_share_the_rois_and_one_writes(crowded_cfg, crowd, tmp_path):
-    mp.spawn(evaluate_as_rank, (2, crowded_cfg, str(tmp_path)), nprocs=2)
+    finish(start_group(tmp_path, 2, evaluate_as_rank, crowded_cfg, tmp_path))
     counts, silent, training = zip(*((tmp_path / f"told{rank}").read_text().split() for rank in (0, 1)), strict=True)
     assert sum(map(int, counts)) == len(crowd.source) and abs(int(counts[0]) - int(counts[1])) <= 1
     assert silent == ("False", "True") and training == ("True", "True")

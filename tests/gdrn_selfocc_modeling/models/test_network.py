@@ -238,7 +238,8 @@ def test_forward_traces_with_tensors_only(make_small_config, make_ellipsoids):
         torch.testing.assert_close(graph(batch.image + 1), forward(batch.image + 1))
 
 
-def test_network_learns_a_batch_by_heart(make_small_config, make_ellipsoids):
+@pytest.mark.parametrize("factor", [1.4, pytest.param(20, marks=pytest.mark.slow)])
+def test_network_learns_a_batch_by_heart(make_small_config, make_ellipsoids, factor):
     cfg = make_small_config(
         f"{NET}.PNP_NET.INIT_CFG.linear_init=kaiming",  # the published one takes thousands of steps
         f"{NET}.LOSS_CFG.PM_NORM_BY_EXTENT=True",
@@ -255,6 +256,6 @@ def test_network_learns_a_batch_by_heart(make_small_config, make_ellipsoids):
         sum(losses.values()).backward()
         optimizer.step()
         history.append(float(losses["loss_PM_R"].detach()))
-        if history[-1] < history[0] / 20:
+        if history[-1] < history[0] / factor:
             break
-    assert history[-1] < history[0] / 20, (len(history), history[0], history[-1])
+    assert history[-1] < history[0] / factor, (len(history), history[0], history[-1])

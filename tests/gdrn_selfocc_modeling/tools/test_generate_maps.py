@@ -23,7 +23,6 @@ from sopose.tools import generate_P, generate_Q
 from sopose.tools.map_options import find_split
 
 TOOLS = {"P": generate_P.main, "Q": generate_Q.main}
-KILLS = 10
 
 
 @pytest.fixture
@@ -169,7 +168,7 @@ def file_for_a_folder(root: Path) -> None:
         (file_for_a_folder, "cannot be written to"),
     ],
 )
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_bad_input_is_told_in_one_line(make_bare_split, run_tool, damage, words, workers):
     root = make_bare_split(repeats=4 * workers)  # enough for a job each
     damage(root)
@@ -264,18 +263,19 @@ def count_files(root: Path) -> int:
     return sum(1 for path in (root / "train/xyz_crop").rglob("*.npz") if not path.name.startswith("."))
 
 
-def test_a_run_killed_ten_times_ends_with_the_bytes_of_an_undisturbed_one(make_bare_split, toy_root, run_tool):
-    root = make_bare_split(repeats=30)
+@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
+def test_a_run_killed_again_and_again_ends_with_the_bytes_of_an_undisturbed_one(make_bare_split, run_tool, kills):
+    root = make_bare_split(repeats=3 * kills)
     assert run_tool("P", *options(root))[0] == 0
     undisturbed = files_of(root)
     for path in root.rglob("*-xyz.npz"):
         path.unlink()
     rng, found = random.Random(0), []
-    for kill in range(KILLS):
+    for kill in range(kills):
         before = count_files(root)
         program = start(root, workers=2 if kill % 5 == 0 else 1)
         # At any moment: at times before the first file, at times after some; the bulk of the work is between.
-        more = rng.choice([0, 1 + rng.randrange(len(undisturbed) // KILLS)])
+        more = rng.choice([0, 1 + rng.randrange(len(undisturbed) // kills)])
         end = time.monotonic() + 60
         while count_files(root) < before + more and program.poll() is None and time.monotonic() < end:
             time.sleep(0.002)
@@ -289,6 +289,7 @@ def test_a_run_killed_ten_times_ends_with_the_bytes_of_an_undisturbed_one(make_b
     assert files_of(root) == undisturbed
 
 
+@pytest.mark.slow
 def test_a_cluster_does_the_scenes_of_a_killed_worker_again(make_bare_split, run_tool):
     distributed = pytest.importorskip("distributed")
     root = make_bare_split(repeats=20)

@@ -49,6 +49,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_cluster_that_loses_a_worker_writes_the_bytes_of_one_process(toy_root, tmp_path):
     distributed = pytest.importorskip("distributed")
     arguments = ["--images", "16", "--images-per-scene", "2", "--objects-per-image", "2", "3"]

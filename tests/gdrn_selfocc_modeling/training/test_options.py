@@ -216,11 +216,15 @@ def fingerprint(make_small_config, make_ellipsoids):
     targets.mask_trunc = targets.mask_visib * (columns > 14)
 
     @cache
+    def weight(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+        return torch.from_numpy(reference_weight(name, shape))
+
+    @cache
     def of(text: str) -> Fingerprint:
         cfg = make_small_config(*overrides(text))
         model = model_of(cfg).eval()
         state = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-        model.load_state_dict({name: torch.from_numpy(reference_weight(name, s)) for name, s in state.items()})
+        model.load_state_dict({name: weight(name, shape) for name, shape in state.items()})
         model.pnp_net.fc_t.bias.data[2] += 1
         image = torch.nn.functional.interpolate(batch.image, size=(cfg.model.pose_net.input_res,) * 2)
         with torch.no_grad():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sopose.core.vis.heatmap import HEAT
+from sopose.core.vis.heatmap import heat_colors
 from sopose.core.vis.maps import BACKGROUND
 from sopose.layers import bin_labels
 from sopose.models.gdrn import PnPInput
@@ -38,7 +38,7 @@ def test_a_right_prediction_is_zero_everywhere(one):
     masks = [one[1].mask_obj, *one[1].q_mask]
     for picture, mask in zip(panels.values(), masks, strict=True):
         inside = mask.numpy() > 0
-        assert inside.any() and (cells(picture)[inside] == HEAT[0]).all()
+        assert inside.any() and (cells(picture)[inside] == heat_colors()[0]).all()
         assert (cells(picture)[~inside] == BACKGROUND).all()
 
 
@@ -58,7 +58,7 @@ def test_a_shift_in_space_is_told_in_millimetres_on_one_scale(one):
         panels.values(), lengths.values(), [targets.mask_obj, *targets.q_mask], strict=True
     ):
         shown = cells(picture)[mask.numpy() > 0].astype(int)
-        expected = HEAT[round(255 * length / 20)].astype(int)  # 20 mm is the next round number
+        expected = heat_colors()[round(255 * length / 20)].astype(int)  # 20 mm is the next round number
         assert abs(shown - expected).max() <= 4
 
 
