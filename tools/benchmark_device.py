@@ -1,7 +1,7 @@
-"""ROIs per second of the device source, part by part, and its rays against Embree on the CPU.
+"""ROIs per second with pictures rendered on a device, part by part, and its rays against Embree on the CPU.
 
-One batch after the other is drawn and made; every part waits for the device before and after it is timed, and
-medians are told. The same rays are then cast by Embree on one core, and the hits compared.
+Every part waits for the device before and after it is timed; times are medians. The same pixels are then cast by
+Embree on one core, and the hits compared.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 import platform
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,28 +20,25 @@ import torch
 from tqdm import tqdm
 
 from sopose.core.bop.models import load_models
-from sopose.core.data.roi import RoiView, roi_positions
-from sopose.core.geometry.pose import Pose
-from sopose.core.rays.raycast import RayCaster
-from sopose.core.render.device_scene import cast_scenes
+from sopose.core.rays.casters import Caster, EmbreeCaster
+from sopose.core.render.packed import PackedScenes
+from sopose.core.render.shade import render_scenes
 from sopose.core.synthesis.backgrounds import Backgrounds
+from sopose.core.synthesis.scenes import SceneDrawer, SceneOptions
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import require_writable_file, write_json
-from sopose.data.device_draws import DeviceOptions, SceneDraw
-from sopose.data.device_source import DeviceSource
-from sopose.data.device_targets import pack_views
+from sopose.data.cad_source import CadSource
+from sopose.data.device_batches import DeviceRenderer, collate_drawn
 from sopose.data.mapper import TrainAugmentation
 from sopose.data.targets import RoiFormat, prepare_objects
 
 K = np.array([[572.4, 0, 325.3], [0, 573.6, 242.0], [0, 0, 1]])  # of LINEMOD's camera
 IMAGE_SIZE = (640, 480)
 PARTS = {
-    "draw": "scenes drawn, probed and packed",
-    "maps": "P, Q, masks, regions (rays and formulas)",
-    "rays": "rays of the picture, target and occluders",
-    "light": "colours, lamps, shadows, ambient occlusion",
-    "picture": "the whole picture: rays, light, background, camera",
-    "batch": "everything, one process",
+    "draw": "scenes and their truth, by one process of the loader",
+    "rays": "what the pixels see",
+    "picture": "the same with light: lamps, shadows, ambient occlusion",
+    "batch": "the same with backgrounds and camera, by threads",
 }
 EPILOG = """example:
   python tools/benchmark_device.py --models datasets/BOP_DATASETS/lmo/models
@@ -55,16 +52,16 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--models", type=Path, required=True, metavar="DIR", help="a BOP models folder")
-    parser.add_argument("--device", default="cuda", help="where to run (default: cuda)")
+    parser.add_argument("--device", default="cuda", help="where to render (default: cuda)")
     parser.add_argument("--backend", default="auto", choices=("auto", "torch", "triton"), help="of the ray caster")
     parser.add_argument("--batch", type=int, default=64, help="ROIs of a batch (default: 64)")
-    parser.add_argument("--resolution", type=int, default=256, help="side of the picture (default: 256)")
+    parser.add_argument("--resolution", type=int, default=256, help="side of the crop (default: 256)")
     parser.add_argument("--repeats", type=int, default=20, help="measured batches, after two others (default: 20)")
-    parser.add_argument("--workers", type=int, default=4, help="processes that draw scenes ahead (default: 4)")
+    parser.add_argument("--workers", type=int, default=4, help="processes that draw, threads that finish (default: 4)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers")
     args = parser.parse_args(argv)
-    if min(args.batch, args.repeats) < 1 or args.resolution < 4:
-        parser.error("--batch and --repeats must be at least 1, --resolution at least 4")
+    if min(args.batch, args.repeats, args.workers) < 1 or args.resolution < 4:
+        parser.error("--batch, --repeats and --workers must be at least 1, --resolution at least 4")
     return args
 
 
@@ -73,136 +70,96 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     if args.json:
         require_writable_file(args.json)
-    device = _device(args.device)
-    source = _source(args, device)
+    if args.device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError("torch sees no CUDA device: run where there is one, or give --device cpu with small numbers")
+    source = _source(args)
+    renderer = DeviceRenderer(source, args.device, args.workers, args.backend)
+    device = renderer.meshes.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    print(f"{name}, back end {source.caster.backend}, torch {torch.__version__}")
     seconds: dict[str, list[float]] = {part: [] for part in PARTS}
-    rng = np.random.default_rng(0)
-    for turn in tqdm(range(-2, args.repeats)):
-        spent = dict(_measure(source, args.batch, rng))
-        if turn >= 0:
-            for part, value in spent.items():
-                seconds[part].append(value)
-    result: dict[str, Any] = {**vars(args), "device": name, "backend": source.caster.backend}
-    result["ms_per_batch"] = {part: 1e3 * median(values) for part, values in seconds.items()}
-    result["rois_per_second"] = _throughput(source, args)
-    result |= _against_embree(source, args.batch, rng)
+    with ThreadPoolExecutor(args.workers) as pool:
+        for turn in tqdm(range(-2, args.repeats)):
+            for part, value in _measure(renderer, args.batch, turn + 2, pool).items():
+                seconds[part] += [value] if turn >= 0 else []
+    result: dict[str, Any] = {
+        **vars(args),
+        "device": name,
+        "backend": renderer.meshes.backend,
+        "ms_per_batch": {part: 1e3 * median(values) for part, values in seconds.items()},
+        "rois_per_second": _throughput(renderer, args),
+        **_against_embree(renderer, args.batch),
+    }
     _print(result)
     if args.json:
         write_json(args.json, {key: str(value) if isinstance(value, Path) else value for key, value in result.items()})
 
 
-def _device(name: str) -> torch.device:
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError("torch sees no CUDA device: run where there is one, or give --device cpu with small numbers")
-    return torch.device(name)
-
-
-def _source(args: argparse.Namespace, device: torch.device) -> DeviceSource:
+def _source(args: argparse.Namespace) -> CadSource:
     models = load_models(args.models)
-    casters = {obj_id: RayCaster(model.vertices, model.faces) for obj_id, model in models.items()}
+    casters = {obj_id: model.caster for obj_id, model in models.items()}
     objects = prepare_objects(models, casters, {obj_id: index for index, obj_id in enumerate(models)})
-    roi_format = RoiFormat(args.resolution, args.resolution // 4)
-    parts = (DeviceOptions(K, IMAGE_SIZE), roi_format, TrainAugmentation(truncate_prob=0.5), Backgrounds())
-    return DeviceSource(objects, models, casters, *parts, device, backend=args.backend, pool_size=64)
+    drawer = SceneDrawer(models, SceneOptions(K, IMAGE_SIZE), Backgrounds())
+    return CadSource(objects, drawer, RoiFormat(args.resolution, args.resolution // 4), TrainAugmentation())
 
 
-def _measure(source: DeviceSource, batch: int, rng: np.random.Generator) -> Iterator[tuple[str, float]]:
+def _measure(renderer: DeviceRenderer, batch: int, turn: int, pool: ThreadPoolExecutor) -> dict[str, float]:
     """Seconds of each part, for one batch."""
-    draws, views = _draw(source, batch, rng)
-    yield "draw", _timed(source.device, lambda: source.pack(_draw(source, batch, rng)[0]))
-    packed, packed_views = source.pack(draws), pack_views(views, source.device)
-    with _watch(source.device) as spent:
-        _, cuts = source.make_targets(packed, packed_views)
-    yield "maps", spent[0]
-    uv = packed_views.positions(source.format.input_res).flatten(1, 2)
-    with _watch(source.device) as spent:
-        hits = cast_scenes(source.caster, packed.scenes, uv)
-    yield "rays", spent[0]
-    looks = packed.materials, packed.lights
-    yield "light", _timed(source.device, lambda: source.shader.rgb(hits, packed.scenes, *looks))
-    sizes = np.array([view.roi.size for view in views])
-    yield "picture", _timed(source.device, lambda: source.take_picture(packed, packed_views, cuts, sizes))
-    yield "batch", _timed(source.device, lambda: source.batch(range(batch), rng))
+    source, device = renderer.source, renderer.meshes.device
+    spent, drawn = _timed(device, lambda: collate_drawn(_draw(source, batch, turn)))
+    scenes, windows = renderer.scenes(drawn[0])
+    packed = _pack(renderer.caster, scenes, windows)
+    rays, _ = _timed(device, packed.hits)
+    shading = source.drawer.options.shading
+    picture, _ = _timed(device, lambda: render_scenes(scenes, windows, shading, renderer.caster))
+    whole, _ = _timed(device, lambda: renderer.rendered(drawn, pool))
+    return dict(zip(PARTS, (spent, rays, picture, whole), strict=True))
 
 
-def _throughput(source: DeviceSource, args: argparse.Namespace) -> float:
+def _draw(source: CadSource, batch: int, turn: int) -> list[Any]:
+    return [source.draw(index, np.random.default_rng([turn, index])) for index in range(batch)]
+
+
+def _pack(make_caster: Callable[..., Caster], scenes: list[Any], windows: list[np.ndarray]) -> PackedScenes:
+    return PackedScenes(scenes, windows, make_caster([scene.meshes for scene in scenes]))
+
+
+def _throughput(renderer: DeviceRenderer, args: argparse.Namespace) -> float:
     """ROIs per second of a stream of batches, as training calls it; the first two do not count."""
-    stream = source.batches(range(args.repeats + 2), args.batch, seed=1, workers=args.workers)
+    stream = renderer.batches(args.batch, seed=1, workers=args.workers)
     for _ in range(2):
         next(stream)
-    with _watch(source.device) as spent:
-        for _ in stream:
-            pass
-    return args.batch * args.repeats / spent[0]
+    spent, _ = _timed(renderer.meshes.device, lambda: [next(stream) for _ in range(args.repeats)])
+    stream.close()
+    return args.batch * args.repeats / spent
 
 
-def _draw(source: DeviceSource, batch: int, rng: np.random.Generator) -> tuple[list[SceneDraw], list[RoiView]]:
-    """Scenes of all objects in turn, and a view of each."""
-    draws, boxes = source.draw_scenes([source.drawer.target(index) for index in range(batch)], rng)
-    rois = [source.augmentation.draw_roi(box, IMAGE_SIZE, rng) for box in boxes]
-    return draws, [RoiView(K, IMAGE_SIZE, roi, source.format.output_res) for roi in rois]
-
-
-def _against_embree(source: DeviceSource, batch: int, rng: np.random.Generator) -> dict[str, Any]:
-    """Rays per second of targets alone on the device and by Embree on one core, and how far their hits differ."""
-    draws, views = _draw(source, batch, rng)
-    packed, packed_views = source.pack(draws), pack_views(views, source.device)
-    uv = packed_views.positions(source.format.input_res).flatten(1, 2)
-    packed.scenes.cast(source.caster, 0, uv)
-    seconds = _timed(source.device, lambda: packed.scenes.cast(source.caster, 0, uv))
-    hits = packed.scenes.cast(source.caster, 0, uv)
-    models = [source.drawer.models[obj_id] for obj_id in source.drawer.ids]
-    casters = [RayCaster(model.vertices, model.faces) for model in models]
-    jobs = [(casters[draw.bodies[0][0]], draw.bodies[0][1], view) for draw, view in zip(draws, views, strict=True)]
-    embree, missing, largest = 0.0, 0, 0.0
-    for (caster, pose, view), hit, points in zip(
-        jobs, hits.hit.cpu().numpy(), hits.points_obj.cpu().numpy(), strict=True
-    ):
-        spent, differing, distance = _embree(caster, pose, view, source.format.input_res, hit, points)
-        embree, missing, largest = embree + spent, missing + differing, max(largest, distance)
-    count = uv.shape[0] * uv.shape[1]
+def _against_embree(renderer: DeviceRenderer, batch: int) -> dict[str, Any]:
+    """Pixels per second on the device and by Embree on one core, and how far the hits differ."""
+    scenes, windows = renderer.scenes(collate_drawn(_draw(renderer.source, batch, 0))[0])
+    seconds, hits = {}, {}
+    for name, make_caster in (("device", renderer.caster), ("embree", EmbreeCaster)):
+        packed = _pack(make_caster, scenes, windows)
+        packed.hits()
+        seconds[name], hits[name] = _timed(renderer.meshes.device, packed.hits)
+    owner, expected = hits["device"].owner.cpu(), hits["embree"].owner
+    same = owner == expected
+    distance = (hits["device"].points_obj.cpu() - hits["embree"].points_obj)[same].norm(dim=1)
     return {
-        "rays": count,
-        "rays_per_second": count / seconds,
-        "embree_rays_per_second": count / embree,
-        "rays_hit_by_one_only": missing,
-        "largest_distance_m": largest,
+        "pixels": len(owner),
+        "pixels_per_second": len(owner) / seconds["device"],
+        "embree_pixels_per_second": len(owner) / seconds["embree"],
+        "pixels_that_differ": int((~same).sum()),
+        "largest_distance_m": float(distance.max()),
     }
 
 
-def _embree(
-    caster: RayCaster, pose: Pose, view: RoiView, side: int, hit: np.ndarray, points: np.ndarray
-) -> tuple[float, int, float]:
-    """Embree's seconds for one ROI, the number of rays that only one of the two sees hit, the largest distance."""
-    uv = roi_positions(view.roi, side).reshape(-1, 2)
-    caster.cast(pose, view.K, uv[:1])
-    start = time.perf_counter()
-    expected = caster.cast(pose, view.K, uv)
-    spent = time.perf_counter() - start
-    here = np.zeros(len(uv), bool)
-    here[expected.ray] = True
-    both = hit[expected.ray]
-    distance = np.linalg.norm(points[expected.ray[both]] - expected.points_obj[both], axis=1)
-    return spent, int((here != hit).sum()), float(distance.max(initial=0.0))
-
-
-@contextmanager
-def _watch(device: torch.device) -> Iterator[list[float]]:
-    """A list that holds the seconds of the block when it ends; the device is idle before and after."""
-    spent: list[float] = []
+def _timed(device: torch.device, work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds of `work`, and what it gives; the device is idle before and after."""
     _wait(device)
     start = time.perf_counter()
-    yield spent
+    result = work()
     _wait(device)
-    spent.append(time.perf_counter() - start)
-
-
-def _timed(device: torch.device, work: Callable[[], Any]) -> float:
-    with _watch(device) as spent:
-        work()
-    return spent[0]
+    return time.perf_counter() - start, result
 
 
 def _wait(device: torch.device) -> None:
@@ -211,14 +168,15 @@ def _wait(device: torch.device) -> None:
 
 
 def _print(result: dict[str, Any]) -> None:
-    print(f"milliseconds for {result['batch']} ROIs at {result['resolution']} x {result['resolution']} (medians)")
-    for part, told in PARTS.items():
-        print(f"  {part:<8} {result['ms_per_batch'][part]:>10.2f}  {told}")
-    print(f"{result['rois_per_second']:.1f} ROIs/s with {result['workers']} processes that draw scenes ahead")
-    ours, embree = 1e-6 * result["rays_per_second"], 1e-6 * result["embree_rays_per_second"]
-    print(f"targets alone: {ours:.1f} million rays/s, Embree on one core {embree:.1f}")
+    print(f"{result['device']}, back end {result['backend']}, torch {torch.__version__}")
+    print(f"milliseconds for {result['batch']} ROIs of at most {result['resolution']} pixels a side (medians)")
+    for part, what in PARTS.items():
+        print(f"  {part:<8} {result['ms_per_batch'][part]:>10.2f}  {what}")
+    print(f"{result['rois_per_second']:.1f} ROIs/s with {result['workers']} processes that draw ahead")
+    ours, embree = 1e-6 * result["pixels_per_second"], 1e-6 * result["embree_pixels_per_second"]
+    print(f"{ours:.2f} million pixels/s, Embree on one core {embree:.2f}")
     print(
-        f"of {result['rays']} rays {result['rays_hit_by_one_only']} hit for one of the two only; "
+        f"of {result['pixels']} pixels {result['pixels_that_differ']} see different bodies; "
         f"points differ by up to {result['largest_distance_m']:.1e} m"
     )
 

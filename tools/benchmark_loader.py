@@ -27,7 +27,8 @@ from sopose.core.data.loader import make_train_loader
 from sopose.core.rays.raycast import RayCaster
 from sopose.core.render import shade
 from sopose.core.synthesis.many_objects import CrowdRange
-from sopose.core.synthesis.rendered_image import ImageOptions, render_image
+from sopose.core.synthesis.rendered_image import render_image
+from sopose.core.synthesis.scenes import SceneDrawer
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import require_writable_file, write_json
 from sopose.data import cad_source
@@ -44,8 +45,8 @@ their rays; shading: the picture from the hits on, shadow rays included.
 """
 # What is timed, by the name of the part; parts may overlap.
 PARTS: dict[str, list[tuple[Any, str]]] = {
-    "scene": [(CadSource, "draw_scene")],
-    "picture": [(CadSource, "render")],
+    "scene": [(SceneDrawer, "around")],
+    "picture": [(cad_source, "render_rgb"), (CadSource, "finish")],
     "shading": [(shade, "shade")],
     "rays": [(RayCaster, "first_hit"), (RayCaster, "occluded")],
     "maps": [(cad_source, "cast_layers")],
@@ -143,14 +144,15 @@ def timed_parts() -> Iterator[dict[str, float]]:
 
 def time_images(source: CadSource, count: int, objects: int) -> dict[str, float]:
     """Median seconds of a rendered image with so many objects and all its annotations, without writing it."""
-    given = source.options
-    poses = replace(given.poses, rotations="stable" if given.poses.has_table else "uniform")
-    options = ImageOptions(given.K, given.image_size, poses, CrowdRange((objects, objects)), given.look)
+    given = source.drawer
+    poses = replace(given.options.poses, rotations="stable" if given.options.poses.has_table else "uniform")
+    options = replace(given.options, poses=poses, crowd=CrowdRange((objects, objects)))
+    drawer = SceneDrawer(given.models, options, given.backgrounds)
     wall, cpu = [], []
     for index in tqdm(range(-1, count), desc="images"):
         rng = np.random.default_rng([2, index + 1])
         start = time.perf_counter(), time.process_time()
-        render_image(source.models, source.casters, options, source.backgrounds, rng)
+        render_image(drawer, rng)
         wall.append(time.perf_counter() - start[0])
         cpu.append(time.process_time() - start[1])
     return {"wall_s": float(np.median(wall[1:])), "cpu_s": float(np.median(cpu[1:]))}  # the first one builds

@@ -34,7 +34,7 @@ from sopose.core.evaluation.evaluator import evaluate
 from sopose.core.evaluation.pose_parts import CORRECTIONS, ErrorParts, error_parts
 from sopose.core.evaluation.scores import Scores, finite
 from sopose.core.synthesis.photo_twins import render_twin
-from sopose.core.synthesis.rendered_image import ImageOptions
+from sopose.core.synthesis.scenes import SceneDrawer
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import atomic_path, require_writable_dir, write_image, write_json, write_text
 from sopose.core.vis.colors import PALETTE
@@ -42,7 +42,7 @@ from sopose.core.vis.maps import grid
 from sopose.core.vis.overlays import pose_close_up
 from sopose.core.vis.plots import plot_png
 from sopose.data.build import ObjectCache, build_backgrounds
-from sopose.data.build_cad import build_look, build_poses
+from sopose.data.build_cad import build_scene_options
 from sopose.data.eval_set import TestSet
 from sopose.inference.evaluation import build_plan, build_test_sets, run_inference, trained_model
 from sopose.settings import Settings, load_settings
@@ -156,15 +156,17 @@ def write_twins(
     cad: CadSettings, datasets: DatasetSettings, images: InputSettings, cache: ObjectCache, folder: Path
 ) -> None:
     """Render the test images' twins into folders of their kinds, each drawn by the seed and its number alone."""
-    look, poses, backgrounds = build_look(cad), build_poses(cad, datasets), build_backgrounds(images)
+    # Each twin has the camera of its photograph.
+    options = build_scene_options(cad, datasets, (np.eye(3), (0, 0)))
+    backgrounds = build_backgrounds(images)
     for name in datasets.test:
         spec = resolve_split(name, Path(datasets.root))
         objects = cache.get(spec)
+        drawer = SceneDrawer(objects.models, options, backgrounds)
         for record in tqdm(load_split(spec, objects.trained), desc=f"twins of {name}", unit="image"):
             if record.instances:
-                options = ImageOptions(record.K, (0, 0), poses, look=look)
                 rng = np.random.default_rng([SEED, record.scene_id, record.im_id])
-                twin = render_twin(read_rgb(record), record, objects.models, objects.casters, options, backgrounds, rng)
+                twin = render_twin(read_rgb(record), record, drawer, rng)
                 for kind in KINDS:
                     write_image(twin_path(folder / kind, name, record), getattr(twin, kind))
 

@@ -35,11 +35,10 @@ from sopose.core.engine.launch import seed_everything, select_device
 from sopose.core.engine.run_record import record_start
 from sopose.core.engine.signals import StopSignals
 from sopose.core.synthesis.many_objects import CrowdRange
-from sopose.core.synthesis.rendered_image import ImageOptions
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import remove_parts, require_writable_dir
 from sopose.data.build import build_augmentation, build_backgrounds, class_indices, class_names
-from sopose.data.build_cad import build_look, build_poses, cad_camera, split_to_learn
+from sopose.data.build_cad import build_scene_options, cad_camera, split_to_learn
 from sopose.data.eval_set import evaluation_targets
 from sopose.models.backbone import LITE0_NAME, LITE0_PACKAGE, leading_modules, make_backbone
 from sopose.settings import Settings, load_settings, save_settings
@@ -200,7 +199,8 @@ def build_source(settings: Settings, args: argparse.Namespace, facts: DetectorFa
         labeler = Labeler(classes, {obj_id: model.caster for obj_id, model in models.items()}, min_visib)
         common = (detection_augmentation(images, cad, args, spec), backgrounds)
         if spec.kind == "cad":
-            options = image_options(cad, datasets, spec, args)
+            crowd = CrowdRange(tuple(args.objects_per_image), gap=cad.gap)
+            options = build_scene_options(cad, datasets, cad_camera(cad, spec.root), crowd)
             # EPOCH_LENGTH counts objects.
             count = max(cad.epoch_length * 2 // sum(args.objects_per_image), args.batch_size)
             return CadDetectionSource(models, labeler, options, side, count, *common)
@@ -217,15 +217,6 @@ def build_source(settings: Settings, args: argparse.Namespace, facts: DetectorFa
     if not datasets.train2 or datasets.train2_ratio == 0:
         return first
     return MixedSource(first, join(datasets.train2), datasets.train2_ratio)
-
-
-def image_options(
-    cad: CadSettings, datasets: DatasetSettings, spec: SplitSpec, args: argparse.Namespace
-) -> ImageOptions:
-    """What rendered images are drawn from."""
-    K, image_size = cad_camera(cad, spec.root)
-    crowd = CrowdRange(tuple(args.objects_per_image), gap=cad.gap)
-    return ImageOptions(K, image_size, build_poses(cad, datasets), crowd, build_look(cad))
 
 
 def detection_augmentation(

@@ -19,7 +19,6 @@ from sopose.core.bop.splits import resolve_split
 from sopose.core.evaluation.pose_error import add_error, adi_error, re_error, te_error
 from sopose.core.geometry.pose import Pose
 from sopose.core.objects.model import ObjectModel, measure
-from sopose.core.rays.raycast import RayCaster
 from sopose.core.utils.errors import UserError, nearest, run_cli
 from sopose.core.utils.files import require_image_name, require_writable_file, write_image
 from sopose.core.utils.units import M_TO_MM
@@ -240,11 +239,10 @@ def _picture(image: np.ndarray, K: np.ndarray, objects: Sequence[ViewedObject]) 
 
     outlined, bodies = image, []
     for item in objects:
-        caster = RayCaster(item.model.vertices, item.model.faces)
         estimate = item.estimates[0].pose if item.estimates else None
-        outlined = draw_pose_contours(outlined, K, caster, estimate, item.truth)
+        outlined = draw_pose_contours(outlined, K, item.model.caster, estimate, item.truth)
         if estimate is not None or not any(other.estimates for other in objects):
-            bodies.append(Body(caster, item.model, item.truth if estimate is None else estimate))
+            bodies.append(Body(item.model, item.truth if estimate is None else estimate))
     return np.hstack([outlined, blend_bodies(image, K, bodies)])
 
 

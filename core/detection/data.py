@@ -15,7 +15,8 @@ from sopose.core.detection.placement import Placement, letterbox, random_placeme
 from sopose.core.detection.sample import DetectionSample
 from sopose.core.objects.model import ObjectModel
 from sopose.core.synthesis.backgrounds import Backgrounds
-from sopose.core.synthesis.rendered_image import ImageOptions, render_image
+from sopose.core.synthesis.rendered_image import render_image
+from sopose.core.synthesis.scenes import SceneDrawer, SceneOptions
 from sopose.core.utils.errors import UserError
 
 MIN_SIDE = 4.0  # input pixels of a box that is learned
@@ -89,41 +90,40 @@ class CadDetectionSource:
         self,
         models: Mapping[int, ObjectModel],
         labeler: Labeler,
-        options: ImageOptions,
+        options: SceneOptions,
         side: int,
         count: int,
         augmentation: DetectionAugmentation,
         backgrounds: Backgrounds,
     ) -> None:
         """`options` are those of the camera; `side` is the input's longer side, `count` the images of an epoch."""
-        self.models, self.labeler, self.options = dict(models), labeler, reduced(options, side)
-        self.count, self.augmentation, self.backgrounds = count, augmentation, backgrounds
+        self.drawer = SceneDrawer(dict(models), reduced(options, side), backgrounds)
+        self.labeler, self.count, self.augmentation = labeler, count, augmentation
 
     def __len__(self) -> int:
         return self.count
 
     def sample(self, index: int, rng: np.random.Generator) -> DetectionSample:
         """A new scene, drawn from `rng` alone."""
-        rendered = render_image(self.models, self.labeler.casters, self.options, self.backgrounds, rng)
+        rendered = render_image(self.drawer, rng)
         labels = self.labeler.of_instances(
             with_info(Instance(obj_id, number, pose), info)
             for number, ((obj_id, pose), info) in enumerate(zip(rendered.objects, rendered.info, strict=True))
         )
-        size = self.options.image_size
+        size = self.drawer.options.image_size
         mirrored = bool(rng.random() < self.augmentation.mirror_prob)
         placement = replace(letterbox(size, max(size)), mirrored=mirrored)
         return self.augmentation.finish(rendered.image, labels, placement, f"rendered {index}", rng)
 
 
-def reduced(options: ImageOptions, side: int) -> ImageOptions:
+def reduced(options: SceneOptions, side: int) -> SceneOptions:
     """The same camera with images whose longer side is `side` pixels; its blur stays what it was in the scene."""
     placement = letterbox(options.image_size, side)
     width, height = placement.scale
     # Pixel centres are integers: u becomes s (u + 0.5) - 0.5.
     input_A_image = np.array([[width, 0, (width - 1) / 2], [0, height, (height - 1) / 2], [0, 0, 1]])
-    sensor = replace(options.look.sensor, blur=tuple(width * sigma for sigma in options.look.sensor.blur))
-    look = replace(options.look, sensor=sensor)
-    return replace(options, K=input_A_image @ options.K, image_size=placement.scaled_size, look=look)
+    sensor = replace(options.sensor, blur=tuple(width * sigma for sigma in options.sensor.blur))
+    return replace(options, K=input_A_image @ options.K, image_size=placement.scaled_size, sensor=sensor)
 
 
 def _sides(boxes: np.ndarray) -> np.ndarray:

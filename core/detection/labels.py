@@ -13,8 +13,9 @@ from sopose.core.bop.records import ImageRecord, Instance
 from sopose.core.bop.scene import read_mask
 from sopose.core.data.roi import ImageSize
 from sopose.core.geometry.camera import pixel_grid
+from sopose.core.rays.casters import cast_scene
 from sopose.core.rays.raycast import RayCaster
-from sopose.core.render.visibility import cast_scene, scene_gt_info
+from sopose.core.render.visibility import scene_gt_info
 from sopose.core.utils.errors import UserError
 
 MIN_VISIBLE_PIXELS = 30  # an object with fewer teaches nothing

@@ -27,21 +27,21 @@ from sopose.core.geometry.camera import pixel_grid, pixel_rays, project
 from sopose.core.geometry.pose import Pose
 from sopose.core.geometry.rotation import random_rotation
 from sopose.core.making.toy_models import toy_models
-from sopose.core.objects.model import ObjectModel
-from sopose.core.rays.raycast import RayCaster
-from sopose.core.render.ground import Ground, random_texture
+from sopose.core.render.ground import Ground, plane_behind, random_texture
 from sopose.core.render.lights import LightRange
+from sopose.core.render.looks import Body
 from sopose.core.render.materials import Material
-from sopose.core.render.shade import Body, Shading, render_rgb
-from sopose.core.render.visibility import scene_gt_info, scene_visibility
+from sopose.core.render.packed import Scene
+from sopose.core.render.shade import Shading, render_rgb
+from sopose.core.render.visibility import annotate_scene
+from sopose.core.synthesis.rendered_image import RenderedImage
+from sopose.core.synthesis.scene_files import DEPTH_SCALE_MM, Entries, make_folders, write_image_files, write_scene_json
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import read_json, write_image, write_json
-from sopose.core.utils.units import M_TO_MM
 
 VERSION = 2  # of what is drawn: another version makes another data set of the same parameters
 PARAMETERS_NAME = "dataset_info.json"
 IMAGES_PER_SCENE = 60
-DEPTH_SCALE_MM = 0.1  # millimetres a step in depth files, as YCB-V has it
 SAMPLES_PER_SIDE = 2  # of a pixel on an outline, which is smooth in a photograph
 DISTANCE = (0.4, 0.9)  # metres, of object centres along the optical axis
 MAX_TILT = np.radians(35)  # of the plane behind the objects, against the image plane
@@ -146,80 +146,55 @@ def _write_split(
     """Write the scenes of a split; the image `i` depends on the seed, the split and `i` alone."""
     from joblib import Parallel, delayed
 
-    for index in range(0, count, IMAGES_PER_SCENE):
-        for folder in ("rgb", "depth", "mask", "mask_visib"):
-            (_scene_dir(split_dir, index) / folder).mkdir(parents=True)
+    starts = range(0, count, IMAGES_PER_SCENE)
+    for start in starts:
+        make_folders(_scene_dir(split_dir, start))
     jobs = (delayed(_write_image)(_scene_dir(split_dir, index), index, options, split_code) for index in range(count))
     done = Parallel(n_jobs=workers, return_as="generator")(jobs)
     entries = list(tqdm(done, split_dir.name, count, unit="image", disable=not progress))
-    for start in range(0, count, IMAGES_PER_SCENE):
-        for name, key in (("scene_camera", "camera"), ("scene_gt", "gt"), ("scene_gt_info", "gt_info")):
-            scene = entries[start : start + IMAGES_PER_SCENE]
-            content = {str(im_id): entry[key] for im_id, entry in enumerate(scene)}
-            write_json(_scene_dir(split_dir, start) / f"{name}.json", content, indent=None)
+    for start in starts:
+        write_scene_json(_scene_dir(split_dir, start), entries[start : start + IMAGES_PER_SCENE])
 
 
 def _scene_dir(split_dir: Path, index: int) -> Path:
     return split_dir / f"{1 + index // IMAGES_PER_SCENE:06d}"
 
 
-@lru_cache(maxsize=1)
-def _objects() -> dict[int, tuple[RayCaster, ObjectModel]]:
-    """The objects with their ray casters, once in each process."""
-    return {k: (RayCaster(model.vertices, model.faces), model) for k, model in toy_models().items()}
-
-
-def _write_image(scene_dir: Path, index: int, options: ToyOptions, split_code: int) -> dict[str, Any]:
-    """Draw and write one image; its entries of scene_camera, scene_gt and scene_gt_info."""
+def _write_image(scene_dir: Path, index: int, options: ToyOptions, split_code: int) -> Entries:
+    """Draw and write one image; its entries of the scene's json files."""
     rng = np.random.default_rng([options.seed, split_code, index])
-    im_id, size, K = index % IMAGES_PER_SCENE, (options.width, options.height), options.K
-    bodies = sample_bodies(rng, options)
-    casters, poses = [body.caster for body in bodies], [body.pose for body in bodies]
-    masks = scene_visibility(casters, poses, K, size)
+    return write_image_files(scene_dir, index % IMAGES_PER_SCENE, draw_image(rng, options))
+
+
+def draw_image(rng: np.random.Generator, options: ToyOptions) -> RenderedImage:
+    """One image with its annotations."""
+    bodies, size = sample_bodies(rng, options), (options.width, options.height)
+    posed = [body.model.caster for body in bodies], [body.pose for body in bodies]
+    masks, info = annotate_scene(*posed, options.K, size)
     owner = sum(number * visible.astype(np.uint8) for number, (_, visible) in enumerate(masks, start=1))
     outlines = cv2.morphologyEx(owner, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
-    image, depth = _photograph(rng, bodies, sample_plane(rng, bodies), outlines, options)
-
-    _save(scene_dir / "rgb" / f"{im_id:06d}.png", image)
-    steps = np.where(np.isfinite(depth), np.rint(depth * M_TO_MM / DEPTH_SCALE_MM), 0)
-    _save(scene_dir / "depth" / f"{im_id:06d}.png", np.minimum(steps, 65535).astype(np.uint16))
-    for number, pair in enumerate(masks):
-        for folder, mask in zip(("mask", "mask_visib"), pair, strict=True):
-            _save(scene_dir / folder / f"{im_id:06d}_{number:06d}.png", 255 * mask.astype(np.uint8))
-    return {
-        "camera": {"cam_K": K.reshape(-1).tolist(), "depth_scale": DEPTH_SCALE_MM},
-        "gt": [_gt_entry(body) for body in bodies],
-        "gt_info": scene_gt_info(casters, poses, K, size),
-    }
+    ground = sample_plane(rng, bodies)
+    image, depth = _photograph(rng, Scene(options.K, bodies, LIGHTS.draw(rng), ground), outlines, size)
+    objects = [(body.model.obj_id, body.pose) for body in bodies]
+    return RenderedImage(image, np.where(np.isfinite(depth), depth, 0.0), options.K, objects, masks, info)
 
 
-def _save(path: Path, image: np.ndarray) -> None:
-    # Not `write_image`: the whole folder appears at once, so its files need no sync of their own.
-    if not cv2.imwrite(str(path), image):
-        raise UserError(f"{path} cannot be written; is the disk full?")
-
-
-def _gt_entry(body: Body) -> dict[str, Any]:
-    return {
-        "cam_R_m2c": body.pose.cam_R_obj.reshape(-1).tolist(),
-        "cam_t_m2c": (M_TO_MM * body.pose.cam_t_obj).tolist(),
-        "obj_id": body.model.obj_id,
-    }
+_models = lru_cache(maxsize=1)(toy_models)  # once in each process
 
 
 def sample_bodies(rng: np.random.Generator, options: ToyOptions) -> list[Body]:
     """Three or four objects, any way up, with their centres in the image and apart from each other."""
-    objects = _objects()
+    objects = _models()
     ids = rng.choice(list(objects), int(rng.integers(3, 5)), replace=bool(rng.random() < 0.2))
     while True:
         bodies: list[Body] = []
         for obj_id in ids:
-            caster, model = objects[int(obj_id)]
+            model = objects[int(obj_id)]
             center = _free_place(rng, bodies, model.diameter, options)
             if center is None:
                 break
             material = Material(specular=rng.uniform(0, 0.06), roughness=rng.uniform(0.4, 0.8))
-            bodies.append(Body(caster, model, Pose(random_rotation(rng), center), material))
+            bodies.append(Body(model, Pose(random_rotation(rng), center), material))
         if len(bodies) == len(ids):
             return bodies
 
@@ -247,30 +222,26 @@ def _free_place(
 
 def sample_plane(rng: np.random.Generator, bodies: Sequence[Body]) -> Ground:
     """A textured plane behind all objects, tilted, so close that they throw shadows on it."""
-    tilt, turn = rng.uniform(0, MAX_TILT), rng.uniform(0, 2 * np.pi)
-    away = np.array([np.sin(tilt) * np.cos(turn), np.sin(tilt) * np.sin(turn), np.cos(tilt)])
-    reach = max(away @ body.pose.cam_t_obj + body.model.diameter / 2 for body in bodies)
-    across = np.cross(away, rng.normal(size=3))
-    across /= np.linalg.norm(across)
-    cam_R_plane = np.stack([across, np.cross(across, away), -away], axis=1)
-    pose = Pose(cam_R_plane, (reach + rng.uniform(0, 0.05)) * away)
+    centers = np.array([body.pose.cam_t_obj for body in bodies])
+    radii = np.array([body.model.diameter / 2 for body in bodies])
+    touching = plane_behind(centers, radii, MAX_TILT, 0.0, rng)
+    away = -touching.cam_R_obj[:, 2]
+    pose = Pose(touching.cam_R_obj, touching.cam_t_obj + rng.uniform(0, 0.05) * away)
     return Ground(pose, random_texture(rng), TEXTURE_SIZE)
 
 
 def _photograph(
-    rng: np.random.Generator, bodies: Sequence[Body], ground: Ground, outlines: np.ndarray, options: ToyOptions
+    rng: np.random.Generator, scene: Scene, outlines: np.ndarray, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The scene as (H, W, 3) uint8 BGR with a camera's blur and noise, and its depth (H, W) in metres.
+    """The scene as (H, W, 3) uint8 BGR with a camera's blur and noise, and its depth (H, W) in metres. size is (W, H).
 
     Pixels of the mask `outlines` (H, W) are the mean of several samples, so that they are smooth.
     """
-    lights, n = LIGHTS.draw(rng), SAMPLES_PER_SIDE
-    grid = pixel_grid(options.width, options.height)
-    seen = render_rgb(bodies, options.K, grid.reshape(-1, 2), lights, SHADING, ground)
+    grid, n = pixel_grid(*size), SAMPLES_PER_SIDE
+    seen = render_rgb(scene, grid.reshape(-1, 2), SHADING)
     image = seen.rgb.reshape(*grid.shape[:2], 3).astype(np.float64)
     within = (pixel_grid(n, n).reshape(-1, 2) - (n - 1) / 2) / n  # around a pixel's centre
-    positions = (grid[outlines][:, None] + within).reshape(-1, 2)
-    samples = render_rgb(bodies, options.K, positions, lights, SHADING, ground)
+    samples = render_rgb(scene, (grid[outlines][:, None] + within).reshape(-1, 2), SHADING)
     image[outlines] = samples.rgb.reshape(-1, n * n, 3).mean(axis=1)
     if rng.random() < 0.5:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 0.8))

@@ -113,14 +113,14 @@ class RayCaster:
         hit[near] = self._embree().run(*rays, dists=ends, query="OCCLUDED") >= 0
         return hit
 
-    def barycentric(self, face: np.ndarray, points_obj: np.ndarray) -> np.ndarray:
-        """(M, 3) weights of the triangles' corners at points (M, 3) on them; they sum to 1."""
-        second, third = _apply(self.planes[face], points_obj)[:, 1:].T
-        return np.stack([1 - second - third, second, third], axis=-1)
+    def triangles_at(self, face: np.ndarray, points_obj: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Unit normals (M, 3) of triangles (M,), by the right-hand rule of their corners, and the points' weights.
 
-    def face_normals(self, face: np.ndarray) -> np.ndarray:
-        """(M, 3) unit normals of triangles (M,), by the right-hand rule of their corners."""
-        return self.planes[face, 0, :3]
+        The weights (M, 3) of the corners are barycentric: at points (M, 3) on the triangles they sum to 1.
+        """
+        functions, points = self.planes.reshape(-1, 12).take(face, axis=0).T.reshape(3, 4, -1), points_obj.T
+        second, third = _affine(functions[1], points), _affine(functions[2], points)
+        return functions[0, :3].T, np.stack([1 - second - third, second, third], axis=-1)
 
     def image_box(self, pose: Pose, K: np.ndarray) -> np.ndarray | None:
         """Pixel box (x1, y1, x2, y2) outside which no ray hits; None unless the object is wholly in front.
@@ -233,11 +233,6 @@ def _affine(function: np.ndarray, points: np.ndarray) -> np.ndarray:
 def _linear(function: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """(M,): by how much affine functions (4, M) change along vectors (3, M) or (3, 1)."""
     return function[0] * vectors[0] + function[1] * vectors[1] + function[2] * vectors[2]
-
-
-def _apply(functions: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Values (M, k) of affine functions (M, k, 4) at points (M, 3)."""
-    return np.einsum("mki,mi->mk", functions[..., :3], points) + functions[..., 3]
 
 
 def _triangle_functions(corners: np.ndarray, min_height: float) -> tuple[np.ndarray, np.ndarray]:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from sopose.core.geometry.pose import Pose
 from sopose.core.objects.colors import DECODE
+from sopose.core.render.lighting import Surface, columns
+from sopose.core.render.looks import decoded, texels_around
 from sopose.core.render.materials import Material
 
 FARTHEST = 30.0  # metres; a plane seen from its edge ends there
 START = 2e-4  # metres above the plane, where rays from it begin
 FADE = 5.0  # texels that a pixel covers where a texture is gone
-REMAP_ROW = 1024  # OpenCV maps images of less than 2^15 columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,41 +42,92 @@ class Ground:
         """Of the camera above the plane, metres."""
         return float(-self.normal_cam @ self.pose.cam_t_obj)
 
-    def depth(self, rays_cam: np.ndarray) -> np.ndarray:
-        """(N,) float64 depth of the plane along rays (N, 3), z = 1, metres; inf above its horizon."""
-        with np.errstate(divide="ignore"):
-            depth = self.height / (rays_cam @ -self.normal_cam)
-        return np.where((depth > 0) & (depth < FARTHEST), depth, np.inf)
+    @cached_property
+    def mean(self) -> np.ndarray:
+        """(3,) linear colour of the texture from afar."""
+        return DECODE[cv2.resize(self.texture, (16, 16), interpolation=cv2.INTER_AREA)].mean(axis=(0, 1))
 
-    def albedo(self, points_cam: np.ndarray, pixel_angle: float = 0.0) -> np.ndarray:
-        """(3, M) linear colours at points (3, M) float32 of the plane.
 
-        Where a pixel (as a tangent) covers more than a texel, the colour fades to the texture's mean, which is what a
-        camera sees of a pattern that is too fine for it.
-        """
-        axes = self.pose.cam_R_obj[:, :2].T
-        place = (axes @ points_cam - (axes @ self.pose.cam_t_obj)[:, None]) / self.tile
-        height, width = self.texture.shape[:2]
-        count = place.shape[1]
-        at = np.zeros((2, max(-(-count // REMAP_ROW), 1) * REMAP_ROW), np.float32)
-        # Brought near the image first: OpenCV keeps positions in 16 bits.
-        at[:, :count] = (place - np.floor(place)) * [[width], [height]] - 0.5
-        x, y = at.reshape(2, -1, REMAP_ROW)
-        levels = cv2.remap(self.texture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
-        colors = DECODE[levels.reshape(-1, 3)[:count]].T
-        texel = self.tile / max(height, width)
-        covered = points_cam[2] ** 2 * np.float32(pixel_angle / (texel * max(self.height, 1e-3)))
-        if covered.max(initial=0) <= 1:
-            return colors
-        keep = np.clip(np.float32(FADE) - covered, 0, np.float32(FADE - 1)) / np.float32(FADE - 1)
-        small = cv2.resize(self.texture, (16, 16), interpolation=cv2.INTER_AREA)
-        mean = DECODE[small].mean(axis=(0, 1))[:, None]
-        return mean + keep * (colors - mean)
+@dataclass(frozen=True, eq=False)
+class Grounds:
+    """The planes of B scenes as tensors, a column for each; where a scene has none nothing meets it."""
 
-    def occludes(self, starts_cam: Tensor, towards: Tensor) -> Tensor:
+    normals: Tensor  # (3, B) float64, unit, camera frame
+    heights: Tensor  # (B,) float64, of the cameras above the planes, metres
+    sizes: Tensor  # (3, B) int64, height and width of the textures, and where each starts in `texels`
+    axes: Tensor  # (2, 3, B) float32, the frames' x and y in tiles a metre
+    origins: Tensor  # (2, B) float32, of the cameras in the planes, tiles
+    texels: Tensor  # (T, 3) float32 levels, RGB
+    means: Tensor  # (3, B) float32 linear
+    blur: Tensor  # (B,) float32: times a squared depth, the texels that a pixel covers
+    shine: Tensor  # (2, B) float32 specular, roughness
+
+    @staticmethod
+    def of(grounds: Sequence[Ground | None], angles: Sequence[float], device: torch.device) -> Grounds | None:
+        """Planes where there are any. angles (B,): of a pixel, as a tangent; 0 where textures are not filtered."""
+        if not any(grounds):
+            return None
+        count, texels = len(grounds), []
+        normals, heights, axes, origins = (
+            np.zeros((3, count)),
+            np.ones(count),
+            np.zeros((2, 3, count)),
+            np.zeros((2, count)),
+        )
+        sizes, means, blur, shine = (
+            np.ones((3, count), int),
+            np.zeros((3, count)),
+            np.zeros(count),
+            np.zeros((2, count)),
+        )
+        for scene, ground in enumerate(grounds):
+            if ground is None:
+                continue
+            normals[:, scene], heights[scene] = ground.normal_cam, ground.height
+            axes[..., scene] = ground.pose.cam_R_obj[:, :2].T / ground.tile
+            origins[:, scene] = -axes[..., scene] @ ground.pose.cam_t_obj
+            side = ground.texture.shape[:2]
+            sizes[:, scene] = *side, sum(map(len, texels))
+            texels.append(ground.texture.reshape(-1, 3))
+            means[:, scene] = ground.mean
+            blur[scene] = angles[scene] * max(side) / (ground.tile * max(ground.height, 1e-3))
+            shine[:, scene] = ground.material.specular, ground.material.roughness
+        single = (part.astype(np.float32) for part in (axes, origins, np.concatenate(texels), means, blur, shine))
+        parts = (torch.from_numpy(part).to(device) for part in (normals, heights, sizes, *single))
+        return Grounds(*parts)
+
+    def depth(self, scene: Tensor, rays_cam: Tensor) -> Tensor:
+        """(N,) float64 depth of the planes along rays (3, N), z = 1, metres; inf above their horizons."""
+        depth = columns(self.heights, scene) / -(columns(self.normals, scene) * rays_cam).sum(dim=0)
+        return torch.where((depth > 0) & (depth < FARTHEST), depth, torch.inf)
+
+    def occlude(self, scene: Tensor, starts_cam: Tensor, towards: Tensor) -> Tensor:
         """(M,) bool: the segment from `start` (3, M) to `start + towards` crosses the plane downwards."""
-        normal = torch.from_numpy(self.normal_cam).to(starts_cam)
-        return (normal @ starts_cam + self.height) + (normal @ towards) < 0
+        ends = (columns(self.normals, scene).float() * (starts_cam + towards)).sum(dim=0)
+        return ends + columns(self.heights, scene).float() < 0
+
+    def surface(self, scene: Tensor, points_cam: Tensor) -> Surface:
+        """Points (3, M) float32 on the planes of scenes (M,), to be lit."""
+        normals = columns(self.normals, scene).float().expand_as(points_cam)
+        specular, roughness = columns(self.shine, scene).expand(2, len(scene))
+        start = torch.full_like(specular, START)
+        return Surface(points_cam, normals, normals, self.albedo(scene, points_cam), specular, roughness, start)
+
+    def albedo(self, scene: Tensor, points_cam: Tensor) -> Tensor:
+        """(3, M) linear colours at points (3, M) float32 of the planes.
+
+        Where a pixel covers more than a texel, the colour fades to the texture's mean, which is what a camera sees of
+        a pattern that is too fine for it.
+        """
+        tile = (columns(self.axes, scene) * points_cam).sum(dim=1) + columns(self.origins, scene)
+        tile = tile - tile.floor()
+        height, width, start = columns(self.sizes, scene)
+        places, shares = texels_around(tile[0] * width - 0.5, tile[1] * height - 0.5, height, width)
+        levels = embedding_bag(places + start[:, None], self.texels, mode="sum", per_sample_weights=shares)
+        colors = decoded(levels.round()).T
+        covered = points_cam[2].square() * columns(self.blur, scene)
+        means = columns(self.means, scene)
+        return means + ((FADE - covered) / (FADE - 1)).clamp(0, 1) * (colors - means)
 
 
 def random_texture(rng: np.random.Generator, size: int = 128) -> np.ndarray:

@@ -1,81 +1,85 @@
-"""Slowly varying light on a grid of pixels: measured on a coarse lattice, spread over the pixels of the same body."""
+"""Slowly varying light on grids of pixels: measured on a coarse lattice, spread over the pixels of the same owner."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 
-import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from sopose.core.render.lighting import KNOWN, spread
+KNOWN = 0.02  # weight below which a point is to be measured by itself
+SMALLEST = 1e-4  # weight that is divided by
 
 # Values (C, A) of points (A,), by the rays of set (A,) 0 to 3 for each, or by all rays.
 Measure = Callable[[Tensor, Tensor | None], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
-class _Part:
-    """The points of one owner in a grid."""
-
-    points: slice  # of the M seen points
-    window: tuple[slice, slice]  # rows and columns of the grid that hold them
-    mask: np.ndarray  # which pixels of the window they are
-    pixels: np.ndarray  # the same as places in it
-
-    def coarse(self, stride: int) -> tuple[slice, slice]:
-        """The window in a lattice of the grid."""
-        rows, columns = (slice(span.start // stride, -(-span.stop // stride)) for span in self.window)
-        return rows, columns
-
-
 class Grid:
-    """At which pixels of a grid the M seen points stand, and whose they are."""
+    """At which pixels of several grids M points stand, and whose they are."""
 
-    def __init__(self, seen: np.ndarray, owner: np.ndarray, size: tuple[int, int], align: int) -> None:
-        """seen (M,) are pixels ordered by their owner (H W,); windows start at multiples of `align`."""
-        self.index = np.full(size, -1)
-        self.index.reshape(-1)[seen] = np.arange(len(seen))
-        owners = owner.reshape(size)
-        numbers, starts = np.unique(owner[seen], return_index=True)
-        self.parts = []
-        for number, start, end in zip(numbers, starts, [*starts[1:], len(seen)], strict=True):
-            mine = owners == number
-            rows, columns = (np.flatnonzero(mine.any(axis=axis)) for axis in (1, 0))
-            window = tuple(slice(int(used[0]) // align * align, int(used[-1]) + 1) for used in (rows, columns))
-            mask = np.ascontiguousarray(mine[window])
-            self.parts.append(_Part(slice(start, end), window, mask, np.flatnonzero(mask)))
+    owner: Tensor  # (M,) int64
+    grid: Tensor  # (M,) int64
+    row: Tensor  # (M,) int64
+    column: Tensor  # (M,) int64
+    shape: tuple[int, int, int]  # grids, and the rows and columns of the largest
 
     def measure(self, stride: int, measure: Measure, counts: Tensor) -> Tensor:
-        """(C, M) values of `measure` at the lattice of `stride`, spread over the points of the same owner.
+        """(C, M) values of `measure` at every `stride`-th row and column, spread over the points of the same owner.
 
+        Four neighbours of the lattice are averaged, whose rays go different ways, and the averages are interpolated.
         counts (C, M) bool: where a value means something. A point that has no such value of its own owner near, but
-        needs one, is measured by itself.
+        needs one, is measured by itself, as all are at stride 1.
         """
-        lattice = self.index[::stride, ::stride]
-        rows, columns = np.nonzero(lattice >= 0)
-        anchors = torch.from_numpy(lattice[rows, columns])
-        which = torch.from_numpy(2 * (rows & 1) + (columns & 1))
-        known = counts[:, anchors].float()
-        both = torch.stack([measure(anchors, which), known]).numpy()
-        order = np.full(lattice.shape, -1)
-        order[rows, columns] = np.arange(len(rows))
-        values, weights = np.empty((2, *counts.shape), np.float32)
-        for part in self.parts:
-            coarse = part.coarse(stride)
-            cells = np.flatnonzero(part.mask[::stride, ::stride])
-            among = order[coarse].reshape(-1)[cells]
-            maps = np.zeros((*both.shape[:2], order[coarse].size), np.float32)
-            maps[..., cells] = both[..., among]
-            shape = order[coarse].shape
-            spread_out = spread(*torch.from_numpy(maps).unflatten(-1, shape), stride, part.mask.shape)
-            for target, full in zip((values, weights), spread_out, strict=True):
-                target[:, part.points] = full.flatten(1).numpy()[:, part.pixels]
-        spread_values = torch.from_numpy(values)
-        lacks = (torch.from_numpy(weights) < KNOWN) & counts
+        if stride == 1:
+            return measure(torch.arange(len(self.owner), device=self.owner.device), None)
+        on_lattice = torch.arange(max(self.shape), device=self.owner.device) % stride == 0
+        at = on_lattice.index_select(0, self.row) & on_lattice.index_select(0, self.column)
+        anchors = at.nonzero()[:, 0]
+        grid, down, across = (part.index_select(0, anchors) for part in (self.grid, self.row, self.column))
+        down, across = down // stride, across // stride
+        known = counts.index_select(1, anchors).float()
+        both = torch.cat([measure(anchors, 2 * (down % 2) + across % 2) * known, known])
+        total, weight = self._spread(stride, (grid, down, across), both).chunk(2)
+        values = total / weight.clamp(min=SMALLEST)
+        lacks = (weight < KNOWN) & counts
         lacking = lacks.any(dim=0).nonzero()[:, 0]
         if len(lacking):
-            alone = measure(lacking, None)
-            spread_values[:, lacking] = torch.where(lacks[:, lacking], alone, spread_values[:, lacking])
-        return spread_values
+            values[:, lacking] = torch.where(lacks[:, lacking], measure(lacking, None), values[:, lacking])
+        return values
+
+    def _spread(self, stride: int, places: tuple[Tensor, ...], values: Tensor) -> Tensor:
+        """(C, M) weighted sums of values (C, A) at `places` (A,) of the lattice: grid, row, column.
+
+        Pixels are sorted into planes by where they lie between those of the lattice, since all of a plane have the
+        same weights. A plane of all grids is one long row with borders, in which a neighbour is so many places away.
+        """
+        half, device = stride // 2, self.owner.device
+        grids, rows, width = self.shape[0], *(-(-(count + half) // stride) + 2 for count in self.shape[1:])
+        length, margin = grids * rows * width, width + 1
+        # By tables of all rows and columns: whole numbers are slow to divide.
+        pixel = torch.arange(half, half + max(self.shape), device=device)
+        place, phase = pixel // stride + 1, pixel % stride
+        cell = (place * width + phase * stride * length).index_select(0, self.row)
+        cell += (place + phase * length).index_select(0, self.column) + self.grid * (rows * width)
+        owners = torch.full((stride * stride, length), -1, dtype=torch.int32, device=device)
+        owners.view(-1).index_copy_(0, cell, self.owner.int())
+        grid, down, across = places
+        maps = values.new_zeros(len(values), length + 2 * margin)
+        maps[:, margin + (grid * rows + down + 1) * width + across + 1] = values
+        # The lattice's own pixels are the plane of half a stride.
+        near_owners = pad(owners[half * stride + half], (margin, margin), value=-1)
+        # The mean of neighbours k - 1 and k, and that of k and k + 1, interpolated: three weights along each axis.
+        phase = (torch.arange(stride, device=device) + 0.5 * (stride % 2)) / stride
+        weights = torch.stack([(1 - phase) / 2, torch.full_like(phase, 0.5), phase / 2])
+        same = near_owners.as_strided((3, 3, 1, length), (width, 1, 1, 1)) == owners
+        weights = (weights[:, None, :, None] * weights[:, None]).view(3, 3, -1, 1)
+        weight = torch.where(same, weights, weights.new_zeros(()))
+        total = values.new_zeros(len(values), *owners.shape)
+        for down, across in product(range(3), range(3)):
+            start = down * width + across
+            total.addcmul_(maps[:, None, start : start + length], weight[down, across])
+        return total.flatten(1).index_select(1, cell)

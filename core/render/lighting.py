@@ -10,16 +10,13 @@ visibility and Fresnel terms approximated together (Karis, "Physically Based Sha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 FAR = 100.0  # metres that a ray to a far lamp, or to the sky, is followed
-GRAZING = 1e-4  # smallest cosine and weight that is divided by
-KNOWN = 0.02  # weight of `spread` below which a pixel is to be measured by itself
 GOLDEN = 0.618034  # turns of this part of a circle never meet
 MIN_ALPHA = 0.02  # of the lobe: a sharper highlight would fall between the pixels
 
@@ -42,10 +39,12 @@ class Surface:
 
     def take(self, index: Tensor | slice) -> Surface:
         """The points `index` (M,)."""
-        columns = [getattr(self, column.name) for column in fields(self)]
-        if isinstance(index, slice):
-            return Surface(*(column[..., index] for column in columns))
-        return Surface(*(column.index_select(-1, index) for column in columns))
+        return Surface(*(_take(column, index) for column in _values(self)))
+
+    @staticmethod
+    def joined(parts: Sequence[Surface]) -> Surface:
+        """The points of all parts."""
+        return Surface(*(torch.cat(columns, dim=-1) for columns in zip(*map(_values, parts), strict=True)))
 
     @property
     def starts_cam(self) -> Tensor:
@@ -64,6 +63,10 @@ class LightSet:
     # (3, 1 or N) where ambient light comes from: a normal n gets 1 + slope n of the mean, the first order of any
     # surroundings (Ramamoorthi and Hanrahan, SIGGRAPH 2001)
     slope: Tensor = field(default_factory=lambda: torch.zeros(3, 1))
+
+    def take(self, index: Tensor | slice) -> LightSet:
+        """The lights of the columns `index` (M,); what is the same for all stays."""
+        return LightSet(*(columns(values, index) for values in _values(self)))
 
 
 def lamp_openness(surface: Surface, lights: LightSet, occluded: Occlusion, offsets: Tensor) -> Tensor:
@@ -151,31 +154,6 @@ def _with_bounces(sky: Tensor, albedo: Tensor) -> Tensor:
     return torch.maximum(sky.expand_as(albedo), ((sky * a + b) * sky + c) * sky)
 
 
-def spread(values: Tensor, known: Tensor, stride: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Values of a coarse lattice at every pixel: (..., H, W), and the weight (..., H, W) they have there.
-
-    values and known (0 or 1) are (..., h, w), of the pixels (stride i, stride j) of an image of `size` (H, W). Four
-    neighbours are averaged, whose rays went different ways (`interleaved`), and the averages are interpolated;
-    only known values count. Where the weight is 0 no known value is near.
-    """
-    height, width = size
-    both = pad(torch.stack([values * known, known]), (1, 2, 1, 2))
-    pairs = both[..., :-1, :] + both[..., 1:, :]
-    pooled = (pairs[..., :-1] + pairs[..., 1:]) / 4
-    full = _between(_between(pooled, stride, -2), stride, -1)
-    half = stride // 2
-    total, weight = full[..., half : half + height, half : half + width]
-    return total / weight.clamp(min=GRAZING), weight
-
-
-def _between(values: Tensor, steps: int, dim: int) -> Tensor:
-    """Linear interpolation along a negative `dim`: `steps` values from each one on towards the next, (n - 1) steps."""
-    count = values.shape[dim] - 1
-    first, second = values.narrow(dim, 0, count), values.narrow(dim, 1, count)
-    phases = [first if step == 0 else torch.lerp(first, second, step / steps) for step in range(steps)]
-    return torch.stack(phases, dim).flatten(dim - 1, dim)
-
-
 def interleaved(points: Tensor, which: Tensor) -> Tensor:
     """(S, 3, N): of four sets of S `points` (4 S, 3) the set `which` (N,), 0 to 3, for each of N places.
 
@@ -239,3 +217,16 @@ def _unit(vectors: Tensor) -> Tensor:
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     """Scalar products (N,) of the columns of (3, N) tensors."""
     return (a * b).sum(dim=0)
+
+
+def columns(values: Tensor, index: Tensor | slice) -> Tensor:
+    """Columns `index` (M,) of values (..., N); those of one column are the same for all points and stay as they are."""
+    return values if values.shape[-1] == 1 else _take(values, index)
+
+
+def _take(values: Tensor, index: Tensor | slice) -> Tensor:
+    return values[..., index] if isinstance(index, slice) else values.index_select(-1, index)
+
+
+def _values(columns: Surface | LightSet) -> list[Tensor]:
+    return [getattr(columns, column.name) for column in fields(columns)]

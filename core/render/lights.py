@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,15 +24,26 @@ class Lights:
     sizes: np.ndarray | None = None  # (L,) radius: metres, of a far lamp per metre of distance; None: points
     slope: np.ndarray | None = None  # (3,) of the ambient light, see `LightSet`, camera frame; None: 0
 
-    def tensors(self) -> LightSet:
-        """The same as float32 tensors of one column."""
-        positions = np.array(self.positions_cam, np.float32).reshape(-1, 4)
-        far = positions[:, 3] == 0
-        positions[far, :3] /= np.linalg.norm(positions[far, :3], axis=1, keepdims=True)
-        sizes = np.zeros(len(positions)) if self.sizes is None else self.sizes
-        slope = np.zeros(3) if self.slope is None else self.slope
-        parts = (self.ambient, positions, np.reshape(self.colors, (-1, 3)), sizes, slope)
-        return LightSet(*(torch.from_numpy(np.array(part, np.float32)[..., None]) for part in parts))
+
+def light_set(lights: Sequence[Lights], device: torch.device) -> LightSet:
+    """The lights of scenes, a column for each; dark lamps fill those with fewer than others."""
+    lamps = max(len(item.colors) for item in lights)
+    ambient, slope = np.zeros((2, 3, len(lights)), np.float32)
+    positions, colors = np.zeros((lamps, 4, len(lights)), np.float32), np.zeros((lamps, 3, len(lights)), np.float32)
+    sizes = np.zeros((lamps, len(lights)), np.float32)
+    positions[:, 2] = -1.0  # dark lamps have a direction too
+    for scene, item in enumerate(lights):
+        own = slice(len(item.colors))
+        ambient[:, scene], colors[own, :, scene] = item.ambient, item.colors
+        positions[own, :, scene] = item.positions_cam
+        if item.sizes is not None:
+            sizes[own, scene] = item.sizes
+        if item.slope is not None:
+            slope[:, scene] = item.slope
+    far = positions[:, 3:] == 0
+    length = np.linalg.norm(positions[:, :3], axis=1, keepdims=True)
+    positions[:, :3] /= np.where(far, length, 1)
+    return LightSet(*(torch.from_numpy(part).to(device) for part in (ambient, positions, colors, sizes, slope)))
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from sopose.core.objects.colors import DECODE
-from sopose.core.objects.model import ObjectModel
 from sopose.core.render.stains import Stains, draw_stains
 from sopose.core.utils.errors import UserError
 
@@ -66,26 +63,3 @@ def recolor_matrix(hue: float, saturation: float, brightness: float) -> np.ndarr
     turn = Rotation.from_rotvec(hue * np.ones(3) / np.sqrt(3), degrees=True).as_matrix()
     grey = np.tile(LUMINANCE, (3, 1))
     return brightness * (saturation * np.eye(3) + (1 - saturation) * grey) @ turn
-
-
-_ATTRIBUTES: WeakKeyDictionary[ObjectModel, np.ndarray] = WeakKeyDictionary()
-
-
-def vertex_attributes(model: ObjectModel) -> np.ndarray:
-    """(V, 6) float32: normal (0 without one) and linear albedo of each vertex; kept while the model lives."""
-    if model not in _ATTRIBUTES:
-        table = np.zeros((len(model.vertices), 6), np.float32)
-        if model.normals is not None:
-            table[:, :3] = model.normals
-        table[:, 3:] = PLAIN_ALBEDO if model.colors is None else DECODE[model.colors]
-        _ATTRIBUTES[model] = table
-    return _ATTRIBUTES[model]
-
-
-def vary(albedo: np.ndarray, recolor: np.ndarray | None, factors: np.ndarray | None = None) -> np.ndarray:
-    """Albedo (3, M) with its colours changed by a matrix (3, 3), then by factors (3, M)."""
-    if recolor is not None:
-        albedo = recolor.astype(np.float32) @ albedo
-    if factors is not None:
-        albedo = albedo * factors
-    return albedo if recolor is None and factors is None else np.clip(albedo, 0, MAX_ALBEDO)

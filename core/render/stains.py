@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import grid_sample
 
 SIDE = 6  # lattice points along an axis
 OWN = 0.35  # deviation of a channel's own factor, in parts of the common one: stains are mostly light and dark
@@ -26,13 +27,6 @@ class Stains:
     scale: float  # lattice cells in the object's bounding radius
     shift: np.ndarray  # (3,) cells at the centre of the bounding sphere
 
-    def factors(self, points_obj: np.ndarray, center: np.ndarray, radius: float) -> np.ndarray:
-        """(3, M) float32 factors of linear RGB at points (M, 3) of an object with this bounding sphere, metres."""
-        places = (self.scale / radius) * (points_obj - center) + self.shift
-        which = torch.zeros(len(places), dtype=torch.long)
-        lattices = torch.from_numpy(self.lattice[None])
-        return stain_factors(lattices, which, torch.from_numpy(places.astype(np.float32))).numpy().T
-
 
 def draw_stains(strength: float, rng: np.random.Generator) -> Stains:
     """A random pattern, the standard deviation of whose common logarithm is about `strength`.
@@ -45,25 +39,19 @@ def draw_stains(strength: float, rng: np.random.Generator) -> Stains:
 
 
 def stain_factors(lattices: Tensor, which: Tensor, places: Tensor) -> Tensor:
-    """(M, 3) factors at `places` (M, 3), in cells, of the lattices `which` (M,) of `lattices` (L, SIDE, SIDE, SIDE, 3).
+    """(3, M) factors at `places` (3, M), in cells, of the lattices `which` (M,) of `lattices` (L, SIDE, SIDE, SIDE, 3).
 
     Between lattice points the logarithms are interpolated with a smooth step; beyond them they are mirrored.
     """
-    side = lattices.shape[1]
-    flat = lattices.reshape(-1, 3)
+    count, side = lattices.shape[:2]
     # A triangle wave: 0 … side - 1 … 0 and so on.
     period = 2 * (side - 1)
     folded = (side - 1) - (places.remainder(period) - (side - 1)).abs()
     cell = folded.floor().clamp(0, side - 2)
     part = folded - cell
-    part = part * part * (3 - 2 * part)
-    x, y, z = cell.long().T
-    first = ((which * side + x) * side + y) * side + z
-    total = torch.zeros_like(places)
-    for corner in range(8):
-        i, j, k = corner >> 2, corner >> 1 & 1, corner & 1
-        weight = torch.ones_like(part[:, 0])
-        for axis, step in enumerate((i, j, k)):
-            weight = weight * (part[:, axis] if step else 1 - part[:, axis])
-        total += weight[:, None] * flat[first + (i * side + j) * side + k]
-    return total.exp()
+    x, y, z = cell + part * part * (3 - 2 * part)
+    # One volume of all lattices, one behind the other along the first axis; grid_sample has it last, in -1 … 1.
+    deep = 2 * (x + side * which) / (count * side - 1) - 1
+    grid = torch.stack([2 * z / (side - 1) - 1, 2 * y / (side - 1) - 1, deep], dim=-1)
+    volume = lattices.reshape(1, count * side, side, side, 3).movedim(-1, 1)
+    return grid_sample(volume, grid.view(1, 1, 1, -1, 3), align_corners=True)[0, :, 0, 0].exp()

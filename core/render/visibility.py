@@ -1,9 +1,8 @@
-"""Many objects before one camera: who is seen where, depth, masks, and what `scene_gt_info.json` tells."""
+"""Objects before a camera: their depth, masks, visible parts, and the entries of `scene_gt_info.json`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,30 +13,13 @@ from sopose.core.rays.raycast import RayCaster
 NO_BOX = [-1, -1, -1, -1]
 
 
-@dataclass(frozen=True, eq=False)
-class SceneHits:
-    """What each of N pixels sees first among several objects."""
-
-    owner: np.ndarray  # (N,) int64, index of the object, -1 where the pixel sees none
-    face: np.ndarray  # (N,) int64, index of that object's triangle, -1
-    points_obj: np.ndarray  # (N, 3) float64, metres, in the frame of the owner, 0
-    depth: np.ndarray  # (N,) float64, metres along the optical axis, inf
-
-
-def cast_scene(casters: Sequence[RayCaster], poses: Sequence[Pose], K: np.ndarray, uv: np.ndarray) -> SceneHits:
-    """The nearest hit of each pixel `uv` (N, 2) among the objects `casters[i]` at `poses[i]`."""
-    count = len(uv)
-    owner, face = np.full(count, -1), np.full(count, -1)
-    points, depth = np.zeros((count, 3)), np.full(count, np.inf)
-    for index, (caster, pose) in enumerate(zip(casters, poses, strict=True)):
-        pixel = _pixels_within(caster.image_box(pose, K), uv)
-        hits = caster.cast(pose, K, uv[pixel])
-        hit_pixel = pixel[hits.ray]
-        nearer = hits.depth < depth[hit_pixel]
-        pixel = hit_pixel[nearer]
-        owner[pixel], face[pixel] = index, hits.face[nearer]
-        points[pixel], depth[pixel] = hits.points_obj[nearer], hits.depth[nearer]
-    return SceneHits(owner, face, points, depth)
+def unhidden(points_cam: np.ndarray, occluders: Sequence[tuple[RayCaster, Pose]]) -> np.ndarray:
+    """(M,) bool: no posed occluder hides points (M, 3), camera frame, metres, from the camera."""
+    seen = np.ones(len(points_cam), bool)
+    for caster, pose in occluders:
+        origin, rays = pose.inverse().cam_t_obj, points_cam @ pose.cam_R_obj
+        seen[seen] = ~caster.occluded(origin, rays[seen], max_depth=1.0)
+    return seen
 
 
 def render_depth(
@@ -62,14 +44,6 @@ def render_depth(
     return depth
 
 
-def scene_visibility(
-    casters: Sequence[RayCaster], poses: Sequence[Pose], K: np.ndarray, size: tuple[int, int]
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For each object its whole mask and the visible part of it, both (H, W) bool. size is (W, H)."""
-    depths = [render_depth(caster, pose, K, size) for caster, pose in zip(casters, poses, strict=True)]
-    return [(depth > 0, visible) for depth, visible in zip(depths, _visible(depths), strict=True)]
-
-
 def scene_gt_info(
     casters: Sequence[RayCaster], poses: Sequence[Pose], K: np.ndarray, size: tuple[int, int]
 ) -> list[dict[str, int | float | list[int]]]:
@@ -85,7 +59,7 @@ def scene_gt_info(
 def annotate_scene(
     casters: Sequence[RayCaster], poses: Sequence[Pose], K: np.ndarray, size: tuple[int, int]
 ) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[dict[str, int | float | list[int]]]]:
-    """What `scene_visibility` and `scene_gt_info` return, of the same rays."""
+    """For each object its whole mask and the visible part of it, (H, W) bool; and what `scene_gt_info` returns."""
     width, height = size
     around = np.array([-width, -height, 2 * width, 2 * height])  # BOP's canvas for whole silhouettes
     patches = [_depth_patch(caster, pose, K, around) for caster, pose in zip(casters, poses, strict=True)]
@@ -122,14 +96,6 @@ def _visible(depths: list[np.ndarray]) -> list[np.ndarray]:
     far = np.stack([np.full_like(depths[0], np.inf), *(np.where(depth > 0, depth, np.inf) for depth in depths)])
     nearest = far.argmin(axis=0)
     return [nearest == index + 1 for index in range(len(depths))]
-
-
-def _pixels_within(box: np.ndarray | None, uv: np.ndarray) -> np.ndarray:
-    """Indices of the pixels (N, 2) inside a box (x1, y1, x2, y2); all of them where the box is None."""
-    if box is None:
-        return np.arange(len(uv))
-    u, v = uv[:, 0], uv[:, 1]
-    return np.flatnonzero((u >= box[0]) & (v >= box[1]) & (u <= box[2]) & (v <= box[3]))
 
 
 def _depth_patch(caster: RayCaster, pose: Pose, K: np.ndarray, limits: np.ndarray) -> tuple[int, int, np.ndarray]:

@@ -42,14 +42,13 @@ class Backgrounds:
         return _random_window(image, window_shape, size, rng)
 
     def _image(self, index: int) -> np.ndarray:
-        """Photograph `index`, from the least-recently-used cache where it is there."""
-        if index in self._cache:
-            self._cache.move_to_end(index)
-            return self._cache[index]
-        image = read_image(self.paths[index], remedy="remove it from the backgrounds (INPUT.BG_IMGS_ROOT)")
-        shrink = CACHED_SIDE / max(image.shape[:2])
-        if shrink < 1:
-            image = cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+        """Photograph `index`, from the least-recently-used cache where it is there; several threads may call."""
+        image = self._cache.pop(index, None)
+        if image is None:
+            image = read_image(self.paths[index], remedy="remove it from the backgrounds (INPUT.BG_IMGS_ROOT)")
+            shrink = CACHED_SIDE / max(image.shape[:2])
+            if shrink < 1:
+                image = cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
         self._cache[index] = image
         if len(self._cache) > CACHED_IMAGES:
             self._cache.popitem(last=False)

@@ -6,18 +6,15 @@ twin has the photograph's poses; a pasted one has its surroundings, too, and dif
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from sopose.core.bop.records import ImageRecord
-from sopose.core.objects.model import ObjectModel
-from sopose.core.rays.raycast import RayCaster
-from sopose.core.synthesis.backgrounds import Backgrounds
-from sopose.core.synthesis.rendered_image import ImageOptions, render_placed
+from sopose.core.synthesis.rendered_image import render_drawn
 from sopose.core.synthesis.scene_sampling import Table
+from sopose.core.synthesis.scenes import SceneDrawer
 
 EDGE = 0.7  # pixels: Gaussian sigma of the transition between a photograph and what is pasted into it
 
@@ -30,29 +27,22 @@ class Twin:
     pasted: np.ndarray  # the photograph, the wanted objects' visible parts replaced by their renderings
 
 
-def render_twin(
-    photo_bgr: np.ndarray,
-    record: ImageRecord,
-    models: Mapping[int, ObjectModel],
-    casters: Mapping[int, RayCaster],
-    options: ImageOptions,
-    backgrounds: Backgrounds,
-    rng: np.random.Generator,
-) -> Twin:
-    """The twins of a photograph with at least one wanted object; looks are drawn from `options`.
+def render_twin(photo_bgr: np.ndarray, record: ImageRecord, drawer: SceneDrawer, rng: np.random.Generator) -> Twin:
+    """The twins of a photograph with at least one wanted object; looks are drawn from the drawer's options.
 
-    Where objects stand upright by `options`, they stand on the plane below the first; else a plane is behind them.
+    Where objects stand upright by them, they stand on the plane below the first; else a plane is behind them.
     """
     height, width = photo_bgr.shape[:2]
-    options = replace(options, K=record.K, image_size=(width, height))
-    placed = [(item.obj_id, item.pose) for item in (*record.instances, *record.others) if item.obj_id in models]
+    drawer = drawer.seen_by(record.K, (width, height))
+    everything = (*record.instances, *record.others)
+    placed = [(item.obj_id, item.pose) for item in everything if item.obj_id in drawer.models]
     first_id, first_pose = placed[0]
-    upright = options.poses.rotations == "upper"
-    table = Table.under(models[first_id], first_pose, np.eye(3)) if upright else None
-    drawn = render_placed(placed, table, models, casters, options, backgrounds, rng)
+    upright = drawer.options.poses.rotations == "upper"
+    table = Table.under(drawer.models[first_id], first_pose, np.eye(3)) if upright else None
+    rendered = render_drawn(drawer.dressed(placed, table, rng), drawer, rng)
     shown = np.zeros((height, width), np.float32)
-    for _, visible in drawn.masks[: len(record.instances)]:
+    for _, visible in rendered.masks[: len(record.instances)]:
         shown[visible] = 1.0
     share = cv2.GaussianBlur(shown, (0, 0), EDGE)[..., None]
-    pasted = np.rint(share * drawn.image + (1 - share) * photo_bgr).astype(np.uint8)
-    return Twin(drawn.image, pasted)
+    pasted = np.rint(share * rendered.image + (1 - share) * photo_bgr).astype(np.uint8)
+    return Twin(rendered.image, pasted)

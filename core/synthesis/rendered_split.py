@@ -17,24 +17,20 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 
 from sopose.core.bop.models import load_models
 from sopose.core.objects.model import ObjectModel
-from sopose.core.rays.raycast import RayCaster
 from sopose.core.synthesis.backgrounds import Backgrounds
-from sopose.core.synthesis.rendered_image import ImageOptions, RenderedImage, render_image
+from sopose.core.synthesis.rendered_image import render_image
+from sopose.core.synthesis.scene_files import Entries, make_folders, write_image_files, write_scene_json
+from sopose.core.synthesis.scenes import SceneDrawer, SceneOptions
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import read_json, require_writable_dir
 from sopose.core.utils.parallel import run_jobs
-from sopose.core.utils.units import M_TO_MM
 
-VERSION = 1  # of what is drawn: another version makes other images of the same parameters
+VERSION = 2  # of what is drawn: another version makes other images of the same parameters
 HEADER_NAME = "generated.json"
-DEPTH_SCALE_MM = 0.1  # millimetres a step in depth files
-JPEG_QUALITY = 95
-PNG_LEVEL = 1  # zlib's: more takes several times as long and saves a tenth
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,7 @@ class SplitPlan:
 
     split_dir: Path
     models_dir: Path
-    options: ImageOptions
+    options: SceneOptions
     images: int
     seed: int = 0
     images_per_scene: int = 50
@@ -76,8 +72,8 @@ def write_split(plan: SplitPlan, workers: int = -1, cluster: str | None = None, 
     Raises `UserError` where a scene that is there was made otherwise.
     """
     require_writable_dir(plan.split_dir)
-    models, _, backgrounds = _loaded(plan)
-    header = parameters(plan, models, backgrounds)
+    drawer = _drawer(plan)
+    header = parameters(plan, drawer.models, drawer.backgrounds)
     todo = [scene for scene in plan.scenes if not is_written(plan, scene, header)]
     _check_surplus(plan)
     _remove_parts(plan)
@@ -133,18 +129,18 @@ def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray) else str(value)
 
 
-def _loaded(plan: SplitPlan) -> tuple[dict[int, ObjectModel], dict[int, RayCaster], Backgrounds]:
-    """The plan's models, casters and backgrounds, once in each process."""
-    return _load(plan.models_dir, plan.object_ids, plan.backgrounds_dir)
+def _drawer(plan: SplitPlan) -> SceneDrawer:
+    """What draws the plan's scenes."""
+    models, backgrounds = _loaded(plan.models_dir, plan.object_ids, plan.backgrounds_dir)
+    return SceneDrawer(models, plan.options, backgrounds)
 
 
 @lru_cache(maxsize=1)
-def _load(
+def _loaded(
     models_dir: Path, object_ids: tuple[int, ...], backgrounds_dir: Path | None
-) -> tuple[dict[int, ObjectModel], dict[int, RayCaster], Backgrounds]:
-    models = load_models(models_dir, object_ids or None)
-    casters = {obj_id: RayCaster(model.vertices, model.faces) for obj_id, model in models.items()}
-    return models, casters, Backgrounds(backgrounds_dir)
+) -> tuple[dict[int, ObjectModel], Backgrounds]:
+    """Models and backgrounds, once in each process."""
+    return load_models(models_dir, object_ids or None), Backgrounds(backgrounds_dir)
 
 
 def _write_scene(plan: SplitPlan, header: dict[str, Any], scene: int) -> int:
@@ -153,12 +149,8 @@ def _write_scene(plan: SplitPlan, header: dict[str, Any], scene: int) -> int:
     beside = folder.with_name(f".{folder.name}.{socket.gethostname()}.{os.getpid()}.part")
     images = plan.scene_images(scene)
     try:
-        for name in ("rgb", "depth", "mask", "mask_visib"):
-            (beside / name).mkdir(parents=True)
-        entries = [_write_image(plan, beside, im_id, number) for im_id, number in enumerate(images)]
-        for name in ("scene_camera", "scene_gt", "scene_gt_info"):
-            content = {str(im_id): entry[name] for im_id, entry in enumerate(entries)}
-            (beside / f"{name}.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
+        make_folders(beside)
+        write_scene_json(beside, [_write_image(plan, beside, im_id, number) for im_id, number in enumerate(images)])
         (beside / HEADER_NAME).write_text(json.dumps({**header, "images": len(images)}) + "\n", encoding="utf-8")
         for path in _tree(beside):
             _sync(path)
@@ -173,41 +165,10 @@ def _write_scene(plan: SplitPlan, header: dict[str, Any], scene: int) -> int:
     return len(images)
 
 
-def _write_image(plan: SplitPlan, folder: Path, im_id: int, number: int) -> dict[str, Any]:
+def _write_image(plan: SplitPlan, folder: Path, im_id: int, number: int) -> Entries:
     """Render image `number` of the split and write its files; its entries of the scene's json files."""
-    models, casters, backgrounds = _loaded(plan)
-    rendered = render_image(models, casters, plan.options, backgrounds, np.random.default_rng([plan.seed, number]))
-    _save(folder / "rgb" / f"{im_id:06d}.{plan.rgb_format}", rendered.image)
-    steps = np.minimum(np.rint(rendered.depth * (M_TO_MM / DEPTH_SCALE_MM)), 65535).astype(np.uint16)
-    _save(folder / "depth" / f"{im_id:06d}.png", steps)
-    for index, pair in enumerate(rendered.masks):
-        for name, mask in zip(("mask", "mask_visib"), pair, strict=True):
-            _save(folder / name / f"{im_id:06d}_{index:06d}.png", mask.view(np.uint8) * np.uint8(255))
-    return {
-        "scene_camera": {"cam_K": plan.options.K.reshape(-1).tolist(), "depth_scale": DEPTH_SCALE_MM},
-        "scene_gt": _gt_entries(rendered),
-        "scene_gt_info": rendered.info,
-    }
-
-
-def _gt_entries(rendered: RenderedImage) -> list[dict[str, Any]]:
-    return [
-        {
-            "cam_R_m2c": pose.cam_R_obj.reshape(-1).tolist(),
-            "cam_t_m2c": (M_TO_MM * pose.cam_t_obj).tolist(),
-            "obj_id": obj_id,
-        }
-        for obj_id, pose in rendered.objects
-    ]
-
-
-def _save(path: Path, image: np.ndarray) -> None:
-    # Not `write_image`: the scene appears at once, so its files need no names of their own on the way.
-    options = [cv2.IMWRITE_PNG_COMPRESSION, PNG_LEVEL, cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    encoded, data = cv2.imencode(path.suffix, image, options)
-    if not encoded:
-        raise UserError(f"{path} cannot be written as an image; choose another --format")
-    path.write_bytes(data)
+    rendered = render_image(_drawer(plan), np.random.default_rng([plan.seed, number]))
+    return write_image_files(folder, im_id, rendered, plan.rgb_format)
 
 
 def _tree(folder: Path) -> Iterator[Path]:

@@ -11,10 +11,11 @@ import numpy as np
 from sopose.core.geometry.camera import pixel_grid, project
 from sopose.core.geometry.pose import Pose
 from sopose.core.objects.model import ObjectModel
-from sopose.core.rays.raycast import RayCaster
 from sopose.core.render.lights import Lights
+from sopose.core.render.looks import Body
 from sopose.core.render.materials import Material
-from sopose.core.render.shade import Body, Shading, render_rgb
+from sopose.core.render.packed import Scene
+from sopose.core.render.shade import Shading, render_rgb
 from sopose.core.utils.units import M_TO_MM
 
 # A lamp beside the camera, so that what faces it shows its own colour.
@@ -50,7 +51,7 @@ class Portrait:
     def __init__(self, model: ObjectModel, size: int) -> None:
         """size: of a picture, pixels a side."""
         self.model, self.size = model, size
-        self.caster = RayCaster(model.vertices, model.faces)
+        self.caster = model.caster
         self.distance = AWAY * self.caster.radius
         self.focal = size / 2 * np.sqrt(AWAY**2 - 1) / MARGIN
 
@@ -67,8 +68,8 @@ class Portrait:
         K = np.array([[self.focal, 0, middle], [0, self.focal, middle], [0, 0, 1.0]])
         grid = pixel_grid(SAMPLES * self.size, SAMPLES * self.size)
         fine = (grid + 0.5) / SAMPLES - 0.5
-        body = Body(self.caster, self.model, moved, Material(specular=0.02))
-        hits = render_rgb([body], K, fine, LAMP, Shading(shadows=False, ambient_occlusion=False))
+        scene = Scene(K, [Body(self.model, moved, Material(specular=0.02))], LAMP)
+        hits = render_rgb(scene, fine, Shading(shadows=False, ambient_occlusion=False))
         rgb = np.where(hits.owner[:, None] >= 0, hits.rgb, WHITE).astype(np.uint8).reshape(*grid.shape[:2], 3)
         image = cv2.resize(rgb, (self.size, self.size), interpolation=cv2.INTER_AREA)[..., ::-1].copy()
         depth, points = (

@@ -15,7 +15,9 @@ from sopose.core.geometry.camera import pixel_grid, project
 from sopose.core.geometry.pose import Pose
 from sopose.core.rays.raycast import RayCaster
 from sopose.core.render.lights import Lights
-from sopose.core.render.shade import Body, Shading, render_rgb
+from sopose.core.render.looks import Body
+from sopose.core.render.packed import Scene
+from sopose.core.render.shade import Shading, render_rgb
 from sopose.core.render.visibility import render_depth
 from sopose.core.vis.colors import AXES, ESTIMATE, TRUTH, bgr
 
@@ -128,7 +130,7 @@ def blend_bodies(image_bgr: np.ndarray, K: np.ndarray, bodies: Sequence[Body], a
     """
     height, width = image_bgr.shape[:2]
     shading = Shading(shadows=False, ambient_occlusion=False)
-    hits = render_rgb(bodies, K, pixel_grid(width, height), LAMP, shading)
+    hits = render_rgb(Scene(K, bodies, LAMP), pixel_grid(width, height), shading)
     seen = (hits.owner >= 0).reshape(height, width)
     drawn = hits.rgb.reshape(height, width, 3)[seen][:, ::-1].astype(np.float64)
     image = image_bgr.copy()

@@ -18,8 +18,9 @@ from sopose.core.data.roi import check_dzi_type
 from sopose.core.objects.model import ObjectModel
 from sopose.core.rays.raycast import RayCaster
 from sopose.core.synthesis.backgrounds import Backgrounds
+from sopose.core.synthesis.scenes import SceneDrawer
 from sopose.core.utils.errors import UserError, nearest
-from sopose.data.build_cad import build_cad_options, split_to_learn
+from sopose.data.build_cad import build_scene_options, cad_camera, split_to_learn
 from sopose.data.cad_source import CadSource
 from sopose.data.mapper import (
     InstanceSource,
@@ -177,14 +178,16 @@ def build_train_dataset(settings: Settings, cache: ObjectCache) -> SampleSource:
     def source_of(name: str) -> SampleSource:
         spec = split_to_learn(datasets, name)
         objects, augmentation = cache.get(spec), build_augmentation(given, cad, spec.kind)
-        common = (roi_format, augmentation, backgrounds)
         if spec.kind == "cad":
-            options = build_cad_options(cad, datasets, spec.root)
-            return CadSource(objects.trained, objects.models, objects.casters, options, *common)
+            options = build_scene_options(cad, datasets, cad_camera(cad, spec.root))
+            drawer = SceneDrawer(objects.models, options, backgrounds)
+            return CadSource(objects.trained, drawer, roi_format, augmentation, cad.epoch_length)
         items = _instances(spec, objects, settings.dataloader.filter_visib_thr)
         with_Q = settings.model.pose_net.selfocc_head.enabled
         map_files = None if given.xyz_source == "online" else _map_files(spec, objects, with_Q)
-        return InstanceSource(items, TrainMapper(objects.trained, objects.casters, *common, map_files))
+        return InstanceSource(
+            items, TrainMapper(objects.trained, objects.casters, roi_format, augmentation, backgrounds, map_files)
+        )
 
     def join(names: Sequence[str]) -> SampleSource:
         sources = [source_of(name) for name in names]

@@ -13,35 +13,56 @@ from sopose.core.data.roi import ImageSize
 from sopose.core.render.lights import LightRange
 from sopose.core.render.materials import MaterialRange
 from sopose.core.render.shade import Shading
-from sopose.core.synthesis.look import GroundRange, Look
+from sopose.core.synthesis.ground_range import GroundRange
+from sopose.core.synthesis.many_objects import CrowdRange
 from sopose.core.synthesis.pose_statistics import PoseStatistics, pose_statistics
 from sopose.core.synthesis.scene_sampling import OccluderRange, PoseRange
+from sopose.core.synthesis.scenes import SceneOptions
 from sopose.core.synthesis.sensor import Sensor
 from sopose.core.utils.errors import UserError
-from sopose.data.cad_source import CadOptions
 from sopose.settings.groups import CadSettings, DatasetSettings
 
 
-def build_cad_options(cad: CadSettings, datasets: DatasetSettings, dataset_root: Path) -> CadOptions:
-    """What rendered samples are drawn from, with the camera of CAD or of the data set's camera.json."""
-    K, image_size = cad_camera(cad, dataset_root)
-    return CadOptions(
-        K=K,
-        image_size=image_size,
-        epoch_length=cad.epoch_length,
-        poses=build_poses(cad, datasets),
-        occluders=OccluderRange(
-            max_count=cad.max_occluders,
-            spacing=cad.occluder_spacing,
-            standing_prob=cad.standing_prob,
-            gap=cad.gap,
-        ),
-        look=build_look(cad),
+def build_scene_options(
+    cad: CadSettings, datasets: DatasetSettings, camera: tuple[np.ndarray, ImageSize], crowd: CrowdRange | None = None
+) -> SceneOptions:
+    """What scenes are drawn from. camera: K (3, 3) and image size, see `cad_camera`; crowd: the objects of images."""
+    occluders = OccluderRange(
+        max_count=cad.max_occluders,
+        spacing=cad.occluder_spacing,
+        standing_prob=cad.standing_prob,
+        gap=cad.gap,
+    )
+    lights = LightRange(
+        count=cad.lamps,
+        ambient=cad.ambient,
+        size=cad.lamp_size,
+        tint=cad.lamp_tint,
+        ambient_slope=cad.ambient_slope,
+    )
+    materials = MaterialRange(
+        specular=cad.specular,
+        roughness=cad.roughness,
+        hue=cad.hue,
+        saturation=cad.saturation,
+        brightness=cad.brightness,
+        stains=cad.stains,
+    )
+    return SceneOptions(
+        *camera,
+        poses=_poses(cad, datasets),
+        occluders=occluders,
         min_visib=cad.min_visib,
+        crowd=crowd or CrowdRange(),
+        ground=GroundRange(prob=cad.ground_prob, tile=cad.ground_tile, photo_prob=cad.ground_photo_prob),
+        lights=lights,
+        materials=materials,
+        sensor=_sensor(cad),
+        shading=_shading(cad),
     )
 
 
-def build_poses(cad: CadSettings, datasets: DatasetSettings) -> PoseRange:
+def _poses(cad: CadSettings, datasets: DatasetSettings) -> PoseRange:
     """The poses of objects, by ranges or by the statistics of the split CAD.POSES_FROM."""
     return PoseRange(
         z_range=cad.z_range,
@@ -63,42 +84,26 @@ def _statistics(spec: SplitSpec) -> PoseStatistics:
     return pose_statistics(load_split(spec, require_images=False), read_camera_size(spec.root))
 
 
-def build_look(cad: CadSettings) -> Look:
-    """Ground, lights, materials and camera of the group CAD."""
-    return Look(
-        lights=LightRange(
-            count=cad.lamps,
-            ambient=cad.ambient,
-            size=cad.lamp_size,
-            tint=cad.lamp_tint,
-            ambient_slope=cad.ambient_slope,
-        ),
-        materials=MaterialRange(
-            specular=cad.specular,
-            roughness=cad.roughness,
-            hue=cad.hue,
-            saturation=cad.saturation,
-            brightness=cad.brightness,
-            stains=cad.stains,
-        ),
-        ground=GroundRange(prob=cad.ground_prob, tile=cad.ground_tile, photo_prob=cad.ground_photo_prob),
-        sensor=Sensor(
-            blur=cad.blur,
-            gain=cad.gain,
-            tint=cad.tint,
-            gamma=cad.gamma,
-            noise=cad.noise,
-            jpeg_prob=cad.jpeg_prob,
-            sharpen=cad.sharpen,
-        ),
-        shading=Shading(
-            shadows=cad.shadows,
-            ambient_occlusion=cad.ambient_occlusion,
-            shadow_stride=cad.shadow_stride,
-            shadow_rays=cad.shadow_rays,
-            sky_stride=cad.sky_stride,
-            sky_rays=cad.sky_rays,
-        ),
+def _sensor(cad: CadSettings) -> Sensor:
+    return Sensor(
+        blur=cad.blur,
+        gain=cad.gain,
+        tint=cad.tint,
+        gamma=cad.gamma,
+        noise=cad.noise,
+        jpeg_prob=cad.jpeg_prob,
+        sharpen=cad.sharpen,
+    )
+
+
+def _shading(cad: CadSettings) -> Shading:
+    return Shading(
+        shadows=cad.shadows,
+        ambient_occlusion=cad.ambient_occlusion,
+        shadow_stride=cad.shadow_stride,
+        shadow_rays=cad.shadow_rays,
+        sky_stride=cad.sky_stride,
+        sky_rays=cad.sky_rays,
     )
 
 

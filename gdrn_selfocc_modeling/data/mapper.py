@@ -15,8 +15,8 @@ from sopose.core.data.augment import draw_cut
 from sopose.core.data.color_ops import Augmenter
 from sopose.core.data.roi import ImageSize, Roi, RoiView, crop_image, inside_image, roi_positions, sample_dzi, test_roi
 from sopose.core.geometry.camera import project
+from sopose.core.rays.casters import cast_scene
 from sopose.core.rays.raycast import RayCaster
-from sopose.core.render.visibility import cast_scene
 from sopose.core.synthesis.backgrounds import Backgrounds
 from sopose.core.utils.errors import UserError
 from sopose.data.targets import RoiFormat, TrainedObject, cast_layers, make_roi_batch, make_targets

@@ -19,10 +19,10 @@ from sopose.core.bop.splits import FOLDER_INFO_NAME, SplitSpec, resolve_split
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import atomic_path, require_file, write_json
 from sopose.settings import SCHEMA, load_settings
-from sopose.settings.groups import CadSettings, DatasetSettings
+from sopose.settings.groups import DatasetSettings
 
 if TYPE_CHECKING:
-    from sopose.core.synthesis.rendered_image import ImageOptions
+    pass
 
 EPILOG = """examples:
   python gdrn_selfocc_modeling/tools/generate_training_images.py --dataset-root datasets/BOP_DATASETS/mine --images 1000
@@ -76,7 +76,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Write the split."""
     args = parse_args(argv)
+    from sopose.core.synthesis.many_objects import CrowdRange
     from sopose.core.synthesis.rendered_split import SplitPlan, write_split
+    from sopose.data.build_cad import build_scene_options, cad_camera
 
     defaults = [] if args.config_file else ["CAD.ROTATIONS=stable", "CAD.ELEVATION=(20, 85)"]
     settings = load_settings(args.config_file or SCHEMA, [*defaults, *args.opts])
@@ -85,7 +87,12 @@ def main(argv: list[str] | None = None) -> None:
     plan = SplitPlan(
         split_dir=output / args.split,
         models_dir=source.models_dir.resolve(),
-        options=_image_options(settings.cad, settings.datasets, source.root, args),
+        options=build_scene_options(
+            settings.cad,
+            settings.datasets,
+            cad_camera(settings.cad, source.root),
+            CrowdRange(tuple(args.objects_per_image), args.floating, settings.cad.gap),
+        ),
         images=args.images,
         seed=args.seed,
         images_per_scene=args.images_per_scene,
@@ -111,16 +118,6 @@ def _source(datasets: DatasetSettings, dataset_root: Path | None) -> SplitSpec:
         raise UserError("DATASETS.TRAIN is empty; name the folder of the models by --dataset-root")
     spec = resolve_split(datasets.train[0], root)
     return spec if spec.kind == "cad" else resolve_split(f"{spec.models_dir.parent.resolve()}:cad", root)
-
-
-def _image_options(cad: CadSettings, datasets: DatasetSettings, root: Path, args: argparse.Namespace) -> ImageOptions:
-    from sopose.core.synthesis.many_objects import CrowdRange
-    from sopose.core.synthesis.rendered_image import ImageOptions
-    from sopose.data.build_cad import build_look, build_poses, cad_camera
-
-    K, image_size = cad_camera(cad, root)
-    crowd = CrowdRange(tuple(args.objects_per_image), args.floating, cad.gap)
-    return ImageOptions(K, image_size, build_poses(cad, datasets), crowd, build_look(cad))
 
 
 def _complete_folder(source: SplitSpec, output: Path) -> None:

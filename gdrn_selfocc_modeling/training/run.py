@@ -31,7 +31,8 @@ from sopose.core.solver.schedules import set_base_rates
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import remove_parts, require_writable_dir
 from sopose.data.build import ObjectCache, build_roi_format, build_train_dataset
-from sopose.data.build_device import build_device_source
+from sopose.data.cad_source import CadSource
+from sopose.data.device_batches import DeviceRenderer
 from sopose.data.eval_set import TestSet
 from sopose.data.targets import RoiFormat
 from sopose.inference.checkpoint_facts import class_models, focal_length, network_facts
@@ -169,7 +170,7 @@ def build_run(settings: Settings, options: RunOptions, device: torch.device, sig
     trainer = Trainer(
         learner.model,
         learner.compute_losses,
-        build_batches(settings, cache, source, range(iteration, max_iter), learner.options.batches, seed, device),
+        build_batches(settings, source, iteration, seed, device),
         optimizer=learner.optimizer,
         schedule=learner.schedule,
         max_iter=max_iter,
@@ -245,31 +246,25 @@ def _initial_model(given: ModelSettings, resumed: bool, device: torch.device) ->
 
 
 def build_batches(
-    settings: Settings,
-    cache: ObjectCache,
-    source: SampleSource,
-    iterations: range,
-    batches_per_step: int,
-    seed: int,
-    device: torch.device,
+    settings: Settings, source: SampleSource, iteration: int, seed: int, device: torch.device
 ) -> Iterable[Batch]:
-    """The training data of these iterations; every rank gets its share of each step's samples."""
+    """The training data from an iteration on; every rank gets its share of each step's samples.
+
+    Raises `UserError` where CAD.DEVICE is to render anything else than one split of CAD models.
+    """
     world, size, workers = current_world(), rois_per_rank(settings.solver), settings.dataloader.num_workers
-    if settings.cad.device:
-        start, end = (n * batches_per_step * world.size for n in (iterations.start, iterations.stop))
-        renderer = build_device_source(settings, cache, select_device(settings.cad.device), seed)
-        return renderer.batches(range(start + world.rank, end, world.size), size, seed, workers)
-    return make_train_loader(
-        source,
-        collate_samples,
-        size,
-        seed,
-        num_workers=workers,
-        start=iterations.start * rois_per_step(settings.solver),
-        rank=world.rank,
-        world_size=world.size,
-        pin_memory=device.type == "cuda",
-    )
+    share = {"start": iteration * rois_per_step(settings.solver), "rank": world.rank, "world_size": world.size}
+    if not settings.cad.device:
+        pinned = device.type == "cuda"
+        return make_train_loader(source, collate_samples, size, seed, workers, **share, pin_memory=pinned)
+    if not isinstance(source, CadSource):
+        datasets = settings.datasets
+        raise UserError(
+            f"CAD.DEVICE={settings.cad.device} renders one split of CAD models, DATASETS has "
+            f"{', '.join([*datasets.train, *datasets.train2])}; name one *_cad split, or set CAD.DEVICE=''"
+        )
+    renderer = DeviceRenderer(source, select_device(settings.cad.device), threads=max(workers, 1))
+    return renderer.batches(size, seed, workers, **share)
 
 
 def _keep_best(checkpointer: Checkpointer, iteration: int, metric: str, values: dict[str, float]) -> None:

@@ -19,7 +19,7 @@ from sopose.core.bop.records import ImageRecord, Instance
 from sopose.core.data.roi import Roi, RoiView
 from sopose.core.geometry.pose import Pose
 from sopose.core.objects.model import ObjectModel
-from sopose.core.rays.device_caster import DeviceCaster
+from sopose.core.rays.bvh_caster import BvhMeshes
 from sopose.core.rays.raycast import RayCaster, camera_rays
 from sopose.data.targets import TrainedObject, cast_layers
 from sopose.layers import Layers, cast_Q, unpack_Q
@@ -97,7 +97,7 @@ def online(case: Case) -> Layers:
 def on_device(case: Case) -> Layers:
     """Cast by the device caster, here on the CPU."""
     origin, directions = camera_rays(case.pose, case.view.K, case.view.positions.reshape(-1, 2))
-    caster = DeviceCaster([case.target.caster], "cpu")
+    caster = BvhMeshes([case.target.caster], "cpu")
     hits = caster.cast(
         torch.tensor([0]), torch.from_numpy(origin)[None], torch.from_numpy(np.ascontiguousarray(directions))
     )

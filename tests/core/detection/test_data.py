@@ -16,8 +16,8 @@ from sopose.core.detection.sample import collate_samples
 from sopose.core.geometry.camera import project
 from sopose.core.synthesis.backgrounds import Backgrounds
 from sopose.core.synthesis.many_objects import CrowdRange
-from sopose.core.synthesis.rendered_image import ImageOptions
 from sopose.core.synthesis.scene_sampling import PoseRange
+from sopose.core.synthesis.scenes import SceneOptions
 from sopose.core.utils.errors import UserError
 
 PLAIN = DetectionAugmentation(zoom=(1.0, 1.0), mirror_prob=0.0)
@@ -118,16 +118,16 @@ def test_a_replaced_background_leaves_the_objects(toy_records, toy_labeler):
 
 
 def test_a_camera_of_smaller_images_sees_the_same():
-    options = ImageOptions(K, (320, 240))
+    options = SceneOptions(K, (320, 240))
     small = reduced(options, 128)
     assert small.image_size == (128, 96)
     points_cam = np.random.default_rng(0).uniform((-0.2, -0.2, 0.5), (0.2, 0.2, 1.0), (20, 3))
     np.testing.assert_allclose(project(points_cam, small.K), 0.4 * (project(points_cam, K) + 0.5) - 0.5, atol=1e-9)
-    assert small.look.sensor.blur == pytest.approx([0.4 * sigma for sigma in options.look.sensor.blur])
+    assert small.sensor.blur == pytest.approx([0.4 * sigma for sigma in options.sensor.blur])
 
 
 def test_rendered_images_have_boxes_and_follow_their_seed(toy_spec, toy_labeler):
-    options = ImageOptions(K, (320, 240), PoseRange(z_range=(0.5, 0.9)), CrowdRange(count=(3, 5)))
+    options = SceneOptions(K, (320, 240), PoseRange(z_range=(0.5, 0.9)), crowd=CrowdRange(count=(3, 5)))
     models = load_models(toy_spec.models_dir)
     source = CadDetectionSource(models, toy_labeler, options, 128, 10, DetectionAugmentation(), Backgrounds())
     one, again, other = (source.sample(0, np.random.default_rng(seed)) for seed in (1, 1, 2))

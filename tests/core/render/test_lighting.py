@@ -22,7 +22,6 @@ from sopose.core.render.lighting import (
     lamps_faced,
     reflect,
     sky_openness,
-    spread,
 )
 
 
@@ -168,33 +167,11 @@ def test_many_scenes_at_once_are_each_by_itself():
     lights = [lamps((0.3, 0.2, 0.0, 1.0), size=0.1, ambient=0.3), lamps((0.0, 0.6, -0.8, 0.0), size=0.2, ambient=0.6)]
     lights = [replace(light, slope=torch.rand(3, 1) - 0.5) for light in lights]
     names = [field.name for field in fields(LightSet)]
-    columns = [torch.cat([getattr(light, name) for light in lights], dim=-1)[..., scene] for name in names]
-    both = reflect(surface, LightSet(*columns), None, None)
+    packed = LightSet(*(torch.cat([getattr(light, name) for light in lights], dim=-1) for name in names))
+    both = reflect(surface, packed.take(scene), None, None)
     for number, light in enumerate(lights):
         alone = reflect(surface, light, None, None)
         torch.testing.assert_close(both[:, scene == number], alone[:, scene == number], rtol=1e-6, atol=1e-7)
-
-
-@pytest.mark.parametrize("stride", [2, 4])
-def test_spreading_keeps_what_is_even_and_linear(stride):
-    size = (37, 50)
-    rows, columns = (torch.arange(0, n, stride, dtype=torch.float32) for n in size)
-    ramp = rows[:, None] + 0.5 * columns
-    known = torch.ones_like(ramp)
-    full, weight = spread(ramp[None], known[None], stride, size)
-    expected = torch.arange(size[0])[:, None] + 0.5 * torch.arange(size[1])
-    inner = (slice(stride, size[0] - 2 * stride), slice(stride, size[1] - 2 * stride))
-    assert full.shape == (1, *size) and (weight[0][inner] > 0.99).all() and (weight > 0.2).all()
-    torch.testing.assert_close(full[0][inner], expected[inner], rtol=0, atol=1e-4)
-
-
-def test_spreading_ignores_what_is_not_known():
-    known = torch.zeros(1, 8, 8)
-    known[:, :, :4] = 1
-    values = torch.where(known > 0, 0.25, 99.0)
-    full, weight = spread(values, known, 2, (16, 16))
-    assert full[weight > 0.02].sub(0.25).abs().max() < 1e-5
-    assert not weight[:, :, 12:].any()
 
 
 @pytest.mark.parametrize("sets", [1, 2, 4])

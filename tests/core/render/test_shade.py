@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from scipy.spatial.transform import Rotation
 
 from sopose.core.geometry.camera import pixel_grid, pixel_rays
 from sopose.core.geometry.pose import Pose
 from sopose.core.geometry.rotation import random_rotation
 from sopose.core.objects.model import ObjectModel
-from sopose.core.rays.raycast import RayCaster
-from sopose.core.render.ground import Ground, mirrored, plane_behind, random_texture
+from sopose.core.rays.casters import EmbreeCaster
+from sopose.core.render.ground import Ground, Grounds, mirrored, plane_behind, random_texture
 from sopose.core.render.lights import LightRange, Lights
+from sopose.core.render.looks import Body, Coats
 from sopose.core.render.materials import Material, MaterialRange, recolor_matrix
-from sopose.core.render.shade import Body, Shading, render_rgb, shade
+from sopose.core.render.packed import PackedScenes, Scene
+from sopose.core.render.shade import Picture, Shading, render_rgb, render_scenes, shade
 from sopose.core.render.stains import draw_stains
-from sopose.core.render.visibility import cast_scene
 from sopose.core.utils.errors import UserError
 
 K = np.array([[500.0, 0.0, 50.0], [0.0, 500.0, 50.0], [0.0, 0.0, 1.0]])
@@ -43,7 +45,7 @@ def sheet(side: float, pose: Pose, material: Material = MATT, **looks: np.ndarra
     h = side / 2
     vertices = np.array([[-h, -h, 0], [h, -h, 0], [h, h, 0], [-h, h, 0]])
     faces = np.array([[0, 1, 2], [0, 2, 3]])
-    return Body(RayCaster(vertices, faces), model_of(vertices, faces, **looks), pose, material)
+    return Body(model_of(vertices, faces, **looks), pose, material)
 
 
 def at(x: float, y: float, z: float, tilt: float = 0.0) -> Pose:
@@ -57,8 +59,18 @@ def lamp(x: float, y: float, z: float, w: float, strength: float = 1.0) -> Light
 
 
 def linear_rgb(bodies: list[Body], uv: np.ndarray, lights: Lights, shadows: bool = True) -> np.ndarray:
-    hits = cast_scene([body.caster for body in bodies], [body.pose for body in bodies], K, uv)
-    return shade(hits, bodies, lights, Shading(shadows=shadows, ambient_occlusion=False))
+    packed = pack(Scene(K, bodies, lights), uv)
+    return shade(packed, packed.hits(), Shading(shadows=shadows, ambient_occlusion=False)).numpy()
+
+
+def pack(scene: Scene, uv: np.ndarray) -> PackedScenes:
+    return PackedScenes([scene], [uv], EmbreeCaster([scene.meshes]))
+
+
+def render(
+    bodies: list[Body], uv: np.ndarray, lights: Lights, shading: Shading | None = None, ground: Ground | None = None
+) -> Picture:
+    return render_rgb(Scene(K, bodies, lights, ground), uv, shading)
 
 
 def grey(level: int) -> np.ndarray:
@@ -67,7 +79,7 @@ def grey(level: int) -> np.ndarray:
 
 def test_ambient_light_alone_shows_the_colours_themselves():
     colors = np.array([[250, 10, 60]] * 4, np.uint8)
-    picture = render_rgb([sheet(0.1, at(0, 0, 1), colors=colors)], K, CENTER, Lights(np.ones(3), *NO_LAMP))
+    picture = render([sheet(0.1, at(0, 0, 1), colors=colors)], CENTER, Lights(np.ones(3), *NO_LAMP))
     assert np.abs(picture.rgb.astype(int) - [250, 10, 60]).max() <= GREY_LEVEL
 
 
@@ -113,12 +125,12 @@ def test_smooth_normals_hide_the_triangles_of_a_sphere():
     vertices, faces = np.asarray(mesh.vertices), np.asarray(mesh.faces)
     uv = 50 + np.random.default_rng(0).uniform(-15, 15, (500, 2))
     pose, light = at(0, 0, 1), lamp(0, 0, -1, 0)
-    caster = RayCaster(vertices, faces)
+    caster = model_of(vertices, faces).caster
     points = pose.transform(caster.cast(pose, K, uv).points_obj) - pose.cam_t_obj
     exact = -points[:, 2] / np.linalg.norm(points, axis=1) * 0.4
     errors = {}
     for name, normals in (("smooth", vertices / 0.05), ("flat", None)):
-        body = Body(caster, model_of(vertices, faces, normals=normals), pose, MATT)
+        body = Body(model_of(vertices, faces, normals=normals), pose, MATT)
         errors[name] = np.abs(linear_rgb([body], uv, light)[:, 0] - exact).max()
     assert errors["smooth"] < 0.005 < 0.02 < errors["flat"]
 
@@ -166,7 +178,7 @@ def test_a_convex_body_throws_no_shadow_on_its_lit_side():
     import trimesh
 
     mesh = trimesh.creation.icosphere(subdivisions=4, radius=0.05)
-    body = Body(RayCaster(mesh.vertices, mesh.faces), model_of(mesh.vertices, mesh.faces), at(0, 0, 1), MATT)
+    body = Body(model_of(mesh.vertices, mesh.faces), at(0, 0, 1), MATT)
     uv = pixel_grid(100, 100).reshape(-1, 2)
     sun = lamp(0.5, 0.2, -1, 0)
     assert np.array_equal(linear_rgb([body], uv, sun), linear_rgb([body], uv, sun, shadows=False))
@@ -176,8 +188,8 @@ def test_an_roi_shows_the_same_pixels_as_the_whole_image():
     bodies = [sheet(0.06, at(0.01, 0, 1, 0.5)), sheet(0.1, at(-0.02, 0.01, 1.1, -0.3))]
     lights, ground = LightRange().draw(np.random.default_rng(0)), ground_at(1.2, np.random.default_rng(0))
     grid, shading = pixel_grid(100, 100), Shading(sky_rays=1)
-    whole = render_rgb(bodies, K, grid.reshape(-1, 2), lights, shading, ground)
-    part = render_rgb(bodies, K, grid[20:60, 30:80].reshape(-1, 2), lights, shading, ground)
+    whole = render(bodies, grid.reshape(-1, 2), lights, shading, ground)
+    part = render(bodies, grid[20:60, 30:80].reshape(-1, 2), lights, shading, ground)
     difference = part.rgb.astype(int) - whole.rgb.reshape(100, 100, 3)[20:60, 30:80].reshape(-1, 3)
     assert np.abs(difference).max() <= GREY_LEVEL
     assert np.array_equal(part.owner, whole.owner.reshape(100, 100)[20:60, 30:80].ravel())
@@ -189,34 +201,62 @@ def ground_at(z: float, rng: np.random.Generator, tilt: float = 0.0) -> Ground:
     return Ground(at(0, 0, z, np.pi + tilt), random_texture(rng), 0.1)
 
 
+def packed_ground(ground: Ground, pixel_angle: float = 0.0) -> Grounds:
+    return Grounds.of([ground], [pixel_angle], torch.device("cpu"))
+
+
+def albedo(grounds: Grounds, points_cam: np.ndarray) -> np.ndarray:
+    """(3, M) at points (3, M) of the first plane."""
+    points = torch.from_numpy(points_cam.astype(np.float32))
+    return grounds.albedo(torch.zeros(points.shape[1], dtype=torch.long), points).numpy()
+
+
 def test_the_ground_is_where_its_plane_says():
     ground = ground_at(2.0, np.random.default_rng(0), tilt=0.3)
     uv = pixel_grid(100, 100).reshape(-1, 2)
     rays = pixel_rays(K, uv)
-    depth = ground.depth(rays)
-    points = depth[:, None] * rays
+    picture = render([], uv, Lights(np.ones(3), *NO_LAMP), ground=ground)
+    assert (picture.owner == 0).all()
+    points = picture.depth[:, None] * rays
     assert np.abs((points - ground.pose.cam_t_obj) @ ground.normal_cam).max() < 1e-12
-    picture = render_rgb([], K, uv, Lights(np.ones(3), *NO_LAMP), ground=ground)
-    assert np.array_equal(picture.depth, depth) and (picture.owner == 0).all()
     steep = Ground(at(0, -0.5, 2.0, np.pi / 2), ground.texture)  # its horizon lies in the middle of the image
-    assert np.isfinite(steep.depth(rays)).mean() < 0.5
+    assert np.isfinite(render([], uv, Lights(np.ones(3), *NO_LAMP), ground=steep).depth).mean() < 0.5
 
 
 def test_the_ground_shows_its_texture_without_a_seam():
     texture = mirrored(np.arange(48, dtype=np.uint8).reshape(4, 4, 3) * 5)
-    ground = Ground(at(0, 0, 1, np.pi), texture, 0.04)
-    points = np.array([[0.0025, 0.0425, -0.0375], [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]], np.float32)
-    colors = ground.albedo(points)
+    ground = packed_ground(Ground(at(0, 0, 1, np.pi), texture, 0.04))
+    points = np.array([[0.0025, 0.0425, -0.0375], [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
+    colors = albedo(ground, points)
     np.testing.assert_allclose(colors, colors[:, :1].repeat(3, axis=1), atol=1e-3)
-    seam = ground.albedo(np.array([[-1e-5, 1e-5], [0.003, 0.003], [1, 1]], np.float32))
+    seam = albedo(ground, np.array([[-1e-5, 1e-5], [0.003, 0.003], [1, 1]]))
     np.testing.assert_allclose(seam[:, 0], seam[:, 1], atol=1e-3)
 
 
 def test_a_texture_too_fine_for_the_pixels_is_even():
     ground = ground_at(1.0, np.random.default_rng(0))
-    points = np.concatenate([np.random.default_rng(0).uniform(-1, 1, (2, 500)), np.ones((1, 500))]).astype(np.float32)
-    assert ground.albedo(points).std() > 0.01
-    assert ground.albedo(points, pixel_angle=0.1).std(axis=1).max() < 1e-5
+    points = np.concatenate([np.random.default_rng(0).uniform(-1, 1, (2, 500)), np.ones((1, 500))])
+    assert albedo(packed_ground(ground), points).std() > 0.01
+    assert albedo(packed_ground(ground, pixel_angle=0.1), points).std(axis=1).max() < 1e-5
+
+
+def test_grounds_of_several_scenes_are_each_their_own_and_some_have_none():
+    rng = np.random.default_rng(0)
+    alone = [ground_at(z, rng, tilt) for z, tilt in ((1.0, 0.2), (1.4, -0.3))]
+    grounds = Grounds.of([alone[0], None, alone[1]], [1e-3] * 3, torch.device("cpu"))
+    rays = torch.from_numpy(pixel_rays(K, rng.uniform(0, 100, (60, 2))).T)
+    scene = torch.arange(60) % 3
+    depth = grounds.depth(scene, rays)
+    points = torch.where(depth.isfinite(), rays * depth, 1.0).float()
+    shown, up = grounds.albedo(scene, points), torch.zeros_like(points)
+    assert (depth[scene == 1] == torch.inf).all() and not grounds.occlude(scene, points, 9 * points)[scene == 1].any()
+    for number, ground in ((0, alone[0]), (2, alone[1])):
+        mine, single = scene == number, packed_ground(ground, 1e-3)
+        first = torch.zeros(int(mine.sum()), dtype=torch.long)
+        torch.testing.assert_close(depth[mine], single.depth(first, rays[:, mine]), rtol=1e-12, atol=0)
+        torch.testing.assert_close(shown[:, mine], single.albedo(first, points[:, mine]), rtol=0, atol=1e-4)
+        assert grounds.occlude(scene, points, points)[mine].all()
+        assert not grounds.occlude(scene, points / 2, up)[mine].any()
 
 
 def test_a_body_shades_the_ground_and_the_ground_shades_what_is_under_it():
@@ -224,11 +264,11 @@ def test_a_body_shades_the_ground_and_the_ground_shades_what_is_under_it():
     blocker = sheet(0.01, at(-0.04, 0, 0.95))
     uv = 50 + 500 * np.array([[0.01, 0.0], [0.017, 0.0]])
     bright = Shading(ambient_occlusion=False)
-    shown = render_rgb([blocker], K, uv, lamp(-1, 0, -1, 0), bright, ground)
+    shown = render([blocker], uv, lamp(-1, 0, -1, 0), bright, ground)
     assert not shown.rgb[0].any() and shown.rgb[1].min() > 100
     below = lamp(0, 0, 1.5, 1)  # under the ground, which is above the blocker's back
     behind = sheet(0.01, at(0, 0, 0.95, np.pi - 0.5))
-    assert not render_rgb([behind], K, CENTER, below, bright, ground).rgb.any()
+    assert not render([behind], CENTER, below, bright, ground).rgb.any()
 
 
 def grey_texture() -> np.ndarray:
@@ -239,7 +279,7 @@ def box_from_inside(side: float, pose: Pose) -> Body:
     import trimesh
 
     mesh = trimesh.creation.box((side, side, side))
-    return Body(RayCaster(mesh.vertices, mesh.faces), model_of(mesh.vertices, mesh.faces), pose, MATT)
+    return Body(model_of(mesh.vertices, mesh.faces), pose, MATT)
 
 
 @pytest.mark.parametrize("grid", [False, True])
@@ -247,9 +287,10 @@ def test_inside_a_closed_box_it_is_dark(grid):
     inside = sheet(0.05, at(0, 0, 1.0))
     room = box_from_inside(0.4, at(0, 0, 1.0))
     lights = Lights(np.full(3, 0.5), np.array([[0.1, 0, 0, 1.0], [0, 0, -1, 0]]), np.ones((2, 3)), np.array([0.1, 0.1]))
-    hits = cast_scene([inside.caster], [inside.pose], K, pixel_grid(100, 100).reshape(-1, 2))
-    dark = shade(hits, [inside, room], lights, size=(100, 100) if grid else None)
-    assert not dark.any() and shade(hits, [inside], lights).any()
+    uv = pixel_grid(100, 100) if grid else pixel_grid(100, 100).reshape(-1, 2)
+    open_, closed = (pack(Scene(K, bodies, lights), uv) for bodies in ([inside], [inside, room]))
+    seen = open_.hits()  # the camera looks through the walls
+    assert not shade(closed, seen).any() and shade(open_, seen).any()
 
 
 def test_an_open_box_is_darker_inside_than_outside():
@@ -257,10 +298,10 @@ def test_an_open_box_is_darker_inside_than_outside():
 
     walls = trimesh.creation.box((0.1, 0.1, 0.1))
     open_ = walls.faces[np.abs(walls.face_normals[:, 2] + 1) > 1e-6]  # without the side towards the camera
-    tin = Body(RayCaster(walls.vertices, open_), model_of(walls.vertices, open_), at(0, 0, 1.0), MATT)
+    tin = Body(model_of(walls.vertices, open_), at(0, 0, 1.0), MATT)
     lid = sheet(0.1, at(0.2, 0, 1.05))
     uv = np.array([[50.0, 50.0], [50 + 500 * 0.2 / 1.05, 50.0]])
-    shown = render_rgb([tin, lid], K, uv, Lights(np.ones(3), *NO_LAMP)).rgb.astype(int)
+    shown = render([tin, lid], uv, Lights(np.ones(3), *NO_LAMP)).rgb.astype(int)
     assert (shown[0] < shown[1] - 20).all() and (shown[1] > 120).all()
 
 
@@ -270,8 +311,8 @@ def test_the_lattice_of_a_grid_shows_nearly_what_every_pixel_says():
     lights = LightRange(size=(0.05, 0.1)).draw(rng)
     ground = Ground(at(0, 0, 1.06, np.pi), grey_texture(), 1.0)
     grid = pixel_grid(160, 160) - 30
-    coarse = render_rgb(bodies, K, grid, lights, Shading(), ground).rgb.astype(int)
-    fine = render_rgb(bodies, K, grid, lights, Shading(shadow_rays=4, shadow_stride=1, sky_stride=1), ground).rgb
+    coarse = render(bodies, grid, lights, Shading(), ground).rgb.astype(int)
+    fine = render(bodies, grid, lights, Shading(shadow_rays=4, shadow_stride=1, sky_stride=1), ground).rgb
     off = np.abs(coarse - fine).max(axis=1)
     assert off.mean() < 4 and (off > 40).mean() < 0.02
 
@@ -298,11 +339,12 @@ def test_stains_are_the_object_s_own():
     turned = Pose(Rotation.from_euler("z", 90, degrees=True).as_matrix(), np.array([0.02, 0.01, 0.8]))
     for pose in (at(0, 0, 1), turned):  # they move with it, not with the camera
         body = sheet(0.1, pose, stained, colors=colors)
-        hits = cast_scene([body.caster], [pose], K, uv)
-        shown = shade(hits, [body], ambient, Shading(shadows=False, ambient_occlusion=False))
+        shown = linear_rgb([body], uv, ambient)
         plain = linear_rgb([sheet(0.1, pose, colors=colors)], uv, ambient)
+        hits = pack(Scene(K, [body], ambient), uv).hits()
         seen = hits.owner == 0
-        factors = stained.stains.factors(hits.points_obj[seen], body.caster.center, body.caster.radius).T
+        coats, white = Coats([body], torch.device("cpu")), torch.full((3, int(seen.sum())), 0.1)
+        factors = coats.vary(white, hits.owner[seen], hits.points_obj[seen]).T / 0.1
         np.testing.assert_allclose(shown[seen] / plain[seen], factors, rtol=1e-4)
         assert factors.std() > 0.05
 
@@ -314,6 +356,29 @@ def test_a_plane_behind_is_behind_all_and_faces_the_camera():
         ground = Ground(plane_behind(centers, radii, 0.6, 0.02, rng), grey_texture())
         above = (centers - ground.pose.cam_t_obj) @ ground.normal_cam - radii
         assert above.min() == pytest.approx(0.02, abs=1e-9) and ground.height > 0
+
+
+def test_scenes_together_look_as_each_does_alone():
+    """Windows of all sizes; with and without ground, lamps, stains and texture; some models in several scenes."""
+    rng = np.random.default_rng(5)
+    texture, uv_map = rng.integers(0, 256, (5, 8, 3), np.uint8), np.array([[0, 0], [1.5, 0], [1.5, 1], [0, 1]], float)
+    models = [sheet(0.06, at(0, 0, 1), colors=rng.integers(0, 256, (4, 3), np.uint8)).model]
+    models += [sheet(0.05, at(0, 0, 1), texture=texture, uv=uv_map).model, box_from_inside(0.03, at(0, 0, 1)).model]
+    scenes, uvs = [], []
+    for number in range(6):
+        materials = MaterialRange(stains=1.0 if number % 2 else 0.0, hue=20.0 if number % 3 else 0.0)
+        bodies = [
+            Body(models[name], Pose(random_rotation(rng), rng.uniform([-0.03, -0.03, 0.9], [0.03, 0.03, 1.0])), coat)
+            for name, coat in zip(rng.permutation(3)[: number % 4], map(materials.draw, [rng] * 3), strict=False)
+        ]
+        lights = LightRange(count=(number % 3, number % 3), ambient_slope=0.9).draw(rng)
+        ground = ground_at(1.05, rng, 0.2) if number > 1 else None
+        scenes.append(Scene(K, bodies, lights, ground))
+        uvs.append(pixel_grid(30 + 7 * number, 50 - 3 * number) + np.array([20, 25]))
+    for scene, uv, together in zip(scenes, uvs, render_scenes(scenes, uvs), strict=True):
+        alone = render_rgb(scene, uv)
+        assert np.array_equal(together.owner, alone.owner) and np.array_equal(together.depth, alone.depth)
+        assert np.abs(together.rgb.astype(int) - alone.rgb).max() <= GREY_LEVEL
 
 
 def test_lamps_stand_above_the_ground_they_light():
@@ -346,7 +411,7 @@ def test_an_impossible_range_is_refused(make, message):
 
 
 def test_an_empty_picture_is_black():
-    picture = render_rgb([], K, CENTER, Lights(np.ones(3), *NO_LAMP))
+    picture = render([], CENTER, Lights(np.ones(3), *NO_LAMP))
     assert picture.rgb.tolist() == [[0, 0, 0]] and picture.owner.tolist() == [-1]
 
 

@@ -8,12 +8,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sopose.core.geometry.pose import Pose
+from sopose.core.objects.model import ObjectModel
+from sopose.core.render.looks import Body, Coats
+from sopose.core.render.materials import Material
 from sopose.core.render.stains import SIDE, Stains, draw_stains, stain_factors
 
 
 def factors_at(stains: Stains, places: np.ndarray) -> np.ndarray:
     which = torch.zeros(len(places), dtype=torch.long)
-    return stain_factors(torch.from_numpy(stains.lattice[None]), which, torch.from_numpy(places)).numpy()
+    return stain_factors(torch.from_numpy(stains.lattice[None]), which, torch.from_numpy(places.T)).numpy().T
 
 
 @pytest.fixture
@@ -54,19 +58,24 @@ def test_patterns_repeat_mirrored(stains):
 def test_each_point_takes_its_own_lattice():
     patterns = [draw_stains(0.5, np.random.default_rng(seed)) for seed in range(3)]
     lattices = torch.from_numpy(np.stack([pattern.lattice for pattern in patterns]))
-    places = torch.rand(30, 3, generator=torch.Generator().manual_seed(0)) * 9
+    places = torch.rand(3, 30, generator=torch.Generator().manual_seed(0)) * 9
     which = torch.arange(30) % 3
     together = stain_factors(lattices, which, places)
     for number, pattern in enumerate(patterns):
-        alone = factors_at(pattern, places[which == number].numpy())
-        np.testing.assert_array_equal(together[which == number].numpy(), alone)
+        alone = factors_at(pattern, places[:, which == number].numpy().T).T
+        np.testing.assert_allclose(together[:, which == number], alone, rtol=1e-5)
 
 
 def test_the_pattern_grows_with_the_object(stains):
-    points = np.random.default_rng(3).normal(size=(20, 3))
-    small = stains.factors(0.1 * points, np.zeros(3), 0.1)
-    large = stains.factors(3.0 * points + [1.0, 2.0, 3.0], np.array([1.0, 2.0, 3.0]), 3.0)
-    np.testing.assert_allclose(small, large, rtol=1e-4)
+    points, corners = np.random.default_rng(3).normal(size=(20, 3)), np.eye(4, 3)
+    found = []
+    for size, shift in ((0.1, np.zeros(3)), (3.0, np.array([1.0, 2.0, 3.0]))):
+        vertices = size * corners + shift
+        model = ObjectModel(1, "thing", vertices, np.array([[0, 1, 2], [0, 1, 3]]), size, *2 * (np.zeros(3),))
+        coats = Coats([Body(model, Pose(np.eye(3), np.zeros(3)), Material(stains=stains))], torch.device("cpu"))
+        albedo, places = torch.full((3, 20), 0.05), torch.from_numpy(size * points + shift)
+        found.append(coats.vary(albedo, torch.zeros(20, dtype=torch.long), places))
+    torch.testing.assert_close(*found, rtol=1e-3, atol=0)
 
 
 def test_strength_is_the_deviation_of_the_logarithm():

@@ -11,8 +11,9 @@ from sopose.core.bop.scene import load_split
 from sopose.core.bop.splits import resolve_split
 from sopose.core.geometry.camera import pixel_grid
 from sopose.core.geometry.pose import Pose
+from sopose.core.rays.casters import cast_scene
 from sopose.core.rays.raycast import RayCaster
-from sopose.core.render.visibility import cast_scene, render_depth, scene_gt_info, scene_visibility
+from sopose.core.render.visibility import annotate_scene, render_depth, scene_gt_info
 
 K = np.array([[500.0, 0.0, 100.0], [0.0, 500.0, 75.0], [0.0, 0.0, 1.0]])
 SIZE = (200, 150)
@@ -98,7 +99,7 @@ def test_a_camera_inside_an_object_sees_it_everywhere():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_visible_masks_part_the_union_of_the_whole_ones(seed):
-    masks = scene_visibility(*random_scene(seed), K, SIZE)
+    masks, _ = annotate_scene(*random_scene(seed), K, SIZE)
     whole = np.stack([mask for mask, _ in masks])
     visible = np.stack([mask for _, mask in masks])
     assert np.array_equal(visible.sum(axis=0), whole.any(axis=0))

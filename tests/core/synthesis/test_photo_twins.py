@@ -10,36 +10,36 @@ import pytest
 from sopose.core.bop.models import load_models
 from sopose.core.bop.scene import load_split, read_rgb
 from sopose.core.bop.splits import resolve_split
-from sopose.core.rays.raycast import RayCaster
 from sopose.core.render.visibility import annotate_scene
 from sopose.core.synthesis.backgrounds import Backgrounds
 from sopose.core.synthesis.photo_twins import render_twin
-from sopose.core.synthesis.rendered_image import ImageOptions
 from sopose.core.synthesis.scene_sampling import PoseRange
+from sopose.core.synthesis.scenes import SceneDrawer, SceneOptions
 
 
 @pytest.fixture(scope="module")
 def world(toy_root):
     models = load_models(toy_root / "models")
-    casters = {obj_id: RayCaster(model.vertices, model.faces) for obj_id, model in models.items()}
     spec = resolve_split("toy_test", toy_root.parent)
     # One object is wanted, the others stand around.
     for obj_id in models:
         for record in load_split(spec, [obj_id]):
             if record.instances and record.others:
-                return models, casters, record
+                return models, record
     raise AssertionError("no image of the toy set has two kinds of objects")
 
 
 @pytest.mark.parametrize("rotations", ["upper", "uniform"])
 def test_the_photograph_stays_but_for_the_wanted_object(world, rotations):
-    models, casters, record = world
+    models, record = world
     photo = read_rgb(record)
-    options = ImageOptions(record.K, (0, 0), PoseRange(rotations=rotations))
-    twin = render_twin(photo, record, models, casters, options, Backgrounds(), np.random.default_rng(0))
+    drawer = SceneDrawer(models, SceneOptions(record.K, (0, 0), PoseRange(rotations=rotations)), Backgrounds())
+    twin = render_twin(photo, record, drawer, np.random.default_rng(0))
     size = photo.shape[1], photo.shape[0]
     everything = [*record.instances, *record.others]
-    masks, _ = annotate_scene([casters[i.obj_id] for i in everything], [i.pose for i in everything], record.K, size)
+    masks, _ = annotate_scene(
+        [models[i.obj_id].caster for i in everything], [i.pose for i in everything], record.K, size
+    )
     wanted = np.any([visible for _, visible in masks[: len(record.instances)]], axis=0)
     rows, columns = wanted.nonzero()
     near = np.zeros_like(wanted)
@@ -47,20 +47,20 @@ def test_the_photograph_stays_but_for_the_wanted_object(world, rotations):
     np.testing.assert_array_equal(twin.pasted[~near], photo[~near])
     difference = np.abs(twin.pasted.astype(int) - twin.rendered).max(axis=2)
     assert np.median(difference[wanted]) == 0 and np.median(difference[~near]) > 10
-    again = render_twin(photo, record, models, casters, options, Backgrounds(), np.random.default_rng(0))
+    again = render_twin(photo, record, drawer, np.random.default_rng(0))
     np.testing.assert_array_equal(again.rendered, twin.rendered)
 
 
 def test_twins_are_seen_by_the_photograph_s_camera(world):
     """A camera moved by 20 pixels shows the same picture 20 pixels off."""
-    models, casters, record = world
+    models, record = world
     photo = read_rgb(record)
-    options = ImageOptions(record.K, (0, 0), PoseRange())
+    drawer = SceneDrawer(models, SceneOptions(record.K, (0, 0), PoseRange()), Backgrounds())
     shift = np.array([[0, 0, 20.0], [0, 0, 0], [0, 0, 0]])
-    plain = render_twin(photo, record, models, casters, options, Backgrounds(), np.random.default_rng(0))
+    plain = render_twin(photo, record, drawer, np.random.default_rng(0))
     moved_record = replace(record, K=record.K + shift)
-    moved = render_twin(photo, moved_record, models, casters, options, Backgrounds(), np.random.default_rng(0))
-    pose, caster = record.instances[0].pose, casters[record.instances[0].obj_id]
+    moved = render_twin(photo, moved_record, drawer, np.random.default_rng(0))
+    pose, caster = record.instances[0].pose, models[record.instances[0].obj_id].caster
     masks, _ = annotate_scene([caster], [pose], record.K, (photo.shape[1], photo.shape[0]))
     rows, columns = masks[0][1].nonzero()
     inside = columns < photo.shape[1] - 20

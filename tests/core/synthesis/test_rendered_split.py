@@ -17,12 +17,13 @@ from sopose.core.bop.scene import load_split, read_depth, read_mask, read_rgb
 from sopose.core.bop.splits import resolve_split
 from sopose.core.rays.raycast import RayCaster
 from sopose.core.synthesis.many_objects import CrowdRange
-from sopose.core.synthesis.rendered_image import ImageOptions
 from sopose.core.synthesis.rendered_split import HEADER_NAME, SplitPlan, write_split
+from sopose.core.synthesis.scene_sampling import PoseRange
+from sopose.core.synthesis.scenes import SceneOptions
 from sopose.core.utils.errors import UserError
 
 K = np.array([[130.0, 0, 61.0], [0, 132.0, 47.5], [0, 0, 1]])
-OPTIONS = ImageOptions(K, (120, 96), crowd=CrowdRange(count=(2, 4)))
+OPTIONS = SceneOptions(K, (120, 96), PoseRange(rotations="stable"), crowd=CrowdRange(count=(2, 4)))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from sopose.core.geometry.camera import project
 from sopose.core.geometry.pose import Pose
 from sopose.core.objects.model import ObjectModel
 from sopose.core.rays.raycast import RayCaster
-from sopose.core.render.shade import Body
+from sopose.core.render.looks import Body
 from sopose.core.vis.colors import AXES, ESTIMATE, TRUTH, bgr
 from sopose.core.vis.overlays import (
     blend_bodies,
@@ -117,7 +117,7 @@ def test_models_are_blended_where_they_are_seen_and_nearest_first(image):
     for color, x, z in (((255, 0, 0), 0.0, 1.1), ((0, 255, 0), 0.1, 2.1)):
         model = ObjectModel(1, "box", corners, faces, 0.35, corners.min(0), np.ptp(corners, axis=0),
                             colors=np.tile(np.array([color], np.uint8), (8, 1)))  # fmt: skip
-        bodies.append(Body(RayCaster(corners, faces), model, Pose(np.eye(3), np.array([x, 0, z]))))
+        bodies.append(Body(model, Pose(np.eye(3), np.array([x, 0, z]))))
     blended = blend_bodies(image, K, bodies, alpha=0.5)
     np.testing.assert_array_equal(blended[:80], 100)
     near, far = blended[120, 160].astype(int), blended[120, 184].astype(int)
@@ -126,7 +126,7 @@ def test_models_are_blended_where_they_are_seen_and_nearest_first(image):
     np.testing.assert_allclose(far, near, atol=5)  # levels; the red one is 60 px wide, and hides the green one here
     assert hidden[1] > hidden[2] + 100
     np.testing.assert_array_equal(blend_bodies(image, K, bodies, alpha=0.0), image)
-    behind = [Body(bodies[0].caster, bodies[0].model, Pose(np.eye(3), np.array([0, 0, -1.0])))]
+    behind = [Body(bodies[0].model, Pose(np.eye(3), np.array([0, 0, -1.0])))]
     for none in ([], behind):
         np.testing.assert_array_equal(blend_bodies(image, K, none), image)
 

@@ -13,14 +13,17 @@ from sopose.core.bop.scene import load_split
 from sopose.core.bop.splits import SplitSpec, resolve_split
 from sopose.core.data.roi import Roi, roi_positions
 from sopose.core.geometry.camera import pixel_grid, project
-from sopose.core.rays.raycast import RayCaster
+from sopose.core.geometry.pose import Pose
+from sopose.core.objects.model import ObjectModel
+from sopose.core.render.visibility import unhidden
 from sopose.core.synthesis.backgrounds import Backgrounds
-from sopose.core.synthesis.look import GroundRange, Look
+from sopose.core.synthesis.ground_range import GroundRange
 from sopose.core.synthesis.scene_sampling import OccluderRange, PoseRange
+from sopose.core.synthesis.scenes import DrawnScene, SceneDrawer, SceneOptions
 from sopose.core.synthesis.sensor import Sensor
 from sopose.core.utils.errors import UserError
-from sopose.data.build_cad import build_cad_options
-from sopose.data.cad_source import CadOptions, CadScene, CadSource, _enlarge
+from sopose.data.build_cad import build_scene_options, cad_camera
+from sopose.data.cad_source import CadSource, _enlarge
 from sopose.data.mapper import TrainAugmentation
 from sopose.data.targets import RoiFormat, prepare_objects
 from sopose.settings import Settings
@@ -29,13 +32,13 @@ from tests.support.laws import assert_lawful
 K = np.array([[572.4, 0, 325.3], [0, 573.6, 242.0], [0, 0, 1]])
 SIZE = (640, 480)
 PERFECT = Sensor(blur=(0, 0), gain=0, tint=0, gamma=0, noise=(0, 0), jpeg_prob=0)
-FLOATING = Look(ground=GroundRange(prob=0.0), sensor=PERFECT)
-OPTIONS = CadOptions(K, SIZE, epoch_length=100, look=FLOATING)
+OPTIONS = SceneOptions(K, SIZE, ground=GroundRange(prob=0.0), sensor=PERFECT)
 ON_TABLE = replace(
     OPTIONS,
     poses=PoseRange(rotations="stable", elevation=(20.0, 80.0)),
     occluders=OccluderRange(standing_prob=0.7),
-    look=Look(ground=GroundRange(prob=1.0)),
+    ground=GroundRange(prob=1.0),
+    sensor=Sensor(),
 )
 PLAIN = TrainAugmentation(color_prob=0.0, change_bg_prob=0.0)
 
@@ -43,12 +46,14 @@ PLAIN = TrainAugmentation(color_prob=0.0, change_bg_prob=0.0)
 @pytest.fixture(scope="module")
 def make_source(models):
     """`make_source(options, augmentation, resolution)`."""
-    casters = {obj_id: RayCaster(model.vertices, model.faces) for obj_id, model in models.items()}
+    casters = {obj_id: model.caster for obj_id, model in models.items()}
     objects = prepare_objects(models, casters, {k: i for i, k in enumerate(models)}, num_points=100)
 
-    def make(options: CadOptions = OPTIONS, augmentation: TrainAugmentation = PLAIN, resolution: int = 64) -> CadSource:
-        roi_format = RoiFormat(resolution, 32)
-        return CadSource(objects, models, casters, options, roi_format, augmentation, Backgrounds())
+    def make(
+        options: SceneOptions = OPTIONS, augmentation: TrainAugmentation = PLAIN, resolution: int = 64
+    ) -> CadSource:
+        drawer = SceneDrawer(models, options, Backgrounds())
+        return CadSource(objects, drawer, RoiFormat(resolution, 32), augmentation, length=100)
 
     return make
 
@@ -69,7 +74,7 @@ def test_objects_come_in_turn_and_samples_differ(make_source):
     assert len(source) == 100
 
 
-@pytest.mark.parametrize("options", [replace(OPTIONS, look=Look()), ON_TABLE], ids=["floating", "on a table"])
+@pytest.mark.parametrize("options", [SceneOptions(K, SIZE), ON_TABLE], ids=["floating", "on a table"])
 def test_a_sample_is_decided_by_its_generator_also_after_pickling(make_source, options):
     source = make_source(options=options)
     copy = pickle.loads(pickle.dumps(source))
@@ -92,7 +97,7 @@ def test_the_target_is_visible_enough_and_some_are_occluded(make_source):
 
 def test_the_crop_shows_the_object_where_the_maps_say(make_source):
     source = make_source(options=replace(OPTIONS, occluders=OccluderRange(max_count=0)), resolution=64)
-    source.backgrounds.sample = lambda size, rng: np.full((size[1], size[0], 3), (255, 0, 255), np.uint8)
+    source.drawer.backgrounds.sample = lambda size, rng: np.full((size[1], size[0], 3), (255, 0, 255), np.uint8)
     for index in range(8):
         roi, targets, _ = source.sample(index, np.random.default_rng(index))
         image = source.format.image_array(roi.image)[::2, ::2].astype(int)
@@ -107,7 +112,7 @@ def test_a_truncated_part_shows_the_background(make_source):
         options=replace(OPTIONS, occluders=OccluderRange(max_count=0)),
         augmentation=replace(PLAIN, truncate_prob=1.0),
     )
-    source.backgrounds.sample = lambda size, rng: np.full((size[1], size[0], 3), magenta, np.uint8)
+    source.drawer.backgrounds.sample = lambda size, rng: np.full((size[1], size[0], 3), magenta, np.uint8)
     roi, targets, _ = source.sample(0, np.random.default_rng(0))
     image = source.format.image_array(roi.image)[::2, ::2].astype(int)
     gone = (targets.mask_visib.numpy() > 0) & (targets.mask_trunc.numpy() == 0)
@@ -115,18 +120,19 @@ def test_a_truncated_part_shows_the_background(make_source):
     assert (np.abs(image[gone] - magenta) < 3).all(axis=-1).mean() > 0.8
 
 
-def test_an_occluder_in_front_hides_the_target(make_source, models):
-    source = make_source()
-    rng = np.random.default_rng(0)
-    target = source._body(1, OPTIONS.poses.draw(K, SIZE, rng), rng)
-    hits = target.caster.cast(target.pose, K, project(target.pose.transform(models[1].vertices), K))
-    nearer = replace(target, pose=replace(target.pose, cam_t_obj=0.7 * target.pose.cam_t_obj))
-    farther = replace(target, pose=replace(target.pose, cam_t_obj=1.5 * target.pose.cam_t_obj))
-    box = np.zeros(4)
+def bodies_of(scene: DrawnScene, models: dict[int, ObjectModel]) -> list[tuple[ObjectModel, Pose]]:
+    return [(models[obj_id], pose) for obj_id, pose in scene.objects]
+
+
+def test_an_occluder_in_front_hides_the_target(models):
+    target, pose = models[1], OPTIONS.poses.draw(K, SIZE, np.random.default_rng(0))
+    hits = target.caster.cast(pose, K, project(pose.transform(target.vertices), K))
+    points_cam = pose.transform(hits.points_obj)
+    nearer, farther = (replace(pose, cam_t_obj=share * pose.cam_t_obj) for share in (0.7, 1.5))
     # Perspective lets a few points of the outline look past the nearer copy.
-    assert CadScene([target, nearer], box).sees(hits.points_obj).mean() < 0.05
-    assert CadScene([target, farther], box).sees(hits.points_obj).all()
-    assert CadScene([target], box).sees(hits.points_obj).all()
+    assert unhidden(points_cam, [(target.caster, nearer)]).mean() < 0.05
+    assert unhidden(points_cam, [(target.caster, farther)]).all()
+    assert unhidden(points_cam, []).all()
 
 
 def test_enlarging_samples_where_the_positions_say():
@@ -138,42 +144,35 @@ def test_enlarging_samples_where_the_positions_say():
 
 
 def test_objects_on_a_table_stand_on_its_plane(make_source, models):
-    source = make_source(ON_TABLE)
+    drawer = make_source(ON_TABLE).drawer
     for index in range(12):
-        scene = source.draw_scene(source.objects[1 + index % 4], np.random.default_rng(index))
+        scene = drawer.around(1 + index % 4, np.random.default_rng(index))
         if scene.ground is None:
             continue
-        target = scene.bodies[0]
-        above = (target.pose.transform(models[target.model.obj_id].vertices) - scene.ground.pose.cam_t_obj) @ (
-            scene.ground.normal_cam
-        )
-        assert abs(above.min()) < 1e-6  # a micrometre
-        for body in scene.bodies[1:]:
-            lowest = (body.pose.transform(body.model.vertices) - scene.ground.pose.cam_t_obj) @ scene.ground.normal_cam
-            assert lowest.min() > -1e-6
+        point, up = scene.ground.pose.cam_t_obj, scene.ground.normal_cam
+        lowest = [((pose.transform(m.vertices) - point) @ up).min() for m, pose in bodies_of(scene, models)]
+        assert abs(lowest[0]) < 1e-6 and min(lowest) > -1e-6  # a micrometre
 
 
-def test_the_box_is_that_of_the_visible_pixels(make_source):
-    source = make_source()
+def test_the_box_is_that_of_the_visible_pixels(make_source, models):
+    drawer, pixels = make_source().drawer, pixel_grid(*SIZE).reshape(-1, 2)
     for index in range(6):
-        scene = source.draw_scene(source.objects[1 + index % 4], np.random.default_rng(index))
-        hits = scene.bodies[0].caster.cast(scene.pose, K, pixel_grid(*SIZE).reshape(-1, 2))
-        seen = pixel_grid(*SIZE).reshape(-1, 2)[hits.ray[scene.sees(hits.points_obj)]]
+        scene = drawer.around(1 + index % 4, np.random.default_rng(index))
+        (target, pose), *others = bodies_of(scene, models)
+        hits = target.caster.cast(pose, K, pixels)
+        occluders = [(other.caster, where) for other, where in others]
+        seen = pixels[hits.ray[unhidden(pose.transform(hits.points_obj), occluders)]]
         exact = np.concatenate([seen.min(axis=0), seen.max(axis=0)])
         cell = np.ptp(scene.box.reshape(2, 2), axis=0).max() / 30
         np.testing.assert_allclose(scene.box, exact, rtol=0, atol=max(cell, 1.0))
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: replace(OPTIONS, epoch_length=0), "EPOCH_LENGTH"),
-        (lambda: replace(OPTIONS, min_visib=1.0), "MIN_VISIB"),
-    ],
-)
-def test_an_impossible_range_is_refused(make, message):
-    with pytest.raises(UserError, match=message):
-        make()
+def test_impossible_numbers_are_refused(make_source):
+    with pytest.raises(UserError, match="MIN_VISIB"):
+        replace(OPTIONS, min_visib=1.0)
+    source = make_source()
+    with pytest.raises(UserError, match="EPOCH_LENGTH"):
+        CadSource(source.objects, source.drawer, source.format, source.augmentation, length=0)
 
 
 def test_an_object_that_never_shows_ends_in_an_error(make_source):
@@ -182,16 +181,20 @@ def test_an_object_that_never_shows_ends_in_an_error(make_source):
         make_source(options=beside).sample(0, np.random.default_rng(0))
 
 
+def build_options(settings: Settings, root: Path) -> SceneOptions:
+    return build_scene_options(settings.cad, settings.datasets, cad_camera(settings.cad, root))
+
+
 def test_the_camera_comes_from_the_settings_or_the_data_set(make_small_config, toy_root, tmp_path):
     given = make_small_config("CAD.K=(500, 510, 320, 240)", "CAD.IMAGE_SIZE=(640, 480)")
-    options = options_of(given, tmp_path)
+    options = build_options(given, tmp_path)
     np.testing.assert_array_equal(options.K, [[500, 0, 320], [0, 510, 240], [0, 0, 1]])
     assert options.image_size == (640, 480)
-    assert options_of(make_small_config(), toy_root).image_size == (320, 240)
+    assert build_options(make_small_config(), toy_root).image_size == (320, 240)
     with pytest.raises(UserError, match=r"camera\.json is missing; set CAD\.K"):
-        options_of(make_small_config(), tmp_path)
+        build_options(make_small_config(), tmp_path)
     with pytest.raises(UserError, match="go together"):
-        options_of(make_small_config("CAD.K=(500, 510, 320, 240)"), tmp_path)
+        build_options(make_small_config("CAD.K=(500, 510, 320, 240)"), tmp_path)
 
 
 def test_every_switch_of_the_look_arrives(make_small_config, toy_root):
@@ -208,27 +211,23 @@ def test_every_switch_of_the_look_arrives(make_small_config, toy_root):
         "CAD.GAP=(0.01, 0.02)",
         "CAD.ROTATIONS=stable",
     )
-    options = options_of(given, toy_root)
-    look = options.look
-    assert not look.shading.shadows and not look.shading.ambient_occlusion and look.shading.sky_rays == 2
-    assert look.lights.count == (2, 2) and look.lights.size == (0, 0) and look.ground.prob == 0.25
-    assert look.materials.hue == 0 and look.materials.roughness == (0.5, 0.5) and look.sensor.blur == (1, 1)
+    options = build_options(given, toy_root)
+    shading, lights, materials = options.shading, options.lights, options.materials
+    assert not shading.shadows and not shading.ambient_occlusion and shading.sky_rays == 2
+    assert lights.count == (2, 2) and lights.size == (0, 0) and options.ground.prob == 0.25
+    assert materials.hue == 0 and materials.roughness == (0.5, 0.5) and options.sensor.blur == (1, 1)
     assert options.occluders.gap == (0.01, 0.02) and options.poses.has_table
 
 
 def test_poses_come_from_a_split_by_its_name(make_small_config, toy_root):
     name = f"CAD.POSES_FROM={toy_root}:train"
-    statistics = options_of(make_small_config(name), toy_root).poses.statistics
+    statistics = build_options(make_small_config(name), toy_root).poses.statistics
     assert len(statistics.depth) == sum(len(record.instances) for record in load_split(train_split(toy_root)))
 
 
 def test_poses_of_test_images_are_not_drawn_from(make_small_config, toy_root):
     with pytest.raises(UserError, match="TRAIN_ON_TEST_IMAGES=True"):
-        options_of(make_small_config(f"CAD.POSES_FROM={toy_root}:test"), toy_root)
-
-
-def options_of(settings: Settings, root: Path) -> CadOptions:
-    return build_cad_options(settings.cad, settings.datasets, root)
+        build_options(make_small_config(f"CAD.POSES_FROM={toy_root}:test"), toy_root)
 
 
 def train_split(toy_root) -> SplitSpec:

@@ -17,7 +17,7 @@ from sopose.core.bop.splits import resolve_split
 from sopose.core.data.roi import Roi, RoiView
 from sopose.core.geometry.pose import Pose
 from sopose.core.rays.raycast import RayCaster
-from sopose.core.render.visibility import scene_visibility
+from sopose.core.render.visibility import annotate_scene
 from sopose.core.utils.errors import UserError
 from sopose.data.targets import cast_layers, prepare_objects
 from sopose.layers import unpack_Q
@@ -87,7 +87,7 @@ def test_masks_of_files_are_the_whole_masks_of_the_image(make_bare_split, object
     write_all(root)
     for record in select_records(split_of(root)):
         casters = [objects[item.obj_id].caster for item in record.instances]
-        masks = scene_visibility(casters, [item.pose for item in record.instances], record.K, SIZE)
+        masks, _ = annotate_scene(casters, [item.pose for item in record.instances], record.K, SIZE)
         for instance, (whole, _) in zip(record.instances, masks, strict=True):
             P, (x1, y1, x2, y2) = read_map(
                 P_MAP.path(root / "train", record.scene_id, record.im_id, instance.gt_index), P_MAP, SIZE
@@ -119,7 +119,7 @@ def test_camera_P_and_Q_lie_on_one_line_for_any_pose(objects, pose, K, obj_id):
     x1, y1, x2, y2 = P.box
     assert 0 <= x1 <= x2 < size[0] and 0 <= y1 <= y2 < size[1]
     mask = P.valid[..., 0]
-    whole = scene_visibility([target.caster], [pose], K, size)[0][0]
+    whole = annotate_scene([target.caster], [pose], K, size)[0][0][0]
     assert mask.sum() == whole.sum() and (whole[y1 : y2 + 1, x1 : x2 + 1] == mask).all()
     if not mask.any():
         assert P.box == (0, 0, 0, 0) and not P.values.any()

@@ -22,8 +22,9 @@ from sopose.core.geometry.pose import Pose
 from sopose.core.objects.model import ObjectModel
 from sopose.core.rays.raycast import RayCaster
 from sopose.core.synthesis.backgrounds import Backgrounds
+from sopose.core.synthesis.scenes import SceneDrawer, SceneOptions
 from sopose.core.utils.errors import UserError
-from sopose.data.cad_source import CadOptions, CadSource
+from sopose.data.cad_source import CadSource
 from sopose.data.mapper import InstanceSource, TrainAugmentation, TrainMapper, select_instances
 from sopose.data.targets import RoiFormat, prepare_objects
 from sopose.training.data_check import Batch, FirstLook, first_samples, look_at
@@ -257,11 +258,10 @@ def test_sound_images_without_boxes_give_no_warning(make_source):
 
 @pytest.mark.parametrize("obj_id", [1, 2, 3, 4])
 def test_rendered_samples_give_no_warning(models, make_objects, obj_id):
-    casters, objects = make_objects()
+    _, objects = make_objects()
     K = np.array([[572.4, 0, 325.3], [0, 573.6, 242.0], [0, 0, 1]])
-    options = CadOptions(K, (640, 480), epoch_length=100)
-    one = {obj_id: objects[obj_id]}
-    source = CadSource(one, models, casters, options, FORMAT, TrainAugmentation(), Backgrounds())
+    drawer = SceneDrawer(models, SceneOptions(K, (640, 480)), Backgrounds())
+    source = CadSource({obj_id: objects[obj_id]}, drawer, FORMAT, TrainAugmentation(), length=100)
     assert look_at(first_samples(source, 12)).warnings() == []
 
 

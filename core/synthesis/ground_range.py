@@ -1,21 +1,20 @@
-"""What makes a rendered scene look as it does: its ground, lights, materials and camera, drawn at random."""
+"""The planes that objects stand on, or float before, drawn at random with their textures."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
 import numpy as np
 
+from sopose.core.geometry.pose import Pose
+from sopose.core.rays.raycast import RayCaster
 from sopose.core.render.ground import Ground, mirrored, plane_behind, random_texture
-from sopose.core.render.lights import LightRange, Lights
-from sopose.core.render.materials import Material, MaterialRange
-from sopose.core.render.shade import Body, Shading
+from sopose.core.render.materials import Material
 from sopose.core.synthesis.backgrounds import Backgrounds
 from sopose.core.synthesis.scene_sampling import Table
-from sopose.core.synthesis.sensor import Sensor
 from sopose.core.utils.errors import UserError
 
 TEXTURES = 64  # procedural ones, made once in each process
@@ -39,16 +38,20 @@ class GroundRange:
             raise UserError(f"CAD.GROUND_PROB must be in [0, 1] and CAD.GROUND_TILE (low, high) in metres: {self}")
 
     def draw(
-        self, bodies: Sequence[Body], table: Table | None, backgrounds: Backgrounds, rng: np.random.Generator
+        self,
+        placed: Sequence[tuple[RayCaster, Pose]],
+        table: Table | None,
+        backgrounds: Backgrounds,
+        rng: np.random.Generator,
     ) -> Ground | None:
-        """The top of the `table`, or a plane behind the bodies; None where there is none, or it is seen from below."""
+        """The top of the `table`, or a plane behind what is placed; None without one, or seen from below."""
         if rng.random() >= self.prob:
             return None
         if table is not None:
             pose = table.plane
         else:
-            centers = np.stack([body.pose.transform(body.caster.center) for body in bodies])
-            radii = np.array([body.caster.radius for body in bodies])
+            centers = np.stack([pose.transform(caster.center) for caster, pose in placed])
+            radii = np.array([caster.radius for caster, _ in placed])
             pose = plane_behind(centers, radii, np.deg2rad(self.tilt), rng.uniform(*self.gap), rng)
         tile, material = rng.uniform(*self.tile), Material(rng.uniform(0, 0.05), rng.uniform(0.3, 1.0))
         ground = Ground(pose, self._texture(backgrounds, rng), tile, material)
@@ -64,23 +67,6 @@ class GroundRange:
             texture = _procedural(number)
         table = np.arange(256)[None, :, None] * contrast + (1 - contrast) * np.array(cv2.mean(texture)[:3])
         return cv2.LUT(texture, np.rint(table).astype(np.uint8))
-
-
-@dataclass(frozen=True)
-class Look:
-    """Ranges of all that a picture shows besides shapes and poses."""
-
-    lights: LightRange = field(default_factory=LightRange)
-    materials: MaterialRange = field(default_factory=MaterialRange)
-    ground: GroundRange = field(default_factory=GroundRange)
-    sensor: Sensor = field(default_factory=Sensor)
-    shading: Shading = field(default_factory=Shading)
-
-    def draw_lights(self, center: np.ndarray, ground: Ground | None, rng: np.random.Generator) -> Lights:
-        """Lights about `center` (3,), camera frame, metres: above the ground, or on the camera's side."""
-        if ground is None:
-            return self.lights.draw(rng)
-        return self.lights.draw(rng, center, ground.normal_cam)
 
 
 @lru_cache(maxsize=TEXTURES)

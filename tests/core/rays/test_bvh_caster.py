@@ -1,4 +1,4 @@
-"""The caster for devices: the laws of the ray caster, agreement with it, and one walk on two back ends."""
+"""Meshes packed for a GPU: the laws of the ray caster, agreement with it, and one walk on two back ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sopose.core.geometry.pose import Pose
-from sopose.core.rays.device_caster import DeviceCaster, DeviceHits
+from sopose.core.rays.bvh_caster import BvhCaster, BvhMeshes, MeshHits
+from sopose.core.rays.casters import PosedMeshes
 from sopose.core.rays.raycast import RayCaster, camera_rays
 from sopose.core.utils.errors import UserError
 from tests.support.ray_cases import (
@@ -31,10 +32,10 @@ ONE = torch.zeros(1, dtype=torch.int64)
 Rays = tuple[np.ndarray, np.ndarray]
 
 
-def cast(caster: RayCaster | DeviceCaster, origins: np.ndarray, directions: np.ndarray) -> DeviceHits:
+def cast(caster: RayCaster | BvhMeshes, origins: np.ndarray, directions: np.ndarray) -> MeshHits:
     """Hits of one object, on the CPU."""
-    device_caster = caster if isinstance(caster, DeviceCaster) else DeviceCaster([caster], "cpu", "torch")
-    return device_caster.cast(ONE, torch.from_numpy(origins), torch.from_numpy(directions))
+    meshes = caster if isinstance(caster, BvhMeshes) else BvhMeshes([caster], "cpu", "torch")
+    return meshes.cast(ONE, torch.from_numpy(origins), torch.from_numpy(directions))
 
 
 def assert_same_hits(caster: RayCaster, rays: Rays, where: np.ndarray | None = None) -> int:
@@ -160,16 +161,14 @@ def test_open_meshes_show_their_inside_and_either_winding_the_same():
 
 def test_each_group_of_rays_has_its_own_object_and_minus_one_is_none():
     casters = [RayCaster(*bumpy(seed, 0.1 + 0.05 * seed, np.full(3, 0.1 * seed))) for seed in range(3)]
-    device_caster = DeviceCaster(casters, "cpu")
-    assert device_caster.backend == "torch"
+    meshes = BvhMeshes(casters, "cpu")
+    assert meshes.backend == "torch"
     rng = np.random.default_rng(0)
     objects = [2, 0, -1, 1, 2]
     origins = np.array([casters[index].center + rng.normal(size=3) for index in objects])
     aims = np.array([casters[index].center for index in objects])[:, None] + rng.normal(scale=0.1, size=(5, 80, 3))
     directions = aims - origins[:, None]
-    hits = device_caster.cast(
-        torch.tensor(objects)[:, None], torch.from_numpy(origins)[:, None], torch.from_numpy(directions)
-    )
+    hits = meshes.cast(torch.tensor(objects)[:, None], torch.from_numpy(origins)[:, None], torch.from_numpy(directions))
     for group, index in enumerate(objects):
         if index < 0:
             assert not hits.hit[group].any() and not hits.points_obj[group].any()
@@ -182,7 +181,7 @@ def test_each_group_of_rays_has_its_own_object_and_minus_one_is_none():
 
 def test_occluded_agrees_with_cast_up_to_its_reach():
     rng = np.random.default_rng(6)
-    caster = DeviceCaster([RayCaster(*icosphere(0.1))], "cpu")
+    caster = BvhMeshes([RayCaster(*icosphere(0.1))], "cpu")
     origins = torch.from_numpy(rng.normal(scale=0.5, size=(2000, 3)))
     directions = torch.from_numpy(rng.normal(scale=0.1, size=(2000, 3))) - origins
     depth = caster.cast(ONE, origins, directions).depth
@@ -195,26 +194,35 @@ def test_occluded_agrees_with_cast_up_to_its_reach():
 
 def test_barycentric_weights_and_normals_are_those_of_the_ray_caster():
     casters = [RayCaster(*icosphere(0.1)), RayCaster(*bumpy(0, 0.2, np.ones(3)))]
-    device_caster = DeviceCaster(casters, "cpu")
+    meshes = BvhMeshes(casters, "cpu")
     rng = np.random.default_rng(5)
     for index, caster in enumerate(casters):
         hits = caster.first_hit(caster.center, rng.normal(size=(300, 3)))
         named = torch.tensor([index]), torch.from_numpy(hits.face)
-        weights = device_caster.barycentric(*named, torch.from_numpy(hits.points_obj))
-        np.testing.assert_allclose(weights, caster.barycentric(hits.face, hits.points_obj), rtol=0, atol=1e-12)
-        np.testing.assert_array_equal(device_caster.face_normals(*named), caster.face_normals(hits.face))
+        normals, weights = caster.triangles_at(hits.face, hits.points_obj)
+        found = meshes.barycentric(*named, torch.from_numpy(hits.points_obj))
+        np.testing.assert_allclose(found, weights, rtol=0, atol=1e-12)
+        np.testing.assert_array_equal(meshes.face_normals(*named), normals)
+
+
+def test_a_scene_takes_meshes_that_are_packed_only():
+    packed, other = (RayCaster(*icosphere(0.1, 1)) for _ in range(2))
+    poses = [random_pose(np.random.default_rng(0), 1.0)]
+    BvhCaster(BvhMeshes([packed], "cpu"), [PosedMeshes(K, [packed], poses)])
+    with pytest.raises(UserError, match="80 triangles is not on cpu"):
+        BvhCaster(BvhMeshes([packed], "cpu"), [PosedMeshes(K, [other], poses)])
 
 
 def test_no_rays_give_no_hits():
     none = torch.zeros((0, 3), dtype=torch.float64)
-    caster = DeviceCaster([RayCaster(*icosphere(0.1, 1))], "cpu")
+    caster = BvhMeshes([RayCaster(*icosphere(0.1, 1))], "cpu")
     assert caster.cast(ONE, none, none).points_obj.shape == (0, 3)
     assert caster.occluded(ONE, none, none).shape == (0,)
 
 
 def test_an_unknown_backend_is_refused():
     with pytest.raises(UserError, match="auto, torch, triton"):
-        DeviceCaster([RayCaster(*icosphere(0.1, 1))], "cpu", "opengl")
+        BvhMeshes([RayCaster(*icosphere(0.1, 1))], "cpu", "opengl")
 
 
 @pytest.fixture(scope="module")
@@ -230,17 +238,17 @@ def interpreted():
 
 def _both(caster: RayCaster, rays: Rays, work: Callable[..., list[torch.Tensor]]) -> list[tuple[np.ndarray, ...]]:
     return [
-        tuple(part.numpy() for part in work(DeviceCaster([caster], "cpu", backend), *map(torch.from_numpy, rays)))
+        tuple(part.numpy() for part in work(BvhMeshes([caster], "cpu", backend), *map(torch.from_numpy, rays)))
         for backend in ("torch", "triton")
     ]
 
 
-def _hits(caster: DeviceCaster, origins: torch.Tensor, directions: torch.Tensor) -> list[torch.Tensor]:
+def _hits(caster: BvhMeshes, origins: torch.Tensor, directions: torch.Tensor) -> list[torch.Tensor]:
     hits = caster.cast(ONE, origins, directions)
     return [hits.face, hits.points_obj, hits.depth]
 
 
-def _shadows(caster: DeviceCaster, origins: torch.Tensor, directions: torch.Tensor) -> list[torch.Tensor]:
+def _shadows(caster: BvhMeshes, origins: torch.Tensor, directions: torch.Tensor) -> list[torch.Tensor]:
     reaches = [torch.inf, 1.0, torch.linspace(0.5, 1.5, len(directions), dtype=torch.float64)]
     return [caster.occluded(ONE, origins, directions, reach) for reach in reaches]
 
@@ -296,11 +304,11 @@ def test_a_gpu_meets_what_the_cpu_meets(backend):
     rng = np.random.default_rng(0)
     origins, aims = rng.normal(size=(20000, 3)) + 1, 1 + rng.normal(scale=0.08, size=(20000, 3))
     rays = torch.from_numpy(origins), torch.from_numpy(aims - origins)
-    device_caster = DeviceCaster([caster], "cuda", backend)
-    found = device_caster.cast(ONE.to("cuda"), *(part.to("cuda") for part in rays))
+    meshes = BvhMeshes([caster], "cuda", backend)
+    found = meshes.cast(ONE.to("cuda"), *(part.to("cuda") for part in rays))
     expected = cast(caster, *(part.numpy() for part in rays))
     # Sums may be rounded in another order: a ray through an edge may name either face.
     assert (found.face.cpu() != expected.face).sum() <= 2
     torch.testing.assert_close(found.points_obj.cpu(), expected.points_obj, rtol=0, atol=1e-12)
-    shadow = device_caster.occluded(ONE.to("cuda"), *(part.to("cuda") for part in rays)).cpu()
+    shadow = meshes.occluded(ONE.to("cuda"), *(part.to("cuda") for part in rays)).cpu()
     assert (shadow != expected.hit).sum() <= 2
