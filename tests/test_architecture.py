@@ -15,6 +15,7 @@ METHOD, CORE = "gdrn_selfocc_modeling", "core"
 # From the ground up. A room imports from floors below its own, never from its own floor or above.
 FLOORS = (
     ("core.utils",),
+    ("core.images",),
     ("core.config", "core.geometry", "core.solver", "core.data", "core.legacy"),
     ("core.rays", "core.engine"),
     ("core.objects",),
@@ -126,6 +127,84 @@ def test_all_settings_at_once_reach_only_what_assembles(repository):
         for node, kinds in annotated_functions(path):
             if room_of(module_name(repository, path)) != "settings" and "Settings" in kinds:
                 assert node.name.startswith("build_") or node.name in ROOTS, f"{path}:{node.lineno}: {node.name}"
+
+
+def attribute_of(node: ast.AST) -> tuple[str, str]:
+    """The last two words of `a.b.c`: ("b", "c"); empty words for what is no such thing."""
+    if not isinstance(node, ast.Attribute):
+        return "", ""
+    owner = node.value
+    return getattr(owner, "attr", getattr(owner, "id", "")), node.attr
+
+
+def decodes_images(node: ast.AST) -> bool:
+    imports = isinstance(node, ast.ImportFrom) and node.module == "PIL"
+    imports |= isinstance(node, ast.Import) and any(alias.name.split(".")[0] == "PIL" for alias in node.names)
+    owner, name = attribute_of(node)
+    return imports or (owner == "cv2" and name.startswith(("imread", "imdecode"))) or (owner, name) == ("Image", "open")
+
+
+def loads_meshes(node: ast.AST) -> bool:
+    module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+    names = [alias.name for alias in node.names] if isinstance(node, ast.ImportFrom) else []
+    exchange = module.startswith("trimesh") and any(name.startswith("load") for name in names)
+    owner, name = attribute_of(node)
+    return exchange or (owner in ("trimesh", "exchange", "load") and name.startswith("load"))
+
+
+def reads_key(*keys: str):
+    """Whether a node is one of the keys of a json file, but not where an object to be written has it."""
+
+    def finds(node: ast.AST) -> bool:
+        return isinstance(node, ast.Constant) and node.value in keys
+
+    return finds
+
+
+# What one module alone may do: whoever needs it asks there, so that no two readers of one thing can differ.
+READERS = {
+    "core/images/files.py": decodes_images,
+    "core/objects/mesh_files.py": loads_meshes,
+    "core/objects/ply.py": reads_key("end_header", "end_header\n", "texturefile"),
+    "core/bop/fields.py": reads_key("cam_K"),
+    "core/bop/detections.py": reads_key("bbox_est", "counts"),
+}
+
+
+def uses(text: str, finds) -> list[int]:
+    """The lines of a module that have what is looked for; keys of objects that are written are left out."""
+    tree = ast.parse(text)
+    written = {id(key) for node in ast.walk(tree) if isinstance(node, ast.Dict) for key in node.keys}
+    return [node.lineno for node in ast.walk(tree) if id(node) not in written and finds(node)]
+
+
+@pytest.mark.parametrize("home", READERS)
+def test_what_is_read_is_read_in_one_module(repository, home):
+    for path in sources(repository, CORE, METHOD, "tools"):
+        lines = uses(path.read_text(), READERS[home])
+        assert bool(lines) == (path == repository / home), f"{path}:{lines}: {home} is the place to read it"
+
+
+@pytest.mark.parametrize(
+    ("home", "line"),
+    [
+        ("core/images/files.py", "import cv2; image = cv2.imread('a.png')"),
+        ("core/images/files.py", "image = cv2.imdecode(data, 1)"),
+        ("core/images/files.py", "from PIL import Image"),
+        ("core/images/files.py", "import PIL.Image; PIL.Image.open('a.png')"),
+        ("core/objects/mesh_files.py", "import trimesh; mesh = trimesh.load('a.obj')"),
+        ("core/objects/mesh_files.py", "mesh = trimesh.load_mesh('a.obj')"),
+        ("core/objects/mesh_files.py", "from trimesh.exchange.ply import load_ply"),
+        ("core/bop/fields.py", "K = entry['cam_K']"),
+        ("core/bop/fields.py", "K = require_key(entry, 'cam_K', where)"),
+        ("core/bop/fields.py", "K = entry.get('cam_K')"),
+        ("core/bop/detections.py", "box = entry['bbox_est']"),
+        ("core/bop/detections.py", "counts = item.segmentation['counts']"),
+    ],
+)
+def test_a_second_reader_is_found(home, line):
+    assert uses(line, READERS[home])
+    assert not uses("entry = {'cam_K': K, 'segmentation': mask, 'bbox_est': box}", READERS[home])
 
 
 @pytest.mark.parametrize("folder", ["tools", METHOD])

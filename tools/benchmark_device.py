@@ -96,8 +96,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _source(args: argparse.Namespace) -> CadSource:
     models = load_models(args.models)
-    casters = {obj_id: model.caster for obj_id, model in models.items()}
-    objects = prepare_objects(models, casters, {obj_id: index for index, obj_id in enumerate(models)})
+    objects = prepare_objects(models, {obj_id: index for index, obj_id in enumerate(models)})
     drawer = SceneDrawer(models, SceneOptions(K, IMAGE_SIZE), Backgrounds())
     return CadSource(objects, drawer, RoiFormat(args.resolution, args.resolution // 4), TrainAugmentation())
 

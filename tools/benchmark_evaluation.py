@@ -21,9 +21,10 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from sopose.core.bop.catalog import TARGETS_NAME
+from sopose.core.bop.fields import read_camera_size
 from sopose.core.bop.models import load_models
 from sopose.core.bop.results import read_results
-from sopose.core.bop.scene import load_split, read_camera_size
+from sopose.core.bop.scene import load_split
 from sopose.core.bop.splits import resolve_split
 from sopose.core.bop.targets import load_targets
 from sopose.core.evaluation.bop import TargetGroup, group_targets

@@ -25,11 +25,11 @@ from tqdm import tqdm
 from sopose.core.bop.models import load_models
 from sopose.core.bop.scene import ImageRecord, load_split
 from sopose.core.bop.splits import resolve_split
-from sopose.core.data.roi import roi_positions, test_roi
+from sopose.core.data.roi import eval_roi, roi_positions
 from sopose.core.geometry.camera import pixel_grid, project
 from sopose.core.geometry.pose import Pose
 from sopose.core.objects.model import ObjectModel
-from sopose.core.rays.raycast import RayCaster, camera_rays
+from sopose.core.rays.raycast import camera_rays
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import require_writable_file, write_json
 from sopose.layers import cast_P, cast_Q
@@ -46,7 +46,6 @@ EPILOG = """example:
 class Job:
     """One instance at its ROI positions: for us, and as float32 rays for Embree."""
 
-    caster: RayCaster
     model: ObjectModel
     pose: Pose
     K: np.ndarray  # (3, 3)
@@ -56,7 +55,7 @@ class Job:
 
     def maps(self) -> None:
         """P and Q, as the data loader computes them."""
-        _, mask = cast_P(self.caster, self.pose, self.K, self.positions)
+        _, mask = cast_P(self.model.caster, self.pose, self.K, self.positions)
         cast_Q(self.pose, self.K, self.positions, mask, self.model.bounds_min, self.model.extent)
 
     def bare(self) -> None:
@@ -93,11 +92,10 @@ def main(argv: list[str] | None = None) -> None:
     records = load_split(spec, require_images=False)
     frames = sorted(records, key=lambda record: -len(record.instances))[: args.frames]
     models = load_models(spec.models_dir, {instance.obj_id for frame in frames for instance in frame.instances})
-    casters = {obj_id: RayCaster(model.vertices, model.faces) for obj_id, model in models.items()}
     scenes = {obj_id: _bare_scene(model) for obj_id, model in models.items()}
     results = []
     for frame in frames:
-        jobs = _jobs(frame, models, casters, scenes, args.out)
+        jobs = _jobs(frame, models, scenes, args.out)
         title = f"scene {frame.scene_id} image {frame.im_id}"
         ours, bare = _in_turns(lambda j=jobs: _run(j, Job.maps), lambda j=jobs: _run(j, Job.bare), args.repeats, title)
         results.append(
@@ -130,7 +128,6 @@ def _bare_scene(model: ObjectModel) -> Any:
 def _jobs(
     frame: ImageRecord,
     models: dict[int, ObjectModel],
-    casters: dict[int, RayCaster],
     scenes: dict[int, Any],
     out: int,
 ) -> list[Job]:
@@ -139,12 +136,11 @@ def _jobs(
     for instance in frame.instances:
         if instance.bbox_obj is None:
             continue
-        positions = roi_positions(test_roi(instance.bbox_obj, NO_LIMIT, PAD_SCALE), out)
+        positions = roi_positions(eval_roi(instance.bbox_obj, NO_LIMIT, PAD_SCALE), out)
         origin, directions = camera_rays(instance.pose, frame.K, positions.reshape(-1, 2))
         origins = np.tile(origin.astype(np.float32), (len(directions), 1))
         jobs.append(
             Job(
-                caster=casters[instance.obj_id],
                 model=models[instance.obj_id],
                 pose=instance.pose,
                 K=frame.K,
@@ -174,14 +170,13 @@ def _compare_with_loops(
     if instance is None:
         raise UserError(f"no instance of object {obj_id} has a bbox_obj in this split; choose another --reference")
     model = models[obj_id]
-    caster = RayCaster(model.vertices, model.faces)
     # Annotated rotations are rounded: loops in the camera's frame and rays in the object's would differ by that.
     pose = Pose(Rotation.from_matrix(instance.pose.cam_R_obj).as_matrix(), instance.pose.cam_t_obj)
     x1, y1, x2, y2 = (int(edge) for edge in instance.bbox_obj)
     positions = pixel_grid(x2 - x1 + 1, y2 - y1 + 1) + np.array([x1, y1])
 
     def ours() -> tuple[np.ndarray, np.ndarray]:
-        P, mask = cast_P(caster, pose, record.K, positions)
+        P, mask = cast_P(model.caster, pose, record.K, positions)
         return P, cast_Q(pose, record.K, positions, mask, model.bounds_min, model.extent)[0]
 
     started = time.perf_counter()

@@ -22,7 +22,7 @@ from sopose.core.evaluation.evaluator import evaluate
 from sopose.core.geometry.pose import Pose
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.data.build import ObjectCache
-from sopose.data.eval_set import TestSet
+from sopose.data.eval_set import EvalSet
 from sopose.inference.evaluation import build_test_sets, ransac_options, trained_model
 from sopose.models.gdrn import PnPInput
 from sopose.models.pnp_points import MapReader, PoseSolver
@@ -89,12 +89,12 @@ def make_ways(reader: MapReader, options: RansacOptions) -> dict[str, PoseSolver
     return {"the network's": PoseSolver(), **solvers}
 
 
-def _batches(test_set: TestSet, size: int) -> Iterator[range]:
+def _batches(test_set: EvalSet, size: int) -> Iterator[range]:
     total = len(test_set.source)
     return (range(first, min(first + size, total)) for first in range(0, total, size))
 
 
-def _true_batch(test_set: TestSet, indices: Sequence[int]) -> Batch:
+def _true_batch(test_set: EvalSet, indices: Sequence[int]) -> Batch:
     """What a network without fault would say, beside the pose of one with some."""
     rois, _, _ = collate_samples([test_set.source.sample(index) for index in indices])
     targets = collate([test_set.source.targets(index) for index in indices])
@@ -127,7 +127,7 @@ def _disturbed(prediction: Prediction, rois: RoiBatch, noise: float, wrong: floa
     return replace(prediction, xyz=disturb(prediction.xyz), q=disturb(prediction.q))
 
 
-def _print_table(name: str, batches: list[Batch], ways: dict[str, PoseSolver], test_set: TestSet, rounds: int) -> None:
+def _print_table(name: str, batches: list[Batch], ways: dict[str, PoseSolver], test_set: EvalSet, rounds: int) -> None:
     """Every way on the same maps: milliseconds an ROI, ADD(-S), median errors."""
     print(f"\n{name}\n{'pose':28}{'ms per ROI':>12}{'ADD(-S) 0.1 d, %':>18}{'rotation, °':>13}{'translation, cm':>17}")
     for label, solve in ways.items():
@@ -145,7 +145,7 @@ def _seconds(solve: PoseSolver, batches: list[Batch]) -> float:
     return time.perf_counter() - started
 
 
-def _scores(poses: list[Pose], test_set: TestSet) -> str:
+def _scores(poses: list[Pose], test_set: EvalSet) -> str:
     estimates = [
         Estimate(item.record.scene_id, item.record.im_id, item.obj_id, 1.0, pose)
         for item, pose in zip(test_set.source.items, poses, strict=True)

@@ -6,11 +6,12 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from sopose.core.bop.catalog import TARGETS_NAME, YCBV
+from sopose.core.bop.catalog import TARGETS_NAME, YCBV, dataset_name
 from sopose.core.bop.detections import Detection, read_detections
+from sopose.core.bop.fields import read_camera_size
 from sopose.core.bop.models import INFO_NAME, load_models
 from sopose.core.bop.results import Estimates, read_results
-from sopose.core.bop.scene import ImageRecord, load_split, read_camera_size
+from sopose.core.bop.scene import ImageRecord, load_split
 from sopose.core.bop.splits import ANCESTOR_SPLITS, SplitSpec, resolve_split
 from sopose.core.bop.targets import Target, load_targets, make_targets
 from sopose.core.evaluation.evaluator import evaluate
@@ -145,9 +146,9 @@ class _Scoring:
         self.records, self.targets, self.models = records, targets, models
         self.symmetric_ids = _symmetric_ids(args.symmetric, spec, models)
         self.width = args.image_width or _image_width(spec, records)
-        default = (*DEFAULT_METRICS, "auc") if spec.root.resolve().name == YCBV.folder else DEFAULT_METRICS
+        default = (*DEFAULT_METRICS, "auc") if dataset_name(spec.root) == YCBV.folder else DEFAULT_METRICS
         self.metrics = [name for name in args.metrics or default if name != "coco"]
-        delta = DELTA_OF.get(spec.root.resolve().name, DELTA)
+        delta = DELTA_OF.get(dataset_name(spec.root), DELTA)
         self.vsd = VsdScorer(models, delta, args.workers, progress=True) if "bop19" in self.metrics else None
 
     def __call__(self, estimates: Estimates, error_model: type[ErrorModel] = ErrorModel) -> Scores:
@@ -206,7 +207,7 @@ def _targets(args: argparse.Namespace, spec: SplitSpec, records: list[ImageRecor
     paper = spec.name in ANCESTOR_SPLITS and spec.targets_path is None
     path = args.targets or (None if paper else spec.root / TARGETS_NAME)
     if path is not None and (args.targets or path.is_file()):
-        targets = load_targets(path)
+        targets = load_targets(path, records)
     else:
         targets = make_targets(records, min_visib=0.0 if paper else 0.1)
     wanted = set(spec.object_names if args.objects is None else args.objects)

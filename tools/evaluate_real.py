@@ -33,17 +33,18 @@ from sopose.core.engine.launch import select_device
 from sopose.core.evaluation.evaluator import evaluate
 from sopose.core.evaluation.pose_parts import CORRECTIONS, ErrorParts, error_parts
 from sopose.core.evaluation.scores import Scores, finite
+from sopose.core.images.files import write_image
 from sopose.core.synthesis.photo_twins import render_twin
 from sopose.core.synthesis.scenes import SceneDrawer
 from sopose.core.utils.errors import UserError, run_cli
-from sopose.core.utils.files import atomic_path, require_writable_dir, write_image, write_json, write_text
+from sopose.core.utils.files import atomic_path, require_writable_dir, write_json, write_text
 from sopose.core.vis.colors import PALETTE
 from sopose.core.vis.maps import grid
 from sopose.core.vis.overlays import pose_close_up
 from sopose.core.vis.plots import plot_png
 from sopose.data.build import ObjectCache, build_backgrounds
 from sopose.data.build_cad import build_scene_options
-from sopose.data.eval_set import TestSet
+from sopose.data.eval_set import EvalSet
 from sopose.inference.evaluation import build_plan, build_test_sets, run_inference, trained_model
 from sopose.settings import Settings, load_settings
 from sopose.settings.groups import CadSettings, DatasetSettings, InputSettings
@@ -176,7 +177,7 @@ def twin_path(folder: Path, split: str, record: ImageRecord) -> Path:
     return folder / re.sub("[/:]", "-", split) / f"{record.scene_id:06d}_{record.im_id:06d}.png"
 
 
-def with_twins(split: TestSet, folder: Path) -> TestSet:
+def with_twins(split: EvalSet, folder: Path) -> EvalSet:
     """The same split with twins for its images."""
     items = [
         replace(item, record=replace(item.record, rgb_path=twin_path(folder, split.spec.name, item.record)))
@@ -207,7 +208,7 @@ def build_rows(
 
 
 def score_split(
-    estimates: Sequence[Estimate], split: TestSet, symmetric: Collection[int]
+    estimates: Sequence[Estimate], split: EvalSet, symmetric: Collection[int]
 ) -> tuple[dict[str, dict[str, float]], ErrorParts]:
     """Scores of poses in ground-truth boxes, as they are and with each part put right; and the errors' parts."""
     truths = [item.truth.pose for item in split.source.items]
@@ -221,7 +222,7 @@ def score_split(
     return found, error_parts([estimate.pose for estimate in estimates], truths)
 
 
-def score_of(estimates: Sequence[Estimate], split: TestSet, symmetric: Collection[int]) -> Scores:
+def score_of(estimates: Sequence[Estimate], split: EvalSet, symmetric: Collection[int]) -> Scores:
     """Errors and recalls of estimates on a split; objects of the ids `symmetric` are scored by ADD-S."""
     return evaluate(estimates, split.records, split.targets, split.models_eval, symmetric, metrics=METRICS)
 
@@ -235,7 +236,7 @@ def mean_scores(scores: Scores) -> dict[str, float]:
     }
 
 
-def draw_cases(estimates: Sequence[Estimate], split: TestSet, scores: Scores) -> np.ndarray:
+def draw_cases(estimates: Sequence[Estimate], split: EvalSet, scores: Scores) -> np.ndarray:
     """Estimates and truths in close-ups, BGR, evenly chosen from the best to the worst by ADD(-S)."""
     diameters = {row.obj_id: row.diameter_m for row in scores.objects}
     errors = {

@@ -22,7 +22,7 @@ from sopose.core.evaluation.tables import format_comparison
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import atomic_path, require_writable_file
 from sopose.data.build import ObjectCache
-from sopose.data.eval_set import TestSet, build_test_set
+from sopose.data.eval_set import EvalSet, build_test_set
 from sopose.export.onnx_check import TOLERANCE, differences, made_up_rois
 from sopose.export.onnx_graph import export_graph, finish_graph, halved, open_graph
 from sopose.export.onnx_quantize import quantised
@@ -103,14 +103,14 @@ def overrides(args: argparse.Namespace) -> list[str]:
     return ["TEST.TEST_BBOX_TYPE=gt", "TEST.BBOX_JITTER=0.0", "TEST.USE_PNP=False", "DATALOADER.NUM_WORKERS=0", *root]
 
 
-def open_split(facts: NetworkFacts, name: str) -> TestSet:
+def open_split(facts: NetworkFacts, name: str) -> EvalSet:
     """The annotated objects of a split that the network knows."""
     settings = facts.settings
     classes = [known.name for known in facts.objects]
     return build_test_set(settings, name, ObjectCache(settings.datasets, settings.model.pose_net, classes))
 
 
-def rois_of(split: TestSet, count: int = 0, size: int = BATCHES[-1]) -> list[RoiBatch]:
+def rois_of(split: EvalSet, count: int = 0, size: int = BATCHES[-1]) -> list[RoiBatch]:
     """Batches of a split's ROIs: all, or `count` spread evenly."""
     total = len(split.source)
     chosen = np.unique(np.linspace(0, total - 1, min(count or total, total)).round().astype(int))
@@ -118,7 +118,7 @@ def rois_of(split: TestSet, count: int = 0, size: int = BATCHES[-1]) -> list[Roi
     return [collate(rois[first : first + size]) for first in range(0, len(rois), size)]
 
 
-def compare_with_torch(estimator: PoseEstimator, exported: OnnxNetwork, split: TestSet | None) -> None:
+def compare_with_torch(estimator: PoseEstimator, exported: OnnxNetwork, split: EvalSet | None) -> None:
     """Say how far the float32 graph is from torch. Raises `UserError` where that is more than rounding."""
     given: dict[str, Sequence[RoiBatch]] = {"made-up ROIs": [made_up_rois(estimator, size) for size in BATCHES]}
     if split is not None:
@@ -134,7 +134,7 @@ def compare_with_torch(estimator: PoseEstimator, exported: OnnxNetwork, split: T
         print(f"equal to torch on {told}")
 
 
-def tell_loss(estimator: PoseEstimator, exported: OnnxNetwork, splits: dict[str, TestSet]) -> None:
+def tell_loss(estimator: PoseEstimator, exported: OnnxNetwork, splits: dict[str, EvalSet]) -> None:
     """Say how far fewer bits put the poses off."""
     for name, split in splits.items():
         batches = rois_of(split)
@@ -145,7 +145,7 @@ def tell_loss(estimator: PoseEstimator, exported: OnnxNetwork, splits: dict[str,
         print(f"off float32 on 64 ROIs of noise: {found.spread()}; name a --split to see it on images")
 
 
-def tell_scores(model: nn.Module, exported: OnnxNetwork, split: TestSet, plan: EvaluationPlan) -> None:
+def tell_scores(model: nn.Module, exported: OnnxNetwork, split: EvalSet, plan: EvaluationPlan) -> None:
     """Print the scores of both networks on a split."""
     scores: dict[str, Scores] = {}
     for name, network in {"torch": model, "exported": exported}.items():

@@ -13,21 +13,23 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from sopose.core.objects.cad_files import METERS, read_cad
+from sopose.core.images.files import require_image_name, write_image
+from sopose.core.objects.cad_files import read_cad
 from sopose.core.objects.cad_mesh import cleaned, object_model, with_normals
+from sopose.core.objects.mesh_files import METERS
 from sopose.core.objects.model import ObjectModel
 from sopose.core.symmetry.find_symmetry import Symmetries
 from sopose.core.symmetry.self_image import Tolerance
 from sopose.core.symmetry.suggestions import (
     describe,
     folder_models,
+    found_fields,
     require_unset,
     suggest_symmetries,
-    symmetry_fields,
     write_symmetries,
 )
 from sopose.core.utils.errors import UserError, run_cli
-from sopose.core.utils.files import require_image_name, require_writable_file, write_image
+from sopose.core.utils.files import require_writable_file
 from sopose.core.vis.maps import stack
 
 EXAMPLE = """examples:
@@ -120,7 +122,7 @@ def report(model: ObjectModel, found: Symmetries) -> list[str]:
     counts = f"{len(found.discrete)} discrete, {len(found.continuous)} continuous"
     lines = [f"{model.obj_id} {model.name}: {counts}"]
     lines += [f"  {line}" for line in describe(found, model.diameter)]
-    lines += [f'  "{key}": {json.dumps(value)}' for key, value in symmetry_fields(found).items()]
+    lines += [f'  "{key}": {json.dumps(value)}' for key, value in found_fields(found).items()]
     return lines
 
 

@@ -29,7 +29,7 @@ from sopose.core.making.annotate import (
     lacks_masks,
     scene_folder,
 )
-from sopose.core.rays.raycast import RayCaster
+from sopose.core.objects.model import ObjectModel
 from sopose.core.render.visibility import scene_gt_info
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import require_file, require_writable_dir, require_writable_file
@@ -136,21 +136,20 @@ def _annotate(job: _Job) -> dict[int, list[dict[str, Any]]]:
     entries = {}
     for record in job.records:
         items = all_instances(record)
-        casters = {item.obj_id: _caster(job.spec.models_dir, item.obj_id) for item in items}
+        models = {item.obj_id: _model(job.spec.models_dir, item.obj_id) for item in items}
         size = read_image_size(record, job.spec.root)
         if job.masks:
-            found = annotate_image(record, casters, size)
+            found = annotate_image(record, models, size)
         else:
-            found = scene_gt_info([casters[i.obj_id] for i in items], [i.pose for i in items], record.K, size)
+            found = scene_gt_info([models[i.obj_id].caster for i in items], [i.pose for i in items], record.K, size)
         if record.im_id in job.lacking:
             entries[record.im_id] = found
     return entries
 
 
 @lru_cache(maxsize=64)
-def _caster(models_dir: Path, obj_id: int) -> RayCaster:
-    model = load_models(models_dir, [obj_id])[obj_id]
-    return RayCaster(model.vertices, model.faces)
+def _model(models_dir: Path, obj_id: int) -> ObjectModel:
+    return load_models(models_dir, [obj_id])[obj_id]
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from sopose.core.objects.cad_files import METERS
+from sopose.core.geometry.camera import Camera, as_K
+from sopose.core.objects.mesh_files import METERS
 from sopose.core.symmetry.self_image import Tolerance
 from sopose.core.symmetry.suggestions import describe
 from sopose.core.utils.errors import run_cli
@@ -21,7 +22,7 @@ from sopose.core.utils.files import require_writable_dir
 from sopose.core.utils.units import M_TO_MM
 
 if TYPE_CHECKING:
-    from sopose.core.making.new_dataset import Camera, NewObject
+    from sopose.core.making.new_dataset import NewObject
 
 EXAMPLE = """examples:
   python tools/new_dataset.py --root datasets/BOP_DATASETS/mypart --units mm part.stl other.obj --names part other \\
@@ -86,7 +87,6 @@ def main(argv: list[str] | None = None) -> None:
     """Read, search, write, and tell what was done and what to do next."""
     args = parse_args(argv)
     from sopose.core.making.new_dataset import (
-        Camera,
         add_to_dataset,
         object_names,
         read_object,
@@ -100,7 +100,7 @@ def main(argv: list[str] | None = None) -> None:
     names = object_names(args.files, args.names)
     camera = None
     if args.camera is not None:
-        camera = Camera(*args.camera, *(int(side) for side in args.image_size))
+        camera = Camera(as_K(args.camera), (int(args.image_size[0]), int(args.image_size[1])))
     objects = [
         read_object(path, name, args.units, args.force, args.center)
         for path, name in zip(args.files, names, strict=True)
@@ -144,7 +144,7 @@ def farewell(root: Path, objects: list[NewObject], camera: Camera | None, args: 
 
     used = camera or COMMON_CAMERA
     largest = max(new.model.diameter for new in objects)
-    near, far = (used.fy * largest / (share * used.height) for share in (NEARER, FARTHER))
+    near, far = (used.K[1, 1] * largest / (share * used.size[1]) for share in (NEARER, FARTHER))
     lines = [f"written: {root}"]
     if camera is None and not args.add:
         lines.append(f"no --camera was given: {root / 'camera.json'} has a common webcam's; put yours there")

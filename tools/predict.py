@@ -16,12 +16,15 @@ import numpy as np
 from tqdm import tqdm
 
 from sopose.core.bop.detections import read_detections, select_detections
-from sopose.core.bop.fields import read_camera_K, read_intrinsics
+from sopose.core.bop.fields import read_camera, read_intrinsics
 from sopose.core.bop.results import Estimate, write_results
+from sopose.core.bop.scene_folder import CAMERA_NAME, entries_by_image
 from sopose.core.data.frames import Frame, Frames, open_frames
-from sopose.core.data.photo import as_K
+from sopose.core.data.roi import ImageSize
+from sopose.core.geometry.camera import as_K
+from sopose.core.images.files import write_image
 from sopose.core.utils.errors import UserError, run_cli
-from sopose.core.utils.files import read_json, require_key, require_writable_dir, write_image, write_json
+from sopose.core.utils.files import require_key, require_writable_dir, write_json
 from sopose.inference.estimator import Box, ObjectPose, PoseEstimator
 from sopose.inference.painter import PosePainter
 
@@ -35,9 +38,10 @@ EPILOG = """examples:
   python tools/predict.py webcam:0 --checkpoint model_final.safetensors --camera camera.json --show \\
       --detector detector.safetensors
 
-The camera is K of these very images: scale fx, fy, cx, cy with their size. A BOP scene brings its own.
+--K is of these very images: scale fx, fy, cx, cy with their size. --camera is scaled where its file has the width and
+height of other images of the same aspect. A BOP scene brings its own.
 """
-Camera = Callable[[Frame], np.ndarray]
+Camera = Callable[[Frame, ImageSize], np.ndarray]  # K of a frame of a width and height
 Boxes = Callable[[Frame, np.ndarray], list[Box]]
 
 
@@ -99,15 +103,17 @@ def open_camera(args: argparse.Namespace, frames: Frames) -> Camera:
             K = as_K([float(word) for word in args.K.split(",")])
         except ValueError as error:
             raise UserError(f"--K must be four numbers fx,fy,cx,cy, got '{args.K}'") from error
-        return lambda frame: K
+        return lambda frame, size: K
     if args.camera:
-        K = read_camera_K(args.camera, "give a json with fx, fy, cx, cy, or --K")
-        return lambda frame: K
-    path = None if frames.folder is None else frames.folder / "scene_camera.json"
+        camera = read_camera(args.camera, "give a json with fx, fy, cx, cy, or --K")
+        return lambda frame, size: camera.of_images(size, str(args.camera))
+    path = None if frames.folder is None else frames.folder / CAMERA_NAME
     if path is None or not path.is_file():
         raise UserError(f"{args.source} doesn't tell its camera; give --K fx,fy,cx,cy or --camera camera.json")
-    entries = read_json(path)
-    return lambda frame: read_intrinsics(require_key(entries, str(frame.im_id), str(path)), f"{path}, {frame.im_id}")
+    entries = entries_by_image(path)
+    return lambda frame, size: read_intrinsics(
+        require_key(entries, frame.im_id, str(path)), f"{path}, image {frame.im_id}"
+    )
 
 
 def open_boxes(args: argparse.Namespace, estimator: PoseEstimator) -> Boxes:
@@ -171,7 +177,8 @@ class Run:
         started = time.perf_counter()
         entry: dict[str, Any] = {"image": frame.name, "scene_id": frame.scene_id, "im_id": frame.im_id}
         try:
-            rgb, K = frame.read(), camera(frame)
+            rgb = frame.read()
+            K = camera(frame, (rgb.shape[1], rgb.shape[0]))
             poses = estimator(rgb, K, boxes(frame, rgb))
         except UserError as error:
             self.failures += 1

@@ -16,8 +16,9 @@ from torch import Tensor
 from sopose.core.engine.checkpoint import load_weights
 from sopose.core.engine.launch import select_device
 from sopose.core.engine.load_report import by_module
+from sopose.core.images.files import require_image_name, write_image
 from sopose.core.utils.errors import run_cli
-from sopose.core.utils.files import require_image_name, require_writable_file, write_image
+from sopose.core.utils.files import require_writable_file
 from sopose.core.vis.maps import stack
 from sopose.data.build import build_roi_format
 from sopose.data.targets import RoiFormat

@@ -14,8 +14,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from sopose.core.images.files import require_image_name, write_image
 from sopose.core.utils.errors import run_cli
-from sopose.core.utils.files import require_image_name, require_writable_file, write_image
+from sopose.core.utils.files import require_writable_file
 from sopose.core.vis.maps import coordinates_to_rgb, grey_to_rgb, grid, pair_to_rgb
 from sopose.settings import load_settings
 

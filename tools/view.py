@@ -6,11 +6,10 @@ import argparse
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.spatial import QhullError
 
 from sopose.core.bop.models import INFO_NAME, load_model, load_models, read_models_info
 from sopose.core.bop.results import Estimate, Estimates, read_results
@@ -18,9 +17,10 @@ from sopose.core.bop.scene import ImageRecord, Instance, load_split, read_rgb
 from sopose.core.bop.splits import resolve_split
 from sopose.core.evaluation.pose_error import add_error, adi_error, re_error, te_error
 from sopose.core.geometry.pose import Pose
-from sopose.core.objects.model import ObjectModel, measure
+from sopose.core.images.files import require_image_name, write_image
+from sopose.core.objects.model import ObjectModel
 from sopose.core.utils.errors import UserError, nearest, run_cli
-from sopose.core.utils.files import require_image_name, require_writable_file, write_image
+from sopose.core.utils.files import require_writable_file
 from sopose.core.utils.units import M_TO_MM
 from sopose.core.vis.scene_view import Photograph, ViewedEstimate, ViewedObject, model_facts, write_scene_view
 
@@ -35,7 +35,6 @@ EPILOG = """examples:
 The page is one file that loads nothing: open it in a browser, also from disk and offline. --mesh alone shows a CAD
 model (PLY, millimetres), with the symmetries of the models_info.json beside it. The picture has the outlines of truth
 and estimates on its left and the models drawn in colour on its right, at the estimates where there are any."""
-NO_INFO = {"diameter": 1.0, "bounds_min": np.zeros(3), "extent": np.ones(3)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,20 +89,8 @@ def _view_mesh(path: Path, html: Path) -> None:
     info_path, found = path.parent / INFO_NAME, re.fullmatch(r"obj_(\d+)", path.stem)
     infos = read_models_info(info_path) if found and info_path.is_file() else {}
     known = infos.get(int(found[1])) if found else None
-    model = load_model(path, known or NO_INFO, int(found[1]) if found else 0, path.stem)
-    if known is None:
-        model = replace(model, **_measured(model.vertices))
+    model = load_model(path, int(found[1]) if found else 0, path.stem, known)
     write_scene_view(html, path.stem, [ViewedObject(path.stem, model)], facts=model_facts(model))
-
-
-def _measured(vertices: np.ndarray) -> dict[str, float | np.ndarray]:
-    """Diameter, bounds_min and extent of (V, 3) vertices; of a flat mesh the box's diagonal is the diameter."""
-    try:
-        diameter, low, extent = measure(vertices)
-    except QhullError:
-        low, extent = vertices.min(axis=0), np.ptp(vertices, axis=0)
-        diameter = float(np.linalg.norm(extent))
-    return {"diameter": diameter, "bounds_min": low, "extent": extent}
 
 
 def _view_image(args: argparse.Namespace) -> None:

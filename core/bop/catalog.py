@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from sopose.core.bop.models import default_name
@@ -107,3 +109,17 @@ DATASETS = {
         BopDataset("handal", _unnamed(40)),
     )
 }
+
+
+def dataset_name(root: Path) -> str:
+    """The name by which a folder's data set is known: the one that is given, or its real one where only that is known.
+
+    A folder may be a link, as `bop/lmo` to `disk/LM-O`.
+    """
+    given, real = Path(os.path.abspath(root)).name, Path(root).resolve().name
+    return real if real in DATASETS and given not in DATASETS else given
+
+
+def known_dataset(root: Path) -> BopDataset | None:
+    """The facts about the data set in a folder; None for one that is told by its files alone."""
+    return DATASETS.get(dataset_name(root))

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sopose.core.bop.fields import integer, numbers, xyxy_from_xywh
+from sopose.core.bop.fields import integer, number, numbers, read_obj_id, xyxy_from_xywh
+from sopose.core.images.files import MOST_PIXELS
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import read_json, require_key, write_json
+
+logger = logging.getLogger(__name__)
+
+ID_KEYS = ("scene_id", "image_id", "category_id")
+COCO_KEYS = {"images", "annotations", "categories"}
+MOST_SHIFT = 30  # bits of a run's length
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,68 +39,124 @@ class Detection:
     segmentation: dict[str, Any] | None = None
 
 
+class _UnusableError(UserError):
+    """One detection that cannot be used in a file that is sound otherwise."""
+
+
 def read_detections(path: Path) -> list[Detection]:
     """Detections in the order of the file.
 
     Two forms are known by their outermost bracket: `{"scene/im": [{obj_id, bbox_est, score, time}]}`
     and BOP's `[{scene_id, image_id, category_id, bbox, score, time}]`; boxes are [x, y, w, h], `time`
-    and `segmentation` may be absent. Raises `UserError` for anything else, for a box without area and for
-    an empty file.
+    and `segmentation` may be absent. A box without area and numbers that are not finite leave their detection out, a
+    polygon its mask; one warning counts them. Raises `UserError` for anything else that is damaged, and where no
+    detection is left.
     """
     content = read_json(path, "give the detector's json (DATASETS.DET_FILES_TEST)")
-    if isinstance(content, dict):
-        detections = [item for key, entries in content.items() for item in _of_image(key, entries, path)]
-    elif isinstance(content, list):
-        detections = [_bop_detection(entry, f"{path}, entry {n}") for n, entry in enumerate(content)]
-    else:
+    if not isinstance(content, dict | list):
         raise UserError(f"{path} must be a json list or object of detections; give another file")
+    if isinstance(content, dict) and content.keys() >= COCO_KEYS:
+        raise UserError(f"{path} is a COCO file of annotations; give detections, a list in COCO's or BOP's form")
+    detections, left_out = [], []
+    for entry, ids, box_key, where in _entries(content, path):
+        try:
+            detections.append(_detection(ids, entry, box_key, where))
+        except _UnusableError as reason:
+            left_out.append(str(reason))
     if not detections:
-        raise UserError(f"{path} has no detection; give a file with detections of this test set")
+        reason = f": {left_out[0]}" if left_out else ""
+        raise UserError(f"{path} has no detection to use{reason}; give a file with detections of this test set")
+    if left_out:
+        total = len(left_out) + len(detections)
+        logger.warning("%d of %d detections are left out, the first: %s", len(left_out), total, left_out[0])
+    polygons = sum(isinstance(entry.get("segmentation"), list) for entry, *_ in _entries(content, path))
+    if polygons:
+        logger.warning("%s: %d masks are polygons and left out; their boxes are used", path, polygons)
     return detections
 
 
-def _of_image(key: str, entries: Any, path: Path) -> list[Detection]:
-    scene, _, image = key.partition("/")
-    scene_id, im_id = (integer(word, f"{path}: the key '{key}' (scene/image)") for word in (scene, image))
-    if not isinstance(entries, list):
-        raise UserError(f"{path}: '{key}' must be a list of detections; repair the file")
-    detections = []
-    for n, entry in enumerate(entries):
-        where = f"{path}, image {key}, entry {n}"
-        obj_id = integer(require_key(entry, "obj_id", where), f"{where}: obj_id")
-        detections.append(_detection((scene_id, im_id, obj_id), entry, "bbox_est", where))
-    return detections
-
-
-def _bop_detection(entry: Any, where: str) -> Detection:
-    keys = ("scene_id", "image_id", "category_id")
-    ids = tuple(integer(require_key(entry, key, where), f"{where}: {key}") for key in keys)
-    return _detection(ids, entry, "bbox", where)
+def _entries(content: Any, path: Path) -> Iterator[tuple[Any, tuple[int, ...], str, str]]:
+    """Every entry with its scene, image and object, the key of its box, and where it stands."""
+    if isinstance(content, list):
+        for n, entry in enumerate(content):
+            where = f"{path}, entry {n}"
+            keys = ("scene_id", "image_id", "category_id")
+            yield (
+                entry,
+                tuple(integer(require_key(entry, key, where), f"{where}: {key}") for key in keys),
+                "bbox",
+                where,
+            )
+        return
+    for key, entries in content.items():
+        scene, _, image = key.partition("/")
+        image_ids = tuple(integer(word, f"{path}: the key '{key}' (scene/image)") for word in (scene, image))
+        if not isinstance(entries, list):
+            raise UserError(f"{path}: '{key}' must be a list of detections; repair the file")
+        for n, entry in enumerate(entries):
+            where = f"{path}, image {key}, entry {n}"
+            yield entry, (*image_ids, read_obj_id(entry, where)), "bbox_est", where
 
 
 def _detection(ids: tuple[int, ...], entry: dict, box_key: str, where: str) -> Detection:
-    bbox = xyxy_from_xywh(require_key(entry, box_key, where), f"{where}: {box_key}")
+    box = _finite(require_key(entry, box_key, where), 4, f"{where}: {box_key}")
+    bbox = xyxy_from_xywh(box, f"{where}: {box_key}")
     if bbox is None:
-        raise UserError(f"{where}: {box_key} must have a width and height above zero; repair the file")
-    score = float(numbers(require_key(entry, "score", where), 1, f"{where}: score")[0])
-    time = float(numbers(entry.get("time", -1.0), 1, f"{where}: time")[0])
-    segmentation = _segmentation(entry["segmentation"], f"{where}: segmentation") if "segmentation" in entry else None
+        raise _UnusableError(f"{where}: {box_key} must have a width and height above zero and is {box.tolist()}")
+    score = float(_finite(require_key(entry, "score", where), 1, f"{where}: score")[0])
+    time = number(entry.get("time", -1.0), f"{where}: time")
+    mask = entry.get("segmentation")
+    segmentation = None if mask is None or isinstance(mask, list) else _segmentation(mask, f"{where}: segmentation")
     return Detection(*ids, bbox=bbox, score=score, time=time, segmentation=segmentation)
 
 
-def _segmentation(value: Any, where: str) -> dict[str, Any] | None:
-    """Run lengths of a mask, checked: whole numbers that fill the size, or COCO's compressed text."""
-    if value is None:
-        return None
+def _finite(value: Any, count: int, where: str) -> np.ndarray:
+    array = numbers(value, count, where, finite=False)
+    if not np.isfinite(array).all():
+        raise _UnusableError(f"{where} must be {count} finite numbers and is {array.tolist()}")
+    return array
+
+
+def _segmentation(value: Any, where: str) -> dict[str, Any]:
+    """Run lengths of a mask as they are, checked: whole numbers that fill the size, or COCO's compressed text."""
     counts = require_key(value, "counts", where)
     height, width = (integer(side, f"{where}: size") for side in numbers(require_key(value, "size", where), 2, where))
-    if isinstance(counts, str) and counts.isascii():
-        return {"counts": counts, "size": [height, width]}
-    if not isinstance(counts, list) or not all(isinstance(run, int) and run >= 0 for run in counts):
+    if height < 1 or width < 1 or height * width > MOST_PIXELS:
+        raise UserError(f"{where}: size {height} x {width} is no mask's; repair the file")
+    mask = {"counts": counts, "size": [height, width]}
+    if not isinstance(counts, str | list) or not all(isinstance(run, int) and run >= 0 for run in run_lengths(mask)):
         raise UserError(f"{where}: counts must be COCO's run lengths, whole numbers or text; repair the file")
-    if sum(counts) != height * width:
-        raise UserError(f"{where}: {sum(counts)} pixels do not fill a mask of {height} x {width}; repair the file")
-    return {"counts": counts, "size": [height, width]}
+    filled = sum(run_lengths(mask))
+    if filled != height * width:
+        raise UserError(f"{where}: {filled} pixels do not fill a mask of {height} x {width}; repair the file")
+    return mask
+
+
+def run_lengths(segmentation: dict[str, Any]) -> list[int]:
+    """The lengths of a mask's runs, of zeros first, column by column; [-1] for a text that is none.
+
+    COCO's text has five bits in a letter, the lowest first; from the fourth run on, a number is the difference to the
+    run before the last. What such a text leaves open at its end is zeros.
+    """
+    counts, (height, width) = segmentation["counts"], segmentation["size"]
+    if isinstance(counts, list):
+        return counts
+    runs: list[int] = []
+    value, shift = 0, 0
+    for letter in counts:
+        bits = ord(letter) - 48
+        if not 0 <= bits < 64 or shift > MOST_SHIFT:
+            return [-1]
+        value |= (bits & 0x1F) << shift
+        shift += 5
+        if not bits & 0x20:
+            value -= (bits & 0x10) << (shift - 4)  # the sign
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value, shift = 0, 0
+    if shift:
+        return [-1]
+    open_end = height * width - sum(runs)
+    return [*runs, *([] if open_end <= 0 else [open_end] if len(runs) % 2 == 0 else [0, open_end])]
 
 
 def select_detections(

@@ -7,25 +7,36 @@ Layout `imgn` (DeepIM): `<split>/<object>/` has `<prefix>-color.png`, `-depth.pn
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sopose.core.bop.fields import integer, numbers, read_camera_K, read_intrinsics, read_pose, rotation
+from sopose.core.bop.fields import (
+    has_intrinsics,
+    integer,
+    numbers,
+    read_camera,
+    read_intrinsics,
+    read_pose,
+    rotation,
+)
 from sopose.core.bop.models import default_name
 from sopose.core.bop.records import (
     Found,
     ImageRecord,
     Instance,
-    annotations_by_image,
-    images_by_stem,
     list_lines,
     parted,
 )
+from sopose.core.bop.scene_folder import entries_by_image
 from sopose.core.bop.splits import SplitSpec
+from sopose.core.geometry.camera import Camera
 from sopose.core.geometry.pose import Pose
+from sopose.core.images.files import read_header
+from sopose.core.images.scene_images import bop_stem, images_by_ids, images_by_stem
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import require_file
 from sopose.core.utils.units import MM_TO_M
@@ -40,22 +51,23 @@ def read_blender(spec: SplitSpec, wanted: set[int]) -> Found:
     The file maps an image's id to an entry or a list of entries; one without `obj_id` is of the folder's object.
     Raises `UserError` for what is missing or damaged.
     """
-    shared_K = cache(partial(_shared_intrinsics, spec))
+    shared = cache(partial(_shared_camera, spec))
     records = []
     for obj_id in _object_ids(spec, wanted):
         folder = _object_folder(spec, obj_id)
-        images = {int(stem): path for stem, path in images_by_stem(folder).items() if stem.isdecimal()}
+        images = {im_id: path for (im_id,), path in images_by_ids(folder, 1).items()}
+        shared_K = cache(partial(_intrinsics_of, shared, images.values()))
         path = _annotation_path(folder)
-        for im_id, entries in annotations_by_image(path).items():
+        for im_id, entries in entries_by_image(path).items():
             where = f"{path}, image {im_id}"
             entries = entries if isinstance(entries, list) else [entries]
             instances = [_blender_instance(entry, index, obj_id, where) for index, entry in enumerate(entries)]
-            camera = next((entry for entry in entries if "cam_K" in entry), None)
+            camera = next(filter(has_intrinsics, entries), None)
             records.append(
                 ImageRecord(
                     scene_id=obj_id,
                     im_id=im_id,
-                    rgb_path=images.get(im_id, folder / f"{im_id:06d}.png"),
+                    rgb_path=images.get(im_id, folder / f"{bop_stem(im_id)}.png"),
                     depth_path=None,
                     depth_scale=DEPTH_SCALE,
                     K=shared_K() if camera is None else read_intrinsics(camera, where),
@@ -86,11 +98,13 @@ def read_imgn(spec: SplitSpec, wanted: set[int]) -> Found:
     The label file, if there, is the visible mask. Raises `UserError` for what is missing or damaged.
     """
     lists = {item.scene_id: item for item in spec.image_lists}
-    shared_K = cache(partial(_shared_intrinsics, spec))
+    shared = cache(partial(_shared_camera, spec))
     records, absent = [], 0
     for obj_id in _object_ids(spec, wanted):
         folder = _object_folder(spec, obj_id)
         images = images_by_stem(folder)
+        colors = [path for stem, path in images.items() if stem.endswith("-color")]
+        shared_K = cache(partial(_intrinsics_of, shared, colors))
         prefixes = list(dict.fromkeys(line.rpartition("/")[2] for _, line in list_lines(lists[obj_id])))
         numbered = all(prefix.isdecimal() for prefix in prefixes)
         for place, prefix in enumerate(prefixes):
@@ -140,11 +154,23 @@ def _object_folder(spec: SplitSpec, obj_id: int) -> Path:
     )
 
 
-def _shared_intrinsics(spec: SplitSpec) -> np.ndarray:
-    """K (3, 3) of LM's camera, from `camera.json` of a data set beside the renders."""
+def _intrinsics_of(shared: Callable[[], Camera], images: Iterable[Path]) -> np.ndarray:
+    """K (3, 3) of the shared camera for images of one size, which the first one says that can be read."""
+    camera = shared()
+    for path in images:
+        try:
+            size = read_header(path).size
+        except UserError:  # a damaged image is reported where it is used
+            continue
+        return camera.of_images(size, f"{path}: camera.json")
+    return camera.K
+
+
+def _shared_camera(spec: SplitSpec) -> Camera:
+    """LM's camera, from `camera.json` of a data set beside the renders."""
     paths = [spec.root.parent / name / "camera.json" for name in CAMERA_DATASETS]
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
         places = " nor ".join(map(str, paths))
         raise UserError(f"'{spec.name}' has images without cam_K, and neither {places} is there; add one of the two")
-    return read_camera_K(path)
+    return read_camera(path)

@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from sopose.core.bop.fields import integer
 from sopose.core.geometry.pose import Pose
-from sopose.core.utils.errors import UserError
-from sopose.core.utils.files import read_json, require_file
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+from sopose.core.utils.files import require_file
 
 
 @dataclass(frozen=True)
@@ -68,25 +63,6 @@ def parted(instances: Iterable[Instance], wanted: set[int]) -> dict[str, tuple[I
         "instances": tuple(item for item in instances if item.obj_id in wanted),
         "others": tuple(item for item in instances if item.obj_id not in wanted),
     }
-
-
-def images_by_stem(folder: Path) -> dict[str, Path]:
-    """The image files of a folder by their names without suffix."""
-    return {
-        path.stem: path
-        for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    }
-
-
-def annotations_by_image(path: Path, optional: bool = False) -> dict[int, Any]:
-    """A json file with image ids as keys; empty where it is missing and `optional`."""
-    if optional and not path.is_file():
-        return {}
-    content = read_json(path, "every scene folder has one; download the split again")
-    if not isinstance(content, dict):
-        raise UserError(f"{path} must be an object with image ids as keys; restore the file")
-    return {integer(key, f"{path}: the key '{key}'"): value for key, value in content.items()}
 
 
 def list_lines(item: ImageList) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Images of a split with their annotations: the one place that reads BOP's scene folders."""
+"""Images of a split with their annotations, and what their files hold."""
 
 from __future__ import annotations
 
@@ -11,28 +11,41 @@ from typing import Any
 import cv2
 import numpy as np
 
-from sopose.core.bop.fields import integer, numbers, positive, read_intrinsics, read_pose, xyxy_from_xywh
+from sopose.core.bop.fields import (
+    integer,
+    read_camera_size,
+    read_depth_scale,
+    read_intrinsics,
+    read_obj_id,
+    read_pose,
+)
 from sopose.core.bop.legacy_layouts import read_blender, read_imgn
 from sopose.core.bop.records import (
     Found,
     ImageList,
     ImageRecord,
     Instance,
-    annotations_by_image,
-    images_by_stem,
     list_lines,
-    parted,
+)
+from sopose.core.bop.scene_folder import (
+    CAMERA_NAME,
+    GT_INFO_NAME,
+    GT_NAME,
+    SceneFiles,
+    annotation_list,
+    entries_by_image,
+    matching_infos,
+    read_info,
+    scene_dirs,
 )
 from sopose.core.bop.splits import SplitSpec
-from sopose.core.bop.targets import load_targets
+from sopose.core.bop.targets import read_targets
+from sopose.core.images.files import read_header, read_image
 from sopose.core.utils.errors import UserError
-from sopose.core.utils.files import read_image, read_json, require_dir, require_key
-from sopose.core.utils.units import MM_TO_M
+from sopose.core.utils.files import require_dir
 
 logger = logging.getLogger(__name__)
 
-IMAGE_FOLDERS = ("rgb", "gray")
-EXIF_ORIENTATION, EXIF_FIRST_TURNED = 274, 5  # from this value on, width and height change places
 Selection = dict[int, set[int]]  # image ids by scene id
 
 
@@ -75,14 +88,14 @@ def _read_scenes(spec: SplitSpec, wanted: set[int]) -> Found:
 
 def _scene_dirs(spec: SplitSpec, selection: Selection | None) -> list[Path]:
     require_dir(spec.images_dir, f"'{spec.name}' reads it; download the split or choose another")
-    scenes = [path for path in spec.images_dir.iterdir() if path.is_dir() and path.name.isdecimal()]
+    scenes = scene_dirs(spec.images_dir)
     if spec.scene_is_object:
         scenes = [path for path in scenes if int(path.name) in spec.object_names]
     if selection is not None:
         scenes = [path for path in scenes if int(path.name) in selection]
     if not scenes:
         raise UserError(f"{spec.images_dir} has no scene folder that '{spec.name}' reads; download the split")
-    return sorted(scenes, key=lambda path: int(path.name))
+    return scenes
 
 
 def _selection(spec: SplitSpec) -> Selection | None:
@@ -93,7 +106,7 @@ def _selection(spec: SplitSpec) -> Selection | None:
     selection: Selection = defaultdict(set)
     for item in lists:
         _read_list(item, selection)
-    for target in [] if lists else load_targets(spec.targets_path):
+    for target in [] if lists else read_targets(spec.targets_path):
         selection[target.scene_id].add(target.im_id)
     return selection
 
@@ -107,94 +120,39 @@ def _read_list(item: ImageList, selection: Selection) -> None:
         selection[scene_id].add(integer(image, where))
 
 
-class _SceneFiles:
-    """Files of a scene folder by sub-folder and stem, listed once (a scene has thousands)."""
-
-    def __init__(self, scene_dir: Path) -> None:
-        self._folders = {
-            name: images_by_stem(scene_dir / name)
-            for name in (*IMAGE_FOLDERS, "depth", "mask", "mask_visib")
-            if (scene_dir / name).is_dir()
-        }
-        self.scene_dir = scene_dir
-
-    def get(self, folder: str, stem: str) -> Path | None:
-        return self._folders.get(folder, {}).get(stem)
-
-    def image(self, im_id: int) -> Path:
-        """The colour or grey image; where neither is there, the path that BOP gives it."""
-        found = (self.get(folder, f"{im_id:06d}") for folder in IMAGE_FOLDERS)
-        return next(filter(None, found), self.scene_dir / "rgb" / f"{im_id:06d}.png")
-
-
 def _read_scene(scene_dir: Path, wanted: set[int], chosen: set[int] | None) -> Found:
     """Records of a scene's (chosen) images and the number of chosen images it doesn't list."""
-    cameras = annotations_by_image(scene_dir / "scene_camera.json")
-    infos = annotations_by_image(scene_dir / "scene_gt_info.json", optional=True)
-    gts = annotations_by_image(scene_dir / "scene_gt.json", optional=not infos)
+    cameras = entries_by_image(scene_dir / CAMERA_NAME)
+    gts = entries_by_image(scene_dir / GT_NAME, optional=True)
+    infos = entries_by_image(scene_dir / GT_INFO_NAME, optional=True)
+    if infos and not (scene_dir / GT_NAME).is_file():
+        logger.warning("%s has %s without %s; its images count as not annotated", scene_dir, GT_INFO_NAME, GT_NAME)
+        infos = {}
     for im_id in gts:
         if im_id not in cameras:
-            raise UserError(f"{scene_dir / 'scene_camera.json'} needs image {im_id} of scene_gt.json; repair it")
-    files = _SceneFiles(scene_dir)
+            raise UserError(f"{scene_dir / CAMERA_NAME} needs image {im_id} of {GT_NAME}; repair it")
+    files = SceneFiles(scene_dir)
     images = sorted(cameras if chosen is None else chosen & set(cameras))
     records = []
     for im_id in images:
+        where = f"{scene_dir / CAMERA_NAME}, image {im_id}"
+        K, depth_scale = read_intrinsics(cameras[im_id], where), read_depth_scale(cameras[im_id], where)
         instances = _read_instances(files, im_id, gts.get(im_id, []), infos.get(im_id))
-        records.append(_record(files, im_id, cameras[im_id], instances, wanted))
+        records.append(files.record(im_id, K, depth_scale, instances, wanted))
     return records, 0 if chosen is None else len(chosen) - len(images)
 
 
-def _record(files: _SceneFiles, im_id: int, camera: Any, instances: list[Instance], wanted: set[int]) -> ImageRecord:
-    where = f"{files.scene_dir / 'scene_camera.json'}, image {im_id}"
-    K = read_intrinsics(camera, where)
-    return ImageRecord(
-        scene_id=int(files.scene_dir.name),
-        im_id=im_id,
-        rgb_path=files.image(im_id),
-        depth_path=files.get("depth", f"{im_id:06d}"),
-        depth_scale=MM_TO_M * positive(camera.get("depth_scale", 1.0), f"{where}: depth_scale"),
-        K=K,
-        **parted(instances, wanted),
-    )
-
-
-def _read_instances(files: _SceneFiles, im_id: int, gts: Any, infos: Any) -> list[Instance]:
-    where = f"{files.scene_dir / 'scene_gt.json'}, image {im_id}"
-    if not isinstance(gts, list):
-        raise UserError(f"{where} must be a list of objects and is {type(gts).__name__}; repair the file")
-    if infos is not None and (not isinstance(infos, list) or len(infos) != len(gts)):
-        came = len(infos) if isinstance(infos, list) else type(infos).__name__
-        raise UserError(f"{where} has {len(gts)} objects but scene_gt_info.json {came}; repair the file")
+def _read_instances(files: SceneFiles, im_id: int, entries: Any, infos: Any) -> list[Instance]:
+    where = f"{files.dir / GT_NAME}, image {im_id}"
+    entries = annotation_list(entries, where)
+    infos = matching_infos(infos, entries, where)
     instances = []
-    for index, gt in enumerate(gts):
-        stem = f"{im_id:06d}_{index:06d}"
-        instances.append(
-            Instance(
-                obj_id=integer(require_key(gt, "obj_id", f"{where}, entry {index}"), f"{where}: obj_id"),
-                gt_index=index,
-                pose=read_pose(gt, f"{where}, entry {index}"),
-                mask_path=files.get("mask", stem),
-                mask_visib_path=files.get("mask_visib", stem),
-                **_read_info(infos[index] if infos else {}, f"{where}, entry {index} of scene_gt_info.json"),
-            )
-        )
+    for index, entry in enumerate(entries):
+        place = f"{where}, entry {index}"
+        obj_id, pose = read_obj_id(entry, place), read_pose(entry, place)
+        info = read_info(infos[index], f"{place} of {GT_INFO_NAME}") if infos else None
+        instances.append(files.instance(im_id, index, obj_id, pose, info))
     return instances
-
-
-def _read_info(info: Any, where: str) -> dict[str, Any]:
-    if not isinstance(info, dict):
-        raise UserError(f"{where} must be an object and is {type(info).__name__}; repair the file")
-    fields: dict[str, Any] = {}
-    for key in ("bbox_obj", "bbox_visib"):
-        if key in info:
-            fields[key] = xyxy_from_xywh(info[key], f"{where}: {key}")
-    if "visib_fract" in info:
-        visib_fract = float(numbers(info["visib_fract"], 1, f"{where}: visib_fract")[0])
-        fields["visib_fract"] = visib_fract if visib_fract >= 0 else None
-    if "px_count_visib" in info:
-        count = integer(info["px_count_visib"], f"{where}: px_count_visib")
-        fields["px_count_visib"] = count if count >= 0 else None
-    return fields
 
 
 def read_rgb(record: ImageRecord) -> np.ndarray:
@@ -220,15 +178,6 @@ def read_mask(path: Path) -> np.ndarray:
     return read_image(path, cv2.IMREAD_GRAYSCALE, "download the split's masks") > 0
 
 
-def read_camera_size(root: Path) -> tuple[int, int]:
-    """Width and height of a data set's images, pixels, from `camera.json` in its folder."""
-    path = Path(root) / "camera.json"
-    camera = read_json(path, "it comes with the data set's base archive")
-    values = {key: require_key(camera, key, str(path)) for key in ("width", "height")}
-    width, height = (integer(positive(value, f"{path}: {key}"), f"{path}: {key}") for key, value in values.items())
-    return width, height
-
-
 def read_image_size(record: ImageRecord, root: Path) -> tuple[int, int]:
     """Width and height of an image, pixels: from its file's header, or without the file from `root`'s camera.json.
 
@@ -241,11 +190,4 @@ def read_image_size(record: ImageRecord, root: Path) -> tuple[int, int]:
                 f"nor {root / 'camera.json'} is there; add one of the two"
             )
         return read_camera_size(root)
-    from PIL import Image  # OpenCV reads an image whole or not at all
-
-    try:
-        with Image.open(record.rgb_path) as image:
-            turned = image.getexif().get(EXIF_ORIENTATION, 1) >= EXIF_FIRST_TURNED
-            return image.size[::-1] if turned else image.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{record.rgb_path} cannot be read as an image; restore the file") from error
+    return read_header(record.rgb_path).size

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from sopose.core.bop.catalog import DATASETS, LM, LMO, TARGETS_NAME, YCBV, BopDataset, Kind
+from sopose.core.bop.catalog import DATASETS, LM, LMO, TARGETS_NAME, YCBV, BopDataset, Kind, known_dataset
 from sopose.core.bop.models import INFO_NAME, default_name, read_models_info
 from sopose.core.bop.records import ImageList
 from sopose.core.utils.errors import UserError, nearest
@@ -223,7 +223,7 @@ def _split_of_path(name: str, datasets_root: Path) -> SplitSpec:
 def _split_of_folder(name: str, root: Path, split: str) -> SplitSpec:
     """A split of one BOP folder, known by a row of `DATASETS` or by its files alone."""
     require_dir(root, f"{name} reads it; download that BOP set or correct the data sets' root")
-    dataset = DATASETS.get(root.resolve().name)
+    dataset = known_dataset(root)
     models_dir = root / "models"
     if dataset is not None and (root / dataset.models_folder).is_dir():
         models_dir = root / dataset.models_folder

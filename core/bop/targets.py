@@ -1,4 +1,4 @@
-"""What a BOP evaluation asks for: `test_targets_bop19.json`."""
+"""What a BOP evaluation asks for: `test_targets_bop19.json` and its likes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sopose.core.bop.fields import integer
 from sopose.core.bop.records import ImageRecord
@@ -23,20 +24,50 @@ class Target:
     inst_count: int
 
 
-def load_targets(path: Path) -> list[Target]:
+@dataclass(frozen=True)
+class TargetEntry:
+    """A target as its file has it. BOP24's detection tasks name images alone: there objects and counts are None."""
+
+    scene_id: int
+    im_id: int
+    obj_id: int | None
+    inst_count: int | None
+
+
+def read_target(entry: Any, where: str) -> TargetEntry:
+    """One entry of a list of targets. `UserError` for what is none, and for an object without its count."""
+    scene_id, im_id = (integer(require_key(entry, key, where), f"{where}: {key}") for key in ("scene_id", "im_id"))
+    if not {"obj_id", "inst_count"} & entry.keys():
+        return TargetEntry(scene_id, im_id, None, None)
+    target = (integer(require_key(entry, key, where), f"{where}: {key}") for key in ("obj_id", "inst_count"))
+    return TargetEntry(scene_id, im_id, *target)
+
+
+def target_entries(path: Path) -> list[Any]:
+    """The entries of a list of targets, as they are. `UserError` where it is missing, empty or no list."""
+    content = read_json(path, "it comes with the data set's base archive; or evaluate without a target file")
+    if not isinstance(content, list) or not content:
+        raise UserError(f"{path} must be a list of targets and has none; restore the file")
+    return content
+
+
+def read_targets(path: Path) -> list[TargetEntry]:
     """Targets of a json file ([{scene_id, im_id, obj_id, inst_count}]), in the order of the file.
 
     Raises `UserError` where the file is missing, empty or lacks a key.
     """
-    content = read_json(path, "it comes with the data set's base archive; or evaluate without a target file")
-    if not isinstance(content, list) or not content:
-        raise UserError(f"{path} must be a list of targets and has none; restore the file")
-    return [_target(entry, f"{path}, entry {index}") for index, entry in enumerate(content)]
+    return [read_target(entry, f"{path}, entry {index}") for index, entry in enumerate(target_entries(path))]
 
 
-def _target(entry: dict, where: str) -> Target:
-    keys = ("scene_id", "im_id", "obj_id", "inst_count")
-    return Target(*(integer(require_key(entry, key, where), f"{where}: {key}") for key in keys))
+def load_targets(path: Path, records: Iterable[ImageRecord] = ()) -> list[Target]:
+    """As `read_targets`, each with its object: where entries name images alone, all that `make_targets` finds there.
+
+    records: annotated images, for such entries.
+    """
+    entries = read_targets(path)
+    images = {(entry.scene_id, entry.im_id) for entry in entries if entry.obj_id is None}
+    made = make_targets(record for record in records if (record.scene_id, record.im_id) in images) if images else []
+    return [Target(**vars(entry)) for entry in entries if entry.obj_id is not None] + made
 
 
 def make_targets(records: Iterable[ImageRecord], min_visib: float = 0.1) -> list[Target]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
+from sopose.core.images.files import through_jpeg
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.registry import Registry
 
@@ -332,5 +333,4 @@ class JpegCompression(Augmenter):
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         quality = int(np.clip(100 - draw(self.compression, rng)[0], 1, 100))
-        _, coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-        return cv2.imdecode(coded, cv2.IMREAD_COLOR)
+        return through_jpeg(image, quality)

@@ -10,13 +10,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from sopose.core.data.photo import as_rgb
-from sopose.core.utils.errors import UserError, one_line
+from sopose.core.images.files import IMAGE_SUFFIXES, image_files
+from sopose.core.images.photo import as_rgb
+from sopose.core.images.scene_images import IMAGE_FOLDERS, scene_images, scene_of
+from sopose.core.utils.errors import UserError
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 WEBCAM = re.compile(r"webcam:(\d+)")
-BOP_FOLDERS = ("rgb", "gray")  # of images in a scene
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +45,9 @@ class Frames:
 def open_frames(source: str) -> Frames:
     """The frames of an image, a folder of images, a BOP scene, a video, or `webcam:0`.
 
-    Ids are the numbers in the names of scene folders and image files; an image without one is counted. Raises
-    `UserError` for what is none of these, or holds no image.
+    In a scene the number in a file's name is its id, and files without one are left out, as everywhere else. Other
+    images have the numbers in their names where all have one of their own, else they are counted; hidden files are
+    left out. Raises `UserError` for what is none of these, or holds no image.
     """
     if match := WEBCAM.fullmatch(source):
         return _moving(int(match[1]), source)
@@ -56,37 +57,53 @@ def open_frames(source: str) -> Frames:
     if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
         return _moving(str(path), path.name)
     if path.is_file():
-        return _files([path], None)
+        return _file(path)
     raise UserError(f"{source} is no image, folder or video, nor webcam:0; check the path")
 
 
 def _folder(folder: Path) -> Frames:
-    scene = next((folder / name for name in BOP_FOLDERS if (folder / name).is_dir()), None)
-    place = scene or folder
-    paths = sorted((p for p in place.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES), key=_natural)
+    scene_dir = scene_of(folder)
+    by_id = {} if scene_dir is None else scene_images(scene_dir)
+    if scene_dir is not None and by_id:
+        return _scene(scene_dir, by_id)
+    places = [folder, *(folder / name for name in IMAGE_FOLDERS if (folder / name).is_dir())]
+    paths = next(filter(None, map(image_files, reversed(places))), [])
     if not paths:
-        raise UserError(f"{place} holds no image ({', '.join(IMAGE_SUFFIXES)}); name a folder of images")
-    return _files(paths, folder if scene else None)
+        raise UserError(f"{places[-1]} holds no image ({', '.join(IMAGE_SUFFIXES)}); name a folder of images")
+    return _files(sorted(paths, key=_natural))
 
 
-def _files(paths: list[Path], scene: Path | None) -> Frames:
-    numbers = [int(path.stem) if path.stem.isdecimal() else None for path in paths]
-    told = None not in numbers and len(set(numbers)) == len(numbers)
-    scene_id = int(scene.name) if scene is not None and scene.name.isdecimal() else 0
+def _file(path: Path) -> Frames:
+    """One image; of a scene with the ids that the scene gives it."""
+    scene_dir = scene_of(path.parent)
+    of_scene = {} if scene_dir is None else scene_images(scene_dir)
+    by_id = {im_id: found for im_id, found in of_scene.items() if found == path}
+    return _files([path]) if scene_dir is None or not by_id else _scene(scene_dir, by_id)
+
+
+def _scene(scene_dir: Path, by_id: dict[int, Path]) -> Frames:
+    """Images of a scene by the numbers in their names, which are their ids in its annotations."""
+    scene_id = int(scene_dir.name) if scene_dir.name.isdecimal() else 0
 
     def frames() -> Iterator[Frame]:
-        for place, path in enumerate(paths):
-            im_id = numbers[place] if told else place
-            yield Frame(path.name, scene_id, im_id, lambda path=path: _read(path))
+        return (_frame(path, scene_id, im_id) for im_id, path in by_id.items())
 
-    return Frames(frames, len(paths), folder=scene)
+    return Frames(frames, len(by_id), folder=scene_dir)
 
 
-def _read(path: Path) -> np.ndarray:
-    try:
-        return as_rgb(path)
-    except OSError as error:
-        raise UserError(one_line(error)) from error
+def _files(paths: list[Path]) -> Frames:
+    """Any images: named by their numbers where all have one of their own, else counted."""
+    numbers = [int(path.stem) for path in paths if path.stem.isdecimal()]
+    ids = numbers if len(set(numbers)) == len(paths) else range(len(paths))
+
+    def frames() -> Iterator[Frame]:
+        return (_frame(path, 0, im_id) for path, im_id in zip(paths, ids, strict=True))
+
+    return Frames(frames, len(paths))
+
+
+def _frame(path: Path, scene_id: int, im_id: int) -> Frame:
+    return Frame(path.name, scene_id, im_id, lambda: as_rgb(path))
 
 
 def _moving(source: int | str, name: str) -> Frames:

@@ -43,13 +43,10 @@ def _center_wh(box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (box[:2] + box[2:]) / 2, np.maximum(box[2:] - box[:2], 1.0)
 
 
-def test_roi(box: np.ndarray, image_size: ImageSize, pad_scale: float) -> Roi:
+def eval_roi(box: np.ndarray, image_size: ImageSize, pad_scale: float) -> Roi:
     """The ROI of a box (4,) xyxy in pixels at test time: centred, `pad_scale` times the longer side."""
     center, wh = _center_wh(box)
     return _roi(center, wh.max() * pad_scale, wh, image_size)
-
-
-test_roi.__test__ = False  # its name is no invitation to pytest
 
 
 def _uniform(box: np.ndarray, rng: np.random.Generator, scale: float, shift: float) -> tuple[np.ndarray, float]:

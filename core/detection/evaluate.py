@@ -19,8 +19,9 @@ from sopose.core.detection.draw import SHOWN_SCORE, draw_found, sheet
 from sopose.core.detection.infer import Detector, Found
 from sopose.core.evaluation.coco import CocoScores, coco_scores
 from sopose.core.evaluation.scores import finite
+from sopose.core.images.files import write_image
 from sopose.core.utils.errors import UserError
-from sopose.core.utils.files import write_image, write_json
+from sopose.core.utils.files import write_json
 
 logger = logging.getLogger(__name__)
 KEPT_SCORE = 0.02  # of a detection in the file; AP looks at doubtful ones too

@@ -13,6 +13,8 @@ from sopose.core.bop.records import ImageRecord, Instance
 from sopose.core.bop.scene import read_mask
 from sopose.core.data.roi import ImageSize
 from sopose.core.geometry.camera import pixel_grid
+from sopose.core.geometry.pose import Pose
+from sopose.core.objects.model import ObjectModel
 from sopose.core.rays.casters import cast_scene
 from sopose.core.rays.raycast import RayCaster
 from sopose.core.render.visibility import scene_gt_info
@@ -33,11 +35,11 @@ class Label:
 class Labeler:
     """Chooses the objects of `classes` (class by object id) that are visible by more than `min_visib`.
 
-    `casters` has every model that can occlude; they are asked where a data set lacks boxes or masks.
+    `models` has every one that can occlude; they are cast where a data set lacks boxes or masks.
     """
 
-    def __init__(self, classes: Mapping[int, int], casters: Mapping[int, RayCaster], min_visib: float = 0.0) -> None:
-        self.classes, self.casters, self.min_visib = dict(classes), casters, min_visib
+    def __init__(self, classes: Mapping[int, int], models: Mapping[int, ObjectModel], min_visib: float = 0.0) -> None:
+        self.classes, self.models, self.min_visib = dict(classes), models, min_visib
 
     def may_have_labels(self, record: ImageRecord) -> bool:
         """Whether an image has a label, or lacks the annotations that tell."""
@@ -80,11 +82,11 @@ class Labeler:
         return enough and (item.px_count_visib is None or item.px_count_visib >= MIN_VISIBLE_PIXELS)
 
     def _known(self, record: ImageRecord) -> list[Instance]:
-        return [item for item in (*record.instances, *record.others) if item.obj_id in self.casters]
+        return [item for item in (*record.instances, *record.others) if item.obj_id in self.models]
 
-    def _bodies(self, instances: Iterable[Instance]) -> tuple[list[RayCaster], list[Any]]:
+    def _bodies(self, instances: Iterable[Instance]) -> tuple[list[RayCaster], list[Pose]]:
         instances = list(instances)
-        return [self.casters[item.obj_id] for item in instances], [item.pose for item in instances]
+        return [self.models[item.obj_id].caster for item in instances], [item.pose for item in instances]
 
 
 def with_info(item: Instance, info: Mapping[str, Any]) -> Instance:

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from sopose.core.bop.fields import ORTHOGONALITY_TOLERANCE, integer, numbers
+from sopose.core.bop.fields import read_obj_id, read_pose_numbers, rotation_fault
+from sopose.core.bop.scene_folder import GtInfo
 from sopose.core.doctor.findings import Finding
 from sopose.core.geometry.pose import Pose
 from sopose.core.utils.errors import UserError
-from sopose.core.utils.files import require_key
-from sopose.core.utils.units import M_TO_MM, MM_TO_M
+from sopose.core.utils.units import M_TO_MM
 
 # Distance of an object, by its diameter: nearer, the camera is deep inside; farther, it has no pixel.
 NEAREST, FARTHEST = 0.1, 500.0
@@ -46,41 +46,42 @@ class Annotation:
 
 
 def check_annotations(
-    entries: list[Any], infos: list[Any] | None, where: str, context: Context
+    entries: list[Any], infos: list[GtInfo | None] | None, where: str, context: Context
 ) -> tuple[list[Annotation], list[Finding]]:
     """The sound annotations of an image and the faults of the others.
 
-    `infos` are its entries of scene_gt_info.json; `where` names scene_gt.json and the image.
+    `infos` are its entries of scene_gt_info.json, None for one that cannot be read; `where` names scene_gt.json and
+    the image.
     """
     sound, findings = [], []
     for index, entry in enumerate(entries):
         place = f"{where}, entry {index}"
         try:
-            obj_id = integer(require_key(entry, "obj_id", "the entry"), "obj_id")
+            obj_id = read_obj_id(entry, "the entry")
             place += f" (object {obj_id})"
-            R = numbers(require_key(entry, "cam_R_m2c", "the entry"), 9, "cam_R_m2c").reshape(3, 3)
-            t = numbers(require_key(entry, "cam_t_m2c", "the entry"), 3, "cam_t_m2c")
+            pose = read_pose_numbers(entry, "the entry")
         except UserError as error:
             findings.append(Finding("gt-broken", place, str(error)))
             continue
-        faults = list(_faults(obj_id, R, t, infos[index] if infos else None, place, context))
+        faults = list(_faults(obj_id, pose, infos[index] if infos else None, place, context))
         findings += faults
         if not faults:
-            sound.append(Annotation(obj_id, index, Pose(R, MM_TO_M * t)))
+            sound.append(Annotation(obj_id, index, pose))
     findings += _duplicates(sound, where, context)
     return sound, findings
 
 
-def _faults(obj_id: int, R: np.ndarray, t: np.ndarray, info: Any, where: str, context: Context) -> Iterator[Finding]:
-    """Faults of R (3, 3) and t (3,), millimetres, of one object."""
+def _faults(obj_id: int, pose: Pose, info: GtInfo | None, where: str, context: Context) -> Iterator[Finding]:
+    """Faults of the numbers that an object's pose has."""
     if context.known is not None and obj_id not in context.known:
         known = ", ".join(map(str, sorted(context.known)[:30]))
         yield Finding("gt-object", where, f"no model has the id {obj_id}; there are: {known}")
-    fault = _rotation_fault(R)
+    fault = rotation_fault(pose.cam_R_obj)
     if fault:
         yield Finding("gt-rotation", where, fault)
-    away = np.linalg.norm(t) / (M_TO_MM * context.diameters.get(obj_id, USUAL_DIAMETER))
-    told = f"cam_t_m2c {' '.join(f'{x:.4g}' for x in t)}"
+    t = pose.cam_t_obj
+    away = np.linalg.norm(t) / context.diameters.get(obj_id, USUAL_DIAMETER)
+    told = f"cam_t_m2c {' '.join(f'{x:.4g}' for x in M_TO_MM * t)}"
     if away < NEAREST and PLAUSIBLE[0] < 1000 * away < PLAUSIBLE[1]:
         yield Finding("gt-unit", where, f"{told} is in metres, factor 1000")
     elif away > FARTHEST:
@@ -92,21 +93,9 @@ def _faults(obj_id: int, R: np.ndarray, t: np.ndarray, info: Any, where: str, co
         yield Finding("gt-behind", where, f"{told}: z is not above zero{hint if t[2] < 0 else ''}")
 
 
-def _rotation_fault(R: np.ndarray) -> str:
-    square = R @ R.T
-    off = np.abs(square - np.eye(3)).max()
-    determinant = np.linalg.det(R)
-    if off <= ORTHOGONALITY_TOLERANCE:
-        return "" if determinant > 0 else "determinant -1: a mirror, not a rotation (an axis is turned round)"
-    scale = np.sqrt(np.trace(square) / 3)
-    if scale > 0 and np.abs(square / scale**2 - np.eye(3)).max() <= ORTHOGONALITY_TOLERANCE:
-        return f"a rotation scaled by {scale:.4g}"
-    return f"not orthonormal: R R^T is off the identity by {off:.2g}"
-
-
-def _is_hidden(info: Any) -> bool:
+def _is_hidden(info: GtInfo | None) -> bool:
     """Whether an entry of scene_gt_info.json says that nothing of its object is in the image."""
-    return isinstance(info, dict) and info.get("visib_fract") in (0, -1)
+    return info is not None and info.visib_fract in (0, -1)
 
 
 def _duplicates(annotations: list[Annotation], where: str, context: Context) -> Iterator[Finding]:

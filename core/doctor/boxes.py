@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from sopose.core.bop.fields import integer, numbers
+from sopose.core.bop.scene_folder import GtInfo
 from sopose.core.doctor.cameras import Size
 from sopose.core.doctor.findings import Finding
 from sopose.core.doctor.fits import MIN_PIXELS, Seen
-from sopose.core.utils.errors import UserError
 
 BOX_PIXELS, BOX_SHARE = 4.0, 0.1  # a box's sides may be off by the larger of pixels, and of its longer side
 COUNT_PIXELS, COUNT_SHARE = 30, 0.15  # likewise counts of pixels, and of what is counted
@@ -24,24 +23,16 @@ FORMS: dict[str, Callable[[np.ndarray, Size], np.ndarray]] = {  # x, y, w, h fro
 }
 
 
-def check_info(info: Any, seen: Seen, size: Size, where: str) -> Iterator[Finding]:
+def check_info(info: GtInfo, seen: Seen, size: Size, where: str) -> Iterator[Finding]:
     """Faults of one instance's entry in an image of a width and height. Only what is sound is compared with."""
-    if not isinstance(info, dict):
-        yield Finding("info-broken", where, f"an object with boxes and counts is wanted, not {str(info)[:40]}")
-        return
-    try:
-        boxes = {key: numbers(info[key], 4, key) for key in ("bbox_obj", "bbox_visib") if key in info}
-        keys = ("px_count_all", "px_count_valid", "px_count_visib")
-        counts = {key.removeprefix("px_count_"): integer(info[key], key) for key in keys if key in info}
-        fraction = float(numbers(info["visib_fract"], 1, "visib_fract")[0]) if "visib_fract" in info else None
-    except UserError as error:
-        yield Finding("info-broken", where, str(error))
-        return
-    for key, box in boxes.items():
-        yield from _check_box(key, box, seen, size, where)
+    for key, box in (("bbox_obj", info.bbox_obj), ("bbox_visib", info.bbox_visib)):
+        if box is not None:
+            yield from _check_box(key, box, seen, size, where)
+    given = {"all": info.px_count_all, "valid": info.px_count_valid, "visib": info.px_count_visib}
+    counts = {name: count for name, count in given.items() if count is not None}
     yield from _check_counts(counts, seen, where)
-    if fraction is not None:
-        yield from _check_fraction(fraction, counts, seen, where)
+    if info.visib_fract is not None:
+        yield from _check_fraction(info.visib_fract, counts, seen, where)
 
 
 def _check_box(key: str, box: np.ndarray, seen: Seen, size: Size, where: str) -> Iterator[Finding]:

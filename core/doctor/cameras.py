@@ -8,14 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from sopose.core.bop.fields import numbers, positive, read_camera_K, read_intrinsics
-from sopose.core.bop.scene import read_camera_size
+from sopose.core.bop.fields import CAMERA_NAME, read_camera, read_camera_size, read_intrinsics
 from sopose.core.doctor.findings import Finding, words_of
 from sopose.core.utils.errors import UserError
-from sopose.core.utils.files import require_key
-from sopose.core.utils.units import MM_TO_M
 
-CAMERA_NAME = "camera.json"
 SOUND_FACTORS = (0.62, 1.6)  # principal point, by the image's middle: a common factor beyond is another resolution's
 SAME_FACTOR = 0.15  # by which the factors of x and y may differ to be one
 SOUND_FOCAL = (0.3, 15.0)  # widths of the image: 118° to 4°
@@ -31,26 +27,17 @@ def check_camera_json(root: Path) -> tuple[list[Finding], Size | None]:
         if any(root.glob("camera_*.json")):  # a camera for each sensor
             return [], None
         return [Finding("absent", CAMERA_NAME, "not there: sizes are read from the images")], None
-    findings, size, K = [], None, None
-    for read in (read_camera_size, lambda folder: read_camera_K(folder / CAMERA_NAME)):
-        try:
-            value = read(root)
-        except UserError as error:
-            findings.append(Finding("camera-json", CAMERA_NAME, words_of(error, path)))
-            continue
-        size, K = (value, K) if isinstance(value, tuple) else (size, value)
-    if size and K is not None:
-        findings += _against_size(K, CAMERA_NAME, size)
-    return findings, size
+    try:
+        size = read_camera_size(root)
+        camera = read_camera(path)
+    except UserError as error:
+        return [Finding("camera-json", CAMERA_NAME, words_of(error, path))], None
+    return list(_against_size(camera.K, CAMERA_NAME, size)), size
 
 
 def check_camera(entry: Any, where: str, size: Size | None) -> tuple[np.ndarray | None, list[Finding]]:
     """K (3, 3) of an entry of scene_camera.json, None where nothing can be rendered with it, and its faults."""
     try:
-        K = numbers(require_key(entry, "cam_K", "the entry"), 9, "cam_K").reshape(3, 3)
-        hint = _shape_fault(K)
-        if hint:
-            return None, [Finding("K-broken", where, hint)]
         K = read_intrinsics(entry, "the entry")
     except UserError as error:
         return None, [Finding("K-broken", where, str(error))]
@@ -61,24 +48,6 @@ def check_camera(entry: Any, where: str, size: Size | None) -> tuple[np.ndarray 
 def fits_size(K: np.ndarray, size: Size) -> bool:
     """Whether K (3, 3) with focal lengths above zero may be of images of a width and height."""
     return not any(_against_size(K, "", size))
-
-
-def read_depth_scale(entry: Any, where: str) -> tuple[float, list[Finding]]:
-    """Metres per step of an image's depth file, BOP's default 1 mm where it isn't told; nan with its fault."""
-    try:
-        return MM_TO_M * positive(entry.get("depth_scale", 1.0), "depth_scale"), []
-    except UserError as error:
-        return np.nan, [Finding("depth-scale", where, str(error))]
-
-
-def _shape_fault(K: np.ndarray) -> str:
-    """What is wrong with finite K (3, 3), where that has a name."""
-    if tuple(K[:, 2]) == (0, 0, 1) and K[2, :2].any():
-        return "cam_K is written column by column"
-    negative = [f"{name} = {K[k, k]:g}" for k, name in enumerate(("fx", "fy")) if K[k, k] <= 0]
-    if negative:
-        return f"{' and '.join(negative)}: focal lengths are above zero where x points right, y down and z forward"
-    return ""
 
 
 def _against_size(K: np.ndarray, where: str, size: Size) -> Iterator[Finding]:

@@ -11,8 +11,8 @@ from sopose.core.bop.records import ImageRecord
 from sopose.core.doctor.cameras import Size
 from sopose.core.doctor.findings import Finding, words_of
 from sopose.core.doctor.fits import MIN_PIXELS, Seen
+from sopose.core.images.files import read_image
 from sopose.core.utils.errors import UserError
-from sopose.core.utils.files import read_image
 from sopose.core.utils.units import M_TO_MM
 
 FACTOR = 2.0  # by which measured and rendered depth may differ: what is not annotated may be in front

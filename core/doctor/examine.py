@@ -11,16 +11,17 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from sopose.core.bop.catalog import DATASETS
-from sopose.core.bop.models import default_name
+from sopose.core.bop.catalog import known_dataset
+from sopose.core.bop.models import default_name, load_model
+from sopose.core.bop.scene_folder import scene_dirs
 from sopose.core.doctor.annotations import Context
 from sopose.core.doctor.cameras import Size, check_camera_json
 from sopose.core.doctor.findings import Finding, Findings
 from sopose.core.doctor.lists import TARGETS, check_duplicates, check_targets
-from sopose.core.doctor.models import ModelFolder, check_models, load_mesh
+from sopose.core.doctor.models import ModelFolder, check_models
 from sopose.core.doctor.pixels import Look, look_at
-from sopose.core.doctor.scenes import CAMERA, GT, Scene, Shot, read_scene
-from sopose.core.rays.raycast import RayCaster
+from sopose.core.doctor.scenes import Scene, Shot, read_scene
+from sopose.core.objects.model import ObjectModel
 from sopose.core.utils.errors import UserError, nearest
 from sopose.core.utils.files import require_dir
 from sopose.core.utils.parallel import run_jobs
@@ -88,7 +89,7 @@ def examine(
 
 
 def _splits(root: Path, wanted: Sequence[str] | None) -> list[str]:
-    there = sorted(path.name for path in root.iterdir() if path.is_dir() and any(map(_is_scene, path.iterdir())))
+    there = sorted(path.name for path in root.iterdir() if path.is_dir() and _is_split(path))
     for name in wanted or ():
         if name not in there:
             raise UserError(
@@ -97,14 +98,15 @@ def _splits(root: Path, wanted: Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys(wanted)) if wanted else there
 
 
-def _is_scene(path: Path) -> bool:
-    return path.name.isdecimal() and path.is_dir() and any((path / name).exists() for name in (CAMERA, GT, "rgb"))
+def _is_split(folder: Path) -> bool:
+    """Whether a folder has scenes, of whatever sensor."""
+    return any(any(scene.glob("scene_*.json")) or any(scene.glob("rgb*")) for scene in scene_dirs(folder))
 
 
 def _context(root: Path) -> tuple[Context, list[Finding]]:
     """What models and camera.json say."""
     findings, size = check_camera_json(root)
-    dataset = DATASETS.get(root.resolve().name)
+    dataset = known_dataset(root)
     names = dict.fromkeys([dataset.models_folder if dataset else "models", *MODEL_FOLDERS])
     folders = {path.name for path in root.glob("models*") if path.is_dir()}
     order = [*(name for name in names if name in folders), *sorted(folders - names.keys())]
@@ -128,9 +130,8 @@ def _context_of(root: Path, examined: list[ModelFolder], size: Size | None) -> C
 
 def _read_scenes(examination: Examination, split_dir: Path, progress: bool) -> dict[int, tuple[Path, Scene]]:
     """Examine the json files of a split's scenes; what is kept of them is small."""
-    folders = sorted((path for path in split_dir.iterdir() if _is_scene(path)), key=lambda path: int(path.name))
     scenes = {}
-    for folder in tqdm(folders, split_dir.name, unit="scene", disable=not progress):
+    for folder in tqdm(scene_dirs(split_dir), split_dir.name, unit="scene", disable=not progress):
         scene = read_scene(folder, examination.context)
         examination.findings.add(scene.findings)
         examination.listed += len(scene.shots)
@@ -223,16 +224,15 @@ def _told(size: Size) -> str:
 
 def _look_at_images(context: Context, job: _Job) -> list[Look]:
     scene = read_scene(job.scene_dir, context, job.im_ids)
-    return [look_at(shot, casters_of(shot, context), context) for shot in scene.shots.values()]
+    return [look_at(shot, models_of(shot, context), context) for shot in scene.shots.values()]
 
 
-def casters_of(shot: Shot, context: Context) -> dict[int, RayCaster]:
-    """The meshes of an image's `instances` by object id, built once in a process."""
+def models_of(shot: Shot, context: Context) -> dict[int, ObjectModel]:
+    """The meshes of an image's `instances` by object id, read once in a process."""
     paths = {k: context.models[k] / f"{default_name(k)}.ply" for k in {item.obj_id for item in shot.record.instances}}
-    return {obj_id: _caster(path, obj_id, path.stat().st_mtime_ns) for obj_id, path in paths.items()}
+    return {obj_id: _model(path, obj_id, path.stat().st_mtime_ns) for obj_id, path in paths.items()}
 
 
 @lru_cache(maxsize=32)
-def _caster(path: Path, obj_id: int, changed: int) -> RayCaster:
-    model = load_mesh(path, obj_id)
-    return RayCaster(model.vertices, model.faces)
+def _model(path: Path, obj_id: int, changed: int) -> ObjectModel:
+    return load_model(path, obj_id, default_name(obj_id))

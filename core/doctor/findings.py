@@ -100,7 +100,7 @@ KINDS = {
         ("gt-duplicate", _E, "an object is annotated twice at one place", "remove one of the two"),
         # Files.
         ("image-missing", _E, "an image's file is missing", "restore it, or remove its entries"),
-        ("image-name", _E, "files are not named as BOP names them", "rename them"),
+        ("image-name", _W, "files are not named as BOP names them", "rename them: other programs don't find them"),
         ("image-broken", _E, "an image cannot be decoded", "restore the file"),
         ("image-size", _E, "an image has another size than its scene's", "crop or scale images and cam_K together"),
         ("camera-size", _W, "images have another size than in camera.json", "correct camera.json, or scale the images"),

@@ -7,11 +7,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from sopose.core.bop.fields import integer
+from sopose.core.bop.targets import read_target, target_entries
 from sopose.core.doctor.findings import Finding, words_of
 from sopose.core.doctor.scenes import Scene
 from sopose.core.utils.errors import UserError
-from sopose.core.utils.files import read_json, require_key
 
 TARGETS = "*_targets*.json"  # test_targets_bop19.json, val_targets_bop24.json, …
 MIDDLE = 1 << 16  # bytes of a file that are compared before all of it is
@@ -20,22 +19,19 @@ MIDDLE = 1 << 16  # bytes of a file that are compared before all of it is
 def check_targets(path: Path, scenes: Mapping[int, Scene]) -> Iterator[Finding]:
     """Faults of a list of targets; `scenes` are those of its split by id."""
     try:
-        content = read_json(path)
+        entries = target_entries(path)
     except UserError as error:
         yield Finding("json-broken", path.name, words_of(error, path))
         return
-    if not isinstance(content, list):
-        yield Finding("target-broken", path.name, f"a list of targets is wanted, not {str(content)[:40]}")
-        return
     first: dict[tuple[int | None, ...], int] = {}
-    for index, entry in enumerate(content):
+    for index, entry in enumerate(entries):
         where = f"{path.name}, entry {index}"
         try:
-            scene_id, im_id = (integer(require_key(entry, key, "the entry"), key) for key in ("scene_id", "im_id"))
-            obj_id, count = (integer(entry[key], key) if key in entry else None for key in ("obj_id", "inst_count"))
+            target = read_target(entry, "the entry")
         except UserError as error:
             yield Finding("target-broken", where, str(error))
             continue
+        scene_id, im_id, obj_id, count = target.scene_id, target.im_id, target.obj_id, target.inst_count
         told = f"scene {scene_id}, image {im_id}" + (f", object {obj_id}" if obj_id is not None else "")
         key = (scene_id, im_id, obj_id)
         if key in first:

@@ -9,16 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.spatial import QhullError
 
-from sopose.core.bop.fields import numbers, positive
-from sopose.core.bop.models import INFO_NAME, default_name, load_model
+from sopose.core.bop.models import INFO_NAME, default_name, info_entries, load_model, model_sizes
 from sopose.core.doctor.findings import Finding, words_of
 from sopose.core.doctor.symmetries import check_symmetries
-from sopose.core.objects.model import ObjectModel, measure
-from sopose.core.rays.raycast import RayCaster
+from sopose.core.geometry.surface import is_flat
+from sopose.core.objects.model import ObjectModel
 from sopose.core.utils.errors import UserError
-from sopose.core.utils.files import read_json, require_key
 from sopose.core.utils.units import M_TO_MM
 
 SMALLEST, LARGEST = 2e-3, 20.0  # metres: diameters beyond them are of another unit
@@ -82,32 +79,28 @@ def _read_entries(found: ModelFolder, where: str) -> dict[int, Any] | None:
         found.findings.append(Finding("absent", where, what))
         return None
     try:
-        content = read_json(path)
+        return info_entries(path)
     except UserError as error:
         found.findings.append(Finding("json-broken", where, words_of(error, path)))
         return None
-    if not isinstance(content, dict) or not all(str(key).isdecimal() for key in content):
-        found.findings.append(Finding("json-broken", where, "it must map object ids to their sizes"))
-        return None
-    return {int(key): entry for key, entry in content.items()}
 
 
 def _check_model(found: ModelFolder, obj_id: int, path: Path, where: str, entry: Any) -> None:
     info_where = f"{where.rpartition('/')[0]}/{INFO_NAME}, object {obj_id}"
     try:
-        model = load_mesh(path, obj_id)
-        RayCaster(model.vertices, model.faces)  # takes what can be rendered
-        sizes = _Sizes(*measure(model.vertices))
+        model = load_model(path, obj_id, default_name(obj_id))
+        _ = model.caster  # takes what can be rendered
     except UserError as error:
         found.findings.append(Finding("model-broken", where, words_of(error, path)))
         return
-    except QhullError:
+    if is_flat(model.vertices):
         found.findings.append(Finding("model-broken", where, "all its vertices lie in one plane"))
         return
+    sizes = _Sizes(model.diameter, model.bounds_min, model.extent)
     stored = None
     if entry is not None:
         try:
-            stored = _stored_sizes(entry)
+            stored = _Sizes(*model_sizes(entry, "the entry").values())
         except UserError as error:
             found.findings.append(Finding("model-entry", info_where, str(error)))
     unit = list(_unit_faults(sizes, stored, where, info_where))
@@ -121,21 +114,6 @@ def _check_model(found: ModelFolder, obj_id: int, path: Path, where: str, entry:
         found.symmetric |= {obj_id} if symmetric else set()
     if not unit:
         found.diameters[obj_id] = sizes.diameter
-
-
-def load_mesh(path: Path, obj_id: int) -> ObjectModel:
-    """A mesh without its entry."""
-    sizes = {"diameter": 0.0, "bounds_min": np.zeros(3), "extent": np.zeros(3)}
-    return load_model(path, sizes, obj_id, default_name(obj_id))
-
-
-def _stored_sizes(entry: Any) -> _Sizes:
-    diameter = positive(require_key(entry, "diameter", "the entry"), "diameter")
-    low, extent = (
-        numbers([require_key(entry, f"{key}_{axis}", "the entry") for axis in "xyz"], 3, f"{key}_x, {key}_y, {key}_z")
-        for key in ("min", "size")
-    )
-    return _Sizes(diameter / M_TO_MM, low / M_TO_MM, extent / M_TO_MM)
 
 
 def _unit_faults(mesh: _Sizes, stored: _Sizes | None, where: str, info_where: str) -> Iterator[Finding]:
@@ -188,7 +166,7 @@ def _mesh_faults(model: ObjectModel, sizes: _Sizes, where: str) -> Iterator[Find
         else:
             yield Finding("model-unused", where, told)
     if model.uv is not None and model.texture is None:
-        yield Finding("model-texture", where, "no image of its texture lies beside it")
+        yield Finding("model-texture", where, "no image of its texture lies beside it or below")
 
 
 def _mm(length: float) -> str:

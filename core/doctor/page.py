@@ -12,10 +12,11 @@ from typing import Any
 import cv2
 import numpy as np
 
+from sopose.core.bop.catalog import dataset_name
 from sopose.core.bop.records import Instance
 from sopose.core.bop.scene import read_mask, read_rgb
 from sopose.core.doctor.annotations import Context
-from sopose.core.doctor.examine import Examination, casters_of
+from sopose.core.doctor.examine import Examination, models_of
 from sopose.core.doctor.findings import Finding, Findings, Severity
 from sopose.core.doctor.scenes import Shot, read_scene
 from sopose.core.evaluation.report import ReportCase, image_uri
@@ -41,7 +42,7 @@ def write_page(path: Path, examination: Examination, cases: int = 12) -> None:
     template = environment.from_string(files("sopose.core.doctor").joinpath("page.html").read_text("utf-8"))
     findings = examination.findings
     html = template.render(
-        title=f"Data set {examination.context.root.resolve().name}",
+        title=f"Data set {dataset_name(examination.context.root)}",
         facts=examination.facts(),
         tiles=[(f"{severity.value}s", severity.value, findings.count(severity)) for severity in Severity],
         kinds=[(kind, count, worst[:TOLD]) for kind, count, worst in findings],
@@ -114,8 +115,8 @@ def _silhouette(
     shot: Shot, item: Instance, context: Context, K: np.ndarray, size: tuple[int, int]
 ) -> np.ndarray | None:
     """The instance as its label has it, (H, W) bool; None where it can't be rendered."""
-    caster = casters_of(shot, context).get(item.obj_id) if shot.castable else None
-    return None if caster is None else render_depth(caster, item.pose, K, size) > 0
+    model = models_of(shot, context).get(item.obj_id) if shot.castable else None
+    return None if model is None else render_depth(model.caster, item.pose, K, size) > 0
 
 
 def _box_of(shot: Shot, item: Instance, told: Sequence[Finding]) -> np.ndarray | None:
@@ -123,7 +124,7 @@ def _box_of(shot: Shot, item: Instance, told: Sequence[Finding]) -> np.ndarray |
     keys = [f"bbox_{finding.code.removeprefix('box-')}" for finding in told if finding.code.startswith("box-")]
     if not keys or not shot.infos:
         return None
-    x, y, w, h = np.asarray(shot.infos[item.gt_index][keys[0]], float)
+    x, y, w, h = getattr(shot.infos[item.gt_index], keys[0])
     return np.array([x, y, x + w, y + h])
 
 

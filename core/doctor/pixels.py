@@ -9,23 +9,22 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from sopose.core.bop.records import Instance
-from sopose.core.bop.scene import EXIF_ORIENTATION, read_image_size
+from sopose.core.bop.scene_folder import CAMERA_NAME, GT_INFO_NAME, GT_NAME, MASK_FOLDERS
 from sopose.core.doctor.annotations import Context
 from sopose.core.doctor.boxes import check_info
 from sopose.core.doctor.cameras import Size, fits_size
 from sopose.core.doctor.depths import check_depth
 from sopose.core.doctor.findings import Finding, Place, words_of
 from sopose.core.doctor.fits import MIN_PIXELS, Seen, check_poses, check_visible
-from sopose.core.doctor.scenes import CAMERA, GT, MASK_FOLDERS, Shot
+from sopose.core.doctor.scenes import Shot
 from sopose.core.geometry.pose import Pose
-from sopose.core.making.annotate import GT_INFO_NAME, all_instances
-from sopose.core.rays.raycast import RayCaster
+from sopose.core.images.files import read_header, read_image
+from sopose.core.making.annotate import all_instances
+from sopose.core.objects.model import ObjectModel
 from sopose.core.render.visibility import annotate_scene, render_depth
 from sopose.core.utils.errors import UserError
-from sopose.core.utils.files import read_image
 
 GREY_SHARE = 0.01  # of a mask's pixels that may be neither black nor white
 
@@ -39,14 +38,14 @@ class Look:
     fits: list[float] = field(default_factory=list)  # IoU of each rendered silhouette and its mask file
 
 
-def look_at(shot: Shot, casters: Mapping[int, RayCaster], context: Context) -> Look:
-    """Examine an image; `casters` holds the meshes of its `instances` by object id."""
+def look_at(shot: Shot, models: Mapping[int, ObjectModel], context: Context) -> Look:
+    """Examine an image; `models` holds the meshes of its `instances` by object id."""
     look = Look()
     record, root = shot.record, context.root
     if record.rgb_path.is_file():
         look.findings += _check_image(record.rgb_path, root)
         with suppress(UserError):  # told above
-            look.size = read_image_size(record, root)
+            look.size = read_header(record.rgb_path).size
     size = look.size or context.image_size
     if size is None:
         return look
@@ -57,11 +56,12 @@ def look_at(shot: Shot, casters: Mapping[int, RayCaster], context: Context) -> L
         look.findings += findings
     comparable = shot.infos or record.depth_path or any(one.has_file for one in seen)
     if comparable and shot.castable and fits_size(record.K, size):
-        look.findings += _compare(shot, seen, casters, size)
+        look.findings += _compare(shot, seen, models, size)
     look.fits = [one.fit for one in seen if one.fit is not None]
     for one in seen if shot.infos else ():
         where = f"{shot.where}/{GT_INFO_NAME}, image {record.im_id}, entry {one.item.gt_index}"
-        look.findings += check_info(shot.infos[one.item.gt_index], one, size, where)
+        info = shot.infos[one.item.gt_index]
+        look.findings += [] if info is None else check_info(info, one, size, where)
     return look
 
 
@@ -76,9 +76,7 @@ def _check_image(path: Path, root: Path) -> Iterator[Finding]:
     if image.dtype != np.uint8 or channels != 3:
         kinds = {1: "grey", 3: "colour", 4: "colour with transparency"}
         yield Finding("image-format", where, f"{8 * image.itemsize} bit, {kinds.get(channels, f'{channels} channels')}")
-    turn = 1
-    with suppress(OSError, ValueError, SyntaxError, Image.DecompressionBombError), Image.open(path) as file:
-        turn = file.getexif().get(EXIF_ORIENTATION, 1)
+    turn = read_header(path).orientation
     if turn != 1:
         yield Finding("image-turned", where, f"EXIF orientation {turn}")
 
@@ -90,7 +88,7 @@ def _seen(shot: Shot, item: Instance, size: Size) -> tuple[Seen, list[Finding]]:
     names = {folder: path.name if path else f"{im_id:06d}_{item.gt_index:06d}.png" for folder, path in paths.items()}
     files = {folder: f"{shot.where}/{folder}/{name}" for folder, name in names.items()}
     (mask, faults), (visib, more) = (_read_mask(path, size, files[folder]) for folder, path in paths.items())
-    where = f"{shot.where}/{GT}, image {im_id}, entry {item.gt_index} (object {item.obj_id})"
+    where = f"{shot.where}/{GT_NAME}, image {im_id}, entry {item.gt_index} (object {item.obj_id})"
     place = Place(shot.split, shot.scene, im_id, item.gt_index)
     return Seen(item, where, place, files, mask, visib), [*faults, *more]
 
@@ -114,18 +112,18 @@ def _read_mask(path: Path | None, size: Size, where: str) -> tuple[np.ndarray | 
     return mask, []
 
 
-def _compare(shot: Shot, seen: list[Seen], casters: Mapping[int, RayCaster], size: Size) -> Iterator[Finding]:
+def _compare(shot: Shot, seen: list[Seen], models: Mapping[int, ObjectModel], size: Size) -> Iterator[Finding]:
     """Render what can be, and compare."""
     record = shot.record
-    rendered = [one for one in seen if one.item.obj_id in casters]
+    rendered = [one for one in seen if one.item.obj_id in models]
     masks, entries = annotate_scene(
-        [casters[one.item.obj_id] for one in rendered], [one.item.pose for one in rendered], record.K, size
+        [models[one.item.obj_id].caster for one in rendered], [one.item.pose for one in rendered], record.K, size
     )
     for one, (whole, visible), entry in zip(rendered, masks, entries, strict=True):
         one.whole, one.visible, one.entry = whole, visible, entry
 
     def depth(obj_id: int, pose: Pose, K: np.ndarray) -> np.ndarray:
-        return render_depth(casters[obj_id], pose, K, size)
+        return render_depth(models[obj_id].caster, pose, K, size)
 
     yield from check_poses(seen, record.K, lambda *label: depth(*label) > 0)
     yield from check_visible(seen, shot.complete)
@@ -133,4 +131,4 @@ def _compare(shot: Shot, seen: list[Seen], casters: Mapping[int, RayCaster], siz
         sound = [one for one in rendered if one.pose_is_sound and one.mask_is_sound and one.visible.sum() >= MIN_PIXELS]
         pairs = ((one, depth(one.item.obj_id, one.item.pose, record.K)) for one in sound)
         where = f"{shot.where}/depth/{record.depth_path.name}"
-        yield from check_depth(record, pairs, size, where, f"{shot.where}/{CAMERA}, image {record.im_id}")
+        yield from check_depth(record, pairs, size, where, f"{shot.where}/{CAMERA_NAME}, image {record.im_id}")

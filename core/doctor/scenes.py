@@ -11,18 +11,27 @@ from typing import Any
 
 import numpy as np
 
-from sopose.core.bop.fields import integer
-from sopose.core.bop.records import ImageRecord, Instance, annotations_by_image, images_by_stem, parted
-from sopose.core.bop.scene import IMAGE_FOLDERS, read_image_size
-from sopose.core.doctor.annotations import Annotation, Context, check_annotations
-from sopose.core.doctor.cameras import Size, check_camera, read_depth_scale
+from sopose.core.bop.fields import read_depth_scale, read_obj_id
+from sopose.core.bop.records import ImageRecord
+from sopose.core.bop.scene_folder import (
+    CAMERA_NAME,
+    GT_INFO_NAME,
+    GT_NAME,
+    MASK_FOLDERS,
+    GtInfo,
+    SceneFiles,
+    annotation_list,
+    entries_by_image,
+    matching_infos,
+    read_info,
+)
+from sopose.core.doctor.annotations import Context, check_annotations
+from sopose.core.doctor.cameras import Size, check_camera
 from sopose.core.doctor.findings import Finding, words_of
-from sopose.core.making.annotate import GT_INFO_NAME
+from sopose.core.images.files import read_header
+from sopose.core.images.scene_images import IMAGE_FOLDERS, bop_stem, images_by_stem
 from sopose.core.utils.errors import UserError
-from sopose.core.utils.files import require_key
 
-MASK_FOLDERS = ("mask", "mask_visib")
-CAMERA, GT = "scene_camera.json", "scene_gt.json"
 FEW = 0.5  # of the files a folder should have: with fewer it is a part of a set, and what lacks is no fault
 SIZED = 5  # images of a scene whose size is read to judge its cameras
 TARGET_VISIB = 0.1  # BOP19 asks for instances that are this much visible
@@ -35,7 +44,7 @@ class Shot:
     record: ImageRecord  # `instances`: sound annotations of objects that can be cast; `others`: without a mesh
     split: str
     scene: str  # its folder's name
-    infos: list[Any] | None  # its entries of scene_gt_info.json, as they are
+    infos: list[GtInfo | None] | None  # its entries of scene_gt_info.json, None for one that cannot be read
     castable: bool  # K is sound; else it is the identity
     complete: bool  # all annotated objects are among `instances`
 
@@ -66,34 +75,32 @@ def read_scene(scene_dir: Path, context: Context, im_ids: Collection[int] | None
 
 
 class _Reader:
-    """One scene's folder while it is read."""
+    """One scene's folder while it is read: by the loader's functions, entry by entry."""
 
     def __init__(self, scene_dir: Path, context: Context) -> None:
         self.dir, self.context = scene_dir, context
         self.where = f"{scene_dir.parent.name}/{scene_dir.name}"
         self.scene = Scene()
-        self.files = {
-            name: images_by_stem(scene_dir / name) if (scene_dir / name).is_dir() else {}
-            for name in (*IMAGE_FOLDERS, "depth", *MASK_FOLDERS)
-        }
-        self.images = {stem: path for name in reversed(IMAGE_FOLDERS) for stem, path in self.files[name].items()}
+        self.files = SceneFiles(scene_dir)
+        self.stems = {name: images_by_stem(scene_dir / name) for name in (*IMAGE_FOLDERS, "depth", *MASK_FOLDERS)}
+        self.images = {stem: path for name in reversed(IMAGE_FOLDERS) for stem, path in self.stems[name].items()}
         self.scene.files = list(self.images.values())
         self.masks: set[str] = set()  # stems of all instances, and of those that aren't in their image
         self.hidden: set[str] = set()
 
     def read(self, im_ids: Collection[int] | None) -> Scene:
         """The scene with its findings; of some images only, or of all, whose files are then compared too."""
-        cameras, gts, infos = (self._json(name) for name in (CAMERA, GT, GT_INFO_NAME))
+        cameras, gts, infos = (self._json(name) for name in (CAMERA_NAME, GT_NAME, GT_INFO_NAME))
         if cameras is None:
             return self.scene
         self.scene.is_readable, self.scene.is_annotated = True, gts is not None
         infos = infos if gts is not None else None
         size = self._image_size()
         for im_id in sorted({*cameras, *(gts or {})} if im_ids is None else im_ids):
-            self._read_image(im_id, cameras.get(im_id), (gts or {}).get(im_id), (infos or {}).get(im_id), size)
+            self._read_image(im_id, cameras.get(im_id), (gts or {}).get(im_id, []), (infos or {}).get(im_id), size)
         if im_ids is None:
             self._compare_ids(cameras, gts, infos)
-            self._check_files({f"{im_id:06d}" for im_id in self.scene.shots})
+            self._check_files({bop_stem(im_id) for im_id in self.scene.shots})
         return self.scene
 
     def _found(self, code: str, where: str, what: str) -> None:
@@ -101,31 +108,31 @@ class _Reader:
 
     def _json(self, name: str) -> dict[int, Any] | None:
         """A json file by image; None where it is missing or broken."""
-        if not (self.dir / name).is_file() and name != CAMERA:
+        if not (self.dir / name).is_file() and name != CAMERA_NAME:
             meaning = {
-                GT: "not there: images without annotations can be tested on, not trained or scored",
+                GT_NAME: "not there: images without annotations can be tested on, not trained or scored",
                 GT_INFO_NAME: "not there: boxes are made from the models, visibility from masks or the models",
             }
             self.scene.absent[name] = meaning[name]
             return None
         try:
-            return annotations_by_image(self.dir / name)
+            return entries_by_image(self.dir / name)
         except UserError as error:
             self._found("json-broken", name, words_of(error, self.dir / name))
             return None
 
     def _compare_ids(self, cameras: dict, gts: dict | None, infos: dict | None) -> None:
         for name, have, other_name, other in (
-            (CAMERA, cameras, GT, gts),
-            (GT_INFO_NAME, infos, GT, gts),
-            (GT, gts, GT_INFO_NAME, infos),
+            (CAMERA_NAME, cameras, GT_NAME, gts),
+            (GT_INFO_NAME, infos, GT_NAME, gts),
+            (GT_NAME, gts, GT_INFO_NAME, infos),
         ):
             if have is not None and other is not None:
                 for im_id in sorted(other.keys() - have.keys()):
                     self._found("scene-ids", f"{name}, image {im_id}", f"no entry, {other_name} has it")
         if gts is not None:
             for im_id in sorted(cameras.keys() - gts.keys() - (infos or {}).keys()):
-                self._found("image-unannotated", f"{GT}, image {im_id}", f"no list, {CAMERA} has it")
+                self._found("image-unannotated", f"{GT_NAME}, image {im_id}", f"no list, {CAMERA_NAME} has it")
 
     def _image_size(self) -> Size | None:
         """Width and height that most of some of the scene's images have, else of camera.json."""
@@ -133,75 +140,80 @@ class _Reader:
         paths = sorted(self.scene.files)
         for path in paths[:: max(len(paths) // SIZED, 1)][:SIZED]:
             with suppress(UserError):  # told where the image is looked at
-                record = ImageRecord(0, 0, path, None, 1.0, np.eye(3), ())
-                sizes[read_image_size(record, self.context.root)] += 1
+                sizes[read_header(path).size] += 1
         return sizes.most_common(1)[0][0] if sizes else self.context.image_size
 
     def _read_image(self, im_id: int, camera: Any, entries: Any, infos: Any, size: Size | None) -> None:
-        where = f"{self.where}/{CAMERA}, image {im_id}"
+        where = f"{self.where}/{CAMERA_NAME}, image {im_id}"
         K, depth_scale = None, np.nan
         if camera is not None:
             K, findings = check_camera(camera, where, size)
-            depth_scale, more = read_depth_scale(camera, where) if isinstance(camera, dict) else (np.nan, [])
-            self.scene.findings += [*findings, *more]
+            self.scene.findings += findings
+            if isinstance(camera, dict):
+                depth_scale = self._depth_scale(camera, where)
         entries, infos = self._lists(im_id, entries, infos)
-        sound, findings = check_annotations(entries, infos, f"{self.where}/{GT}, image {im_id}", self.context)
+        read_infos = None if infos is None else [self._info(im_id, *item) for item in enumerate(infos)]
+        place = f"{self.where}/{GT_NAME}, image {im_id}"
+        sound, findings = check_annotations(entries, read_infos, place, self.context)
         self.scene.findings += findings
-        self._count(im_id, entries, infos)
-        stem = f"{im_id:06d}"
-        record = ImageRecord(
-            scene_id=int(self.dir.name),
-            im_id=im_id,
-            rgb_path=self.images.get(stem, self.dir / "rgb" / f"{stem}.png"),
-            depth_path=self.files["depth"].get(stem),
-            depth_scale=depth_scale,
-            K=np.eye(3) if K is None else K,
-            **parted((self._instance(im_id, item) for item in sound), set(self.context.models)),
-        )
+        self._count(im_id, entries, read_infos)
+        instances = (self.files.instance(im_id, item.gt_index, item.obj_id, item.pose) for item in sound)
+        K_or_none = np.eye(3) if K is None else K
+        record = self.files.record(im_id, K_or_none, depth_scale, instances, set(self.context.models))
         complete = len(record.instances) == len(entries)
         self.scene.shots[im_id] = Shot(
-            record, self.dir.parent.name, self.dir.name, infos, castable=K is not None, complete=complete
+            record, self.dir.parent.name, self.dir.name, read_infos, castable=K is not None, complete=complete
         )
+
+    def _depth_scale(self, camera: dict[str, Any], where: str) -> float:
+        """Metres per step of an image's depth file; nan with its fault."""
+        try:
+            return read_depth_scale(camera, "the entry")
+        except UserError as error:
+            self.scene.findings.append(Finding("depth-scale", where, str(error)))
+            return np.nan
 
     def _lists(self, im_id: int, entries: Any, infos: Any) -> tuple[list[Any], list[Any] | None]:
         """An image's annotations as a list, and its infos where they are as many."""
-        if entries is not None and not isinstance(entries, list):
-            self._found("gt-broken", f"{GT}, image {im_id}", f"a list of objects is wanted, not {str(entries)[:40]}")
-            entries = None
-        entries = entries or []
-        if infos is not None and (not isinstance(infos, list) or len(infos) != len(entries)):
-            came = f"{len(infos)} entries" if isinstance(infos, list) else str(infos)[:40]
-            self._found("gt-length", f"{GT_INFO_NAME}, image {im_id}", f"{came}, scene_gt.json has {len(entries)}")
-            infos = None
-        return entries, infos
+        try:
+            entries = annotation_list(entries, "the value")
+        except UserError as error:
+            self._found("gt-broken", f"{GT_NAME}, image {im_id}", str(error))
+            entries = []
+        try:
+            return entries, matching_infos(infos, entries, "scene_gt.json")
+        except UserError as error:
+            self._found("gt-length", f"{GT_INFO_NAME}, image {im_id}", str(error))
+            return entries, None
 
-    def _instance(self, im_id: int, item: Annotation) -> Instance:
-        stem = f"{im_id:06d}_{item.gt_index:06d}"
-        mask, visib = (self.files[folder].get(stem) for folder in MASK_FOLDERS)
-        return Instance(item.obj_id, item.gt_index, item.pose, mask_path=mask, mask_visib_path=visib)
+    def _info(self, im_id: int, index: int, info: Any) -> GtInfo | None:
+        try:
+            return read_info(info, "the entry")
+        except UserError as error:
+            self._found("info-broken", f"{GT_INFO_NAME}, image {im_id}, entry {index}", str(error))
+            return None
 
-    def _count(self, im_id: int, entries: list[Any], infos: list[Any] | None) -> None:
+    def _count(self, im_id: int, entries: list[Any], infos: list[GtInfo | None] | None) -> None:
         """Note an image's objects for targets, and their masks; some programs write none of what is hidden."""
         self.scene.annotated[im_id], self.scene.wanted[im_id] = Counter(), Counter()
         for index, entry in enumerate(entries):
             info = infos[index] if infos else None
-            share = info.get("visib_fract") if isinstance(info, dict) else None
+            share = None if info is None else info.visib_fract
             with suppress(UserError):  # told by its annotation
-                obj_id = integer(require_key(entry, "obj_id", "the entry"), "obj_id")
+                obj_id = read_obj_id(entry, "the entry")
                 self.scene.annotated[im_id][obj_id] += 1
-                self.scene.wanted[im_id][obj_id] += isinstance(share, int | float) and share >= TARGET_VISIB
-            stem = f"{im_id:06d}_{index:06d}"
-            self.masks.add(stem)
+                self.scene.wanted[im_id][obj_id] += share is not None and share >= TARGET_VISIB
+            self.masks.add(bop_stem(im_id, index))
             if share in (0, -1):
-                self.hidden.add(stem)
+                self.hidden.add(bop_stem(im_id, index))
 
     def _check_files(self, stems: set[str]) -> None:
         """Compare the files of each folder with those that the annotations need."""
-        folder = next((name for name in IMAGE_FOLDERS if self.files[name]), IMAGE_FOLDERS[0])
+        folder = next((name for name in IMAGE_FOLDERS if self.stems[name]), IMAGE_FOLDERS[0])
         self._expect(folder, self.images, stems, "image-missing")
-        self._expect("depth", self.files["depth"], stems, "depth-missing")
+        self._expect("depth", self.stems["depth"], stems, "depth-missing")
         for folder in MASK_FOLDERS if self.scene.is_annotated else ():
-            self._expect(folder, self.files[folder], self.masks, "mask-missing", self.hidden)
+            self._expect(folder, self.stems[folder], self.masks, "mask-missing", self.hidden)
 
     def _expect(
         self, folder: str, have: dict[str, Path], expected: set[str], code: str, optional: Set[str] = frozenset()
@@ -229,4 +241,4 @@ class _Reader:
 def _bop_name(stem: str) -> str:
     """The stem with all its numbers padded to six digits."""
     parts = stem.split("_")
-    return "_".join(f"{int(part):06d}" for part in parts) if all(part.isdecimal() for part in parts) else stem
+    return bop_stem(*map(int, parts)) if all(part.isdecimal() for part in parts) else stem

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from sopose.core.bop.fields import numbers, rotation
+from sopose.core.bop.models import SYMMETRY_KEYS, continuous_symmetry, discrete_symmetry, symmetry_items
 from sopose.core.doctor.findings import Finding
 from sopose.core.geometry.surface import Surface, sample_surface
 from sopose.core.geometry.symmetry import continuous_rotations
 from sopose.core.utils.errors import UserError
-from sopose.core.utils.files import require_key
-from sopose.core.utils.units import M_TO_MM, MM_TO_M
+from sopose.core.utils.units import M_TO_MM
 
 POINTS = 1000  # of a surface that are moved
 SAMPLES = 10000  # of the surface that their distance is searched with
@@ -32,16 +31,15 @@ def check_symmetries(
 
     Vertices (V, 3) and diameter are in metres, the entry in millimetres as its file has it.
     """
-    listed = {key: entry.get(key, []) for key in ("symmetries_discrete", "symmetries_continuous")}
-    findings = [
-        Finding("symmetry-broken", where, f"{key} must be a list and is {str(value)[:40]}")
-        for key, value in listed.items()
-        if not isinstance(value, list)
-    ]
-    if findings or not any(listed.values()):
+    findings: list[Finding] = []
+    try:
+        listed = {key: symmetry_items(entry, key, "the entry") for key in SYMMETRY_KEYS}
+    except UserError as error:
+        return [Finding("symmetry-broken", where, str(error))], False
+    if not any(listed.values()):
         return findings, False
     distance = _distance_of(vertices, faces, diameter)
-    for key, check in (("symmetries_discrete", _discrete), ("symmetries_continuous", _continuous)):
+    for key, check in zip(SYMMETRY_KEYS, (_discrete, _continuous), strict=True):
         for number, item in enumerate(listed[key], start=1):
             place = f"{where}, {key} {number} of {len(listed[key])}"
             try:
@@ -66,11 +64,7 @@ def _distance_of(vertices: np.ndarray, faces: np.ndarray, diameter: float) -> Di
 
 
 def _discrete(item: Any, distance: Distance, where: str) -> Iterator[Finding]:
-    transform = numbers(item, 16, "the matrix").reshape(4, 4)
-    if (transform[3] != (0, 0, 0, 1)).any():
-        hint = ": it is written column by column" if (transform[:3, 3] == 0).all() else ""
-        raise UserError(f"the last row must be 0 0 0 1 and is {' '.join(f'{x:g}' for x in transform[3])}{hint}")
-    rotation(transform[:3, :3], "the matrix")
+    transform = discrete_symmetry(item, "the matrix")
     yield from _judge(lambda scale: distance(_scaled(transform, scale)), transform[:3, 3], "translation", where)
 
 
@@ -81,10 +75,7 @@ def _scaled(transform: np.ndarray, scale: float) -> np.ndarray:
 
 
 def _continuous(item: Any, distance: Distance, where: str) -> Iterator[Finding]:
-    axis = numbers(require_key(item, "axis", "the symmetry"), 3, "axis")
-    if not axis.any():
-        raise UserError("axis must not be zero")
-    offset = numbers(item.get("offset", [0, 0, 0]), 3, "offset")
+    axis, offset = continuous_symmetry(item, "the symmetry")
 
     def turned(scale: float) -> float:
         turns = continuous_rotations(axis, scale * offset)
@@ -94,12 +85,12 @@ def _continuous(item: Any, distance: Distance, where: str) -> Iterator[Finding]:
 
 
 def _judge(distance: Callable[[float], float], shift: np.ndarray, name: str, where: str) -> Iterator[Finding]:
-    """A finding where the distance is large; it is asked for with `shift` (3,) in millimetres, then in metres."""
-    off = distance(MM_TO_M)
+    """A finding where the distance is large; it is asked for with `shift` (3,), metres, and with 1000 times as much."""
+    off = distance(1.0)
     if off <= MAX_DISTANCE:
         return
-    if shift.any() and distance(MM_TO_M * M_TO_MM) <= MAX_DISTANCE:
-        told = " ".join(f"{x:g}" for x in shift)
+    if shift.any() and distance(M_TO_MM) <= MAX_DISTANCE:
+        told = " ".join(f"{M_TO_MM * x:g}" for x in shift)
         yield Finding("symmetry-unit", where, f"{name} {told} is in metres, factor 1000", badness=off)
         return
     what = f"{PERCENTILE} % of the surface comes to lie up to {off:.0%} of the diameter off the mesh"

@@ -7,15 +7,16 @@ Source: https://bop.felk.cvut.cz/challenges/bop-challenge-2019 and the BOP toolk
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
-import cv2
 import numpy as np
 
 from sopose.core.bop.results import Estimate, Estimates
 from sopose.core.bop.scene import ImageRecord, Instance
 from sopose.core.bop.targets import Target
+from sopose.core.images.files import read_header
 from sopose.core.utils.errors import UserError
 
 T = TypeVar("T")
@@ -95,10 +96,9 @@ def image_width(records: Iterable[ImageRecord]) -> int:
     Raises `UserError` where no record's image can be read.
     """
     for record in records:
-        if record.rgb_path is not None and record.rgb_path.is_file():
-            image = cv2.imread(str(record.rgb_path), cv2.IMREAD_UNCHANGED)
-            if image is not None:
-                return image.shape[1]
+        if record.rgb_path.is_file():
+            with suppress(UserError):  # a damaged image is reported where it is used
+                return read_header(record.rgb_path).size[0]
     raise UserError("MSPD needs the image width and no image could be read; give the width (--image-width)")
 
 

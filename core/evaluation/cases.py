@@ -13,7 +13,6 @@ from sopose.core.evaluation.report import ReportCase
 from sopose.core.evaluation.scores import InstanceErrors, Scores
 from sopose.core.geometry.pose import Pose
 from sopose.core.objects.model import ObjectModel
-from sopose.core.rays.raycast import RayCaster
 from sopose.core.utils.errors import UserError
 from sopose.core.vis.overlays import draw_pose_contours, object_view, pose_box
 
@@ -57,7 +56,7 @@ def _case(row: InstanceErrors, record: ImageRecord, estimates: Estimates, model:
     truth = next(item.pose for item in record.instances if item.gt_index == row.gt_index)
     estimate = _estimate_of(row, truth, estimates, model)
     image = read_rgb(record)
-    caster = RayCaster(model.vertices, model.faces)
+    caster = model.caster
     poses = [truth]
     near = row.errors["mssd"] < MAX_OFFSET * model.diameter
     if near and min(estimate.transform(model.vertices)[:, 2]) > 0:

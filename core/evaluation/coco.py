@@ -18,7 +18,7 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from sopose.core.bop.detections import Detection, select_detections
+from sopose.core.bop.detections import Detection, run_lengths, select_detections
 from sopose.core.bop.records import ImageRecord, Instance
 from sopose.core.bop.scene import read_mask
 from sopose.core.bop.targets import Target
@@ -146,10 +146,8 @@ def _entries(
 
 
 def _compressed(segmentation: dict[str, Any]) -> dict[str, Any]:
-    """COCO's compressed run lengths of a mask in either of its forms."""
-    if isinstance(segmentation["counts"], list):
-        return rle.frPyObjects(segmentation, *segmentation["size"])
-    return segmentation
+    """pycocotools' run lengths of a mask in either of its forms."""
+    return rle.frPyObjects({**segmentation, "counts": run_lengths(segmentation)}, *segmentation["size"])
 
 
 def _scores(run: COCOeval, kind: str) -> CocoScores:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from sopose.core.bop.models import symmetry_fields
 from sopose.core.evaluation.pairs import ErrorModel, PosePairs
 from sopose.core.evaluation.scores import Scores
 from sopose.core.utils.errors import UserError
@@ -49,15 +50,7 @@ class ToolkitErrorModel(ErrorModel):
     @cached_property
     def official_symmetries(self) -> list[dict[str, np.ndarray]]:
         """The package's own sampling of what `models_info.json` says, millimetres."""
-        model, info = self.model, {}
-        to_mm = np.array([[1, 1, 1, M_TO_MM]] * 3 + [[1, 1, 1, 1]])
-        if model.symmetries_discrete:
-            info["symmetries_discrete"] = [(S * to_mm).reshape(-1).tolist() for S in model.symmetries_discrete]
-        if model.symmetries_continuous:
-            info["symmetries_continuous"] = [
-                {"axis": np.asarray(axis).tolist(), "offset": (M_TO_MM * np.asarray(offset)).tolist()}
-                for axis, offset in model.symmetries_continuous
-            ]
+        info = symmetry_fields(self.model.symmetries_discrete, self.model.symmetries_continuous)
         return import_toolkit()[1].get_symmetry_transformations(info, MAX_SYMMETRY_STEP)
 
     def _official(self, name: str, pairs: PosePairs, index: int) -> float:

@@ -117,8 +117,8 @@ def spheres_overlap(est: Pose, gt: Pose, diameter: float) -> bool:
 class DistanceCache:
     """Cast distances by object, pose and camera; the least recently used go when `max_bytes` are exceeded."""
 
-    def __init__(self, casters: Mapping[int, RayCaster], max_bytes: int = CACHE_BYTES) -> None:
-        self.casters = casters
+    def __init__(self, models: Mapping[int, ObjectModel], max_bytes: int = CACHE_BYTES) -> None:
+        self.models = models
         self.max_bytes = max_bytes
         self.hits = self.misses = self.bytes = 0
         self._patches: OrderedDict[tuple, DistancePatch] = OrderedDict()
@@ -131,7 +131,7 @@ class DistanceCache:
             self._patches.move_to_end(key)
             return self._patches[key]
         self.misses += 1
-        patch = cast_distance(self.casters[obj_id], pose, K, size)
+        patch = cast_distance(self.models[obj_id].caster, pose, K, size)
         self._patches[key] = patch
         self.bytes += patch.distance.nbytes
         while self.bytes > self.max_bytes and len(self._patches) > 1:
@@ -151,8 +151,7 @@ class VsdScorer:
     cache: DistanceCache = field(init=False)
 
     def __post_init__(self) -> None:
-        casters = {obj_id: RayCaster(model.vertices, model.faces) for obj_id, model in self.models.items()}
-        self.cache = DistanceCache(casters)
+        self.cache = DistanceCache(self.models)
 
     def errors(self, groups: Sequence[TargetGroup]) -> list[np.ndarray]:
         """For each group (estimates, instances, taus). Raises `UserError` where an image has no depth."""

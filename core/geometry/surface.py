@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import ConvexHull, cKDTree
+from scipy.spatial import ConvexHull, QhullError, cKDTree
 from scipy.spatial.distance import cdist
 
 NEAR_SAMPLES = 4  # the triangles of so many nearest samples are searched for the closest point
 AGAIN_PART, AGAIN_SAMPLES = 10, 48  # for one in so many points, the farthest, those of so many
+FLATNESS = 1e-12  # of the size squared: with less variance across it a surface is a plane
 BLOCK = 500  # points whose distances to all others are computed at once
 
 
@@ -45,8 +46,8 @@ def sample_surface(vertices: np.ndarray, faces: np.ndarray, count: int, rng: np.
 
 
 def largest_distance(points: np.ndarray) -> float:
-    """The diameter of points (N, 3) that are not all in one plane, however many they are."""
-    hull = points[ConvexHull(points).vertices]  # the farthest pair lies on it
+    """The diameter of points (N, 3), however many they are."""
+    hull = _hull_of(points)  # the farthest pair lies on it
     radius = np.linalg.norm(hull - (hull.min(axis=0) + hull.max(axis=0)) / 2, axis=1)
     hull, radius = hull[np.argsort(-radius)], np.sort(radius)[::-1]
     best, start = 0.0, 0
@@ -55,6 +56,25 @@ def largest_distance(points: np.ndarray) -> float:
         best = max(best, float(cdist(hull[start : start + BLOCK], hull).max()))
         start += BLOCK
     return best
+
+
+def _hull_of(points: np.ndarray) -> np.ndarray:
+    """(H, 3) the corners of the convex hull of points (N, 3), also where all lie in a plane or on a line."""
+    try:
+        return points[ConvexHull(points).vertices]
+    except QhullError:
+        _, _, axes = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)
+    in_plane = points @ axes[:2].T
+    try:
+        return points[ConvexHull(in_plane).vertices]
+    except QhullError:
+        return points[[in_plane[:, 0].argmin(), in_plane[:, 0].argmax()]]
+
+
+def is_flat(points: np.ndarray) -> bool:
+    """Whether points (N, 3) lie in one plane, to a millionth of their size."""
+    size = float(np.ptp(points, axis=0).max())
+    return size == 0 or bool(np.linalg.eigvalsh(np.cov((points - points.mean(axis=0)).T / size))[0] < FLATNESS)
 
 
 class Surface:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from sopose.core.bop.records import ImageRecord, Instance, annotations_by_image
-from sopose.core.rays.raycast import RayCaster
+from sopose.core.bop.records import ImageRecord, Instance
+from sopose.core.bop.scene_folder import GT_INFO_NAME, entries_by_image
+from sopose.core.images.files import write_image
+from sopose.core.objects.model import ObjectModel
 from sopose.core.render.visibility import annotate_scene
-from sopose.core.utils.files import write_image, write_json
-
-GT_INFO_NAME = "scene_gt_info.json"
+from sopose.core.utils.files import write_json
 
 
 def all_instances(record: ImageRecord) -> list[Instance]:
@@ -28,7 +28,7 @@ def scene_folder(record: ImageRecord) -> Path:
 
 def images_with_info(scene_dir: Path) -> set[int]:
     """Ids of the images that a scene's `scene_gt_info.json` has, none without the file."""
-    return set(annotations_by_image(scene_dir / GT_INFO_NAME, optional=True))
+    return set(entries_by_image(scene_dir / GT_INFO_NAME, optional=True))
 
 
 def lacks_masks(record: ImageRecord) -> bool:
@@ -37,16 +37,16 @@ def lacks_masks(record: ImageRecord) -> bool:
 
 
 def annotate_image(
-    record: ImageRecord, casters: Mapping[int, RayCaster], image_size: tuple[int, int], overwrite: bool = False
+    record: ImageRecord, models: Mapping[int, ObjectModel], image_size: tuple[int, int], overwrite: bool = False
 ) -> list[dict[str, Any]]:
     """Write the masks that an image of a BOP split lacks, or all of them; its entries of `scene_gt_info.json`.
 
-    `casters` holds the models of all annotated objects by id; image_size is (W, H). Raises `UserError` where a
+    `models` holds those of all annotated objects by id; image_size is (W, H). Raises `UserError` where a
     file cannot be written.
     """
     items = all_instances(record)
     masks, entries = annotate_scene(
-        [casters[item.obj_id] for item in items], [item.pose for item in items], record.K, image_size
+        [models[item.obj_id].caster for item in items], [item.pose for item in items], record.K, image_size
     )
     for item, (whole, visible) in zip(items, masks, strict=True):
         for folder, present, mask in (
@@ -61,6 +61,6 @@ def annotate_image(
 
 def add_gt_info(scene_dir: Path, entries: Mapping[int, list[dict[str, Any]]], overwrite: bool = False) -> None:
     """Add images' entries to a scene's `scene_gt_info.json`; one that is there stays unless `overwrite`."""
-    have = annotations_by_image(scene_dir / GT_INFO_NAME, optional=True)
+    have = entries_by_image(scene_dir / GT_INFO_NAME, optional=True)
     content = {**have, **entries} if overwrite else {**entries, **have}
     write_json(scene_dir / GT_INFO_NAME, {str(im_id): content[im_id] for im_id in sorted(content)}, indent=None)

@@ -12,17 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from sopose.core.bop.catalog import DATASETS
+from sopose.core.bop.catalog import known_dataset
+from sopose.core.bop.fields import CAMERA_NAME, write_camera
 from sopose.core.bop.models import INFO_NAME, default_name, read_models_info, write_model
 from sopose.core.bop.splits import FOLDER_INFO_NAME
-from sopose.core.objects.cad_files import METERS, read_cad
+from sopose.core.geometry.camera import Camera, as_K
+from sopose.core.images.files import write_image
+from sopose.core.objects.cad_files import read_cad
 from sopose.core.objects.cad_mesh import CadMesh, cleaned, object_model, refined, with_normals
+from sopose.core.objects.mesh_files import METERS
 from sopose.core.objects.model import ObjectModel
 from sopose.core.symmetry.find_symmetry import Symmetries
 from sopose.core.symmetry.self_image import Tolerance
 from sopose.core.symmetry.suggestions import folder_models, suggest_symmetries, with_symmetries, write_symmetries
 from sopose.core.utils.errors import UserError
-from sopose.core.utils.files import read_json, write_image, write_json
+from sopose.core.utils.files import read_json, write_json
 from sopose.core.utils.units import M_TO_MM
 from sopose.core.vis.maps import stack
 from sopose.core.vis.model_views import overview
@@ -33,28 +37,11 @@ LIKELY = ("mm", "m", "inch", "cm")  # units of CAD files, the most usual first
 FEWEST_VERTICES = 3000  # as many model points as the pose loss compares, and many times the surface regions
 MANY_FACES = 500_000
 NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
-OURS = {"models", "models_eval", "camera.json", FOLDER_INFO_NAME, "overview.png", "symmetries.png"}
-
-
-@dataclass(frozen=True)
-class Camera:
-    """A pinhole camera, pixels."""
-
-    fx: float
-    fy: float
-    cx: float
-    cy: float
-    width: int
-    height: int
-
-    def content(self) -> dict[str, float]:
-        """`camera.json`."""
-        intrinsics = {"cx": self.cx, "cy": self.cy, "depth_scale": 1.0, "fx": self.fx, "fy": self.fy}
-        return {**intrinsics, "width": self.width, "height": self.height}
+OURS = {"models", "models_eval", CAMERA_NAME, FOLDER_INFO_NAME, "overview.png", "symmetries.png"}
 
 
 # 55° wide, as many webcams are; for want of a better one.
-COMMON_CAMERA = Camera(615.0, 615.0, 319.5, 239.5, 640, 480)
+COMMON_CAMERA = Camera(as_K((615.0, 615.0, 319.5, 239.5)), (640, 480))
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +128,7 @@ def with_found_symmetries(new: NewObject, tolerance: Tolerance) -> NewObject:
 def require_place(root: Path, overwrite: bool, add: bool) -> None:
     """`UserError` where the data set cannot be written to `root` in the way asked for. Ask before work."""
     root = Path(root)
-    if root.resolve().name in DATASETS:
+    if known_dataset(root) is not None:
         raise UserError(f"'{root.name}' is the name of a known data set, whose objects have names; choose another")
     if root.exists() and not root.is_dir():
         raise UserError(f"{root} is a file; choose another folder")
@@ -169,7 +156,7 @@ def write_dataset(
     beside, before = (root.parent / f".{root.name}.{os.getpid()}.{kind}" for kind in ("part", "before"))
     try:
         _write_models(beside, numbered)
-        write_json(beside / "camera.json", (camera or COMMON_CAMERA).content())
+        _write_camera(beside, camera)
         _draw(beside, numbered, tolerance)
         if root.exists():
             os.replace(root, before)
@@ -199,11 +186,16 @@ def add_to_dataset(
         if new.model.name in names.values():
             raise UserError(f"{root} has an object called '{new.model.name}' already; give another by --names")
     numbered = _numbered(objects, first=max(present) + 1)
-    if not (root / "camera.json").is_file():
-        write_json(root / "camera.json", (camera or COMMON_CAMERA).content())
+    if not (root / CAMERA_NAME).is_file():
+        _write_camera(root, camera)
     _write_models(root, numbered)
     _draw(root, numbered, tolerance)
     return numbered
+
+
+def _write_camera(root: Path, camera: Camera | None) -> None:
+    camera = camera or COMMON_CAMERA
+    write_camera(root / CAMERA_NAME, camera.K, camera.size)
 
 
 def _numbered(objects: Sequence[NewObject], first: int) -> list[NewObject]:

@@ -19,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sopose.core.bop.catalog import TARGETS_NAME, TOY
+from sopose.core.bop.fields import CAMERA_NAME, write_camera
 from sopose.core.bop.models import write_model, write_models_info
 from sopose.core.bop.scene import ImageRecord, load_split, read_mask, read_rgb
 from sopose.core.bop.splits import resolve_split
@@ -26,6 +27,7 @@ from sopose.core.bop.targets import make_targets, write_targets
 from sopose.core.geometry.camera import pixel_grid, pixel_rays, project
 from sopose.core.geometry.pose import Pose
 from sopose.core.geometry.rotation import random_rotation
+from sopose.core.images.files import write_image
 from sopose.core.making.toy_models import toy_models
 from sopose.core.render.ground import Ground, plane_behind, random_texture
 from sopose.core.render.lights import LightRange
@@ -37,7 +39,7 @@ from sopose.core.render.visibility import annotate_scene
 from sopose.core.synthesis.rendered_image import RenderedImage
 from sopose.core.synthesis.scene_files import DEPTH_SCALE_MM, Entries, make_folders, write_image_files, write_scene_json
 from sopose.core.utils.errors import UserError
-from sopose.core.utils.files import read_json, write_image, write_json
+from sopose.core.utils.files import read_json, write_json
 
 VERSION = 2  # of what is drawn: another version makes another data set of the same parameters
 PARAMETERS_NAME = "dataset_info.json"
@@ -124,7 +126,7 @@ def _write_dataset(root: Path, options: ToyOptions, workers: int, progress: bool
         for model in models.values():
             write_model(root / folder / f"obj_{model.obj_id:06d}.ply", model)
         write_models_info(root / folder, models.values())
-    _write_camera(root, options)
+    write_camera(root / CAMERA_NAME, options.K, (options.width, options.height), DEPTH_SCALE_MM)
     counts = {"train": options.num_train, "test": options.num_test}
     for code, (split, count) in enumerate(counts.items()):
         _write_split(root / split, options, code, count, workers, progress)
@@ -132,12 +134,6 @@ def _write_dataset(root: Path, options: ToyOptions, workers: int, progress: bool
     write_targets(root / TARGETS_NAME, make_targets(records["test"]))
     write_image(root / "overview.png", overview([*records["train"][:8], *records["test"][:8]]))
     write_json(root / PARAMETERS_NAME, _parameters(options))
-
-
-def _write_camera(root: Path, options: ToyOptions) -> None:
-    K = options.K
-    camera = {"cx": K[0, 2], "cy": K[1, 2], "fx": K[0, 0], "fy": K[1, 1], "depth_scale": DEPTH_SCALE_MM}
-    write_json(root / "camera.json", {**camera, "width": options.width, "height": options.height})
 
 
 def _write_split(

@@ -1,25 +1,19 @@
-"""CAD and mesh files of any format that trimesh reads, as one mesh each: bodies joined, scene transforms applied."""
+"""A CAD file as one mesh: its parts joined, with colours or one texture for all of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 
 from sopose.core.objects.cad_mesh import CadMesh, joined
-from sopose.core.objects.colors import linear_to_srgb
+from sopose.core.objects.mesh import Mesh
+from sopose.core.objects.mesh_files import read_mesh_file
+from sopose.core.objects.textures import missing_texture, on_stack, stacked
 from sopose.core.utils.errors import UserError
-from sopose.core.utils.files import read_image, require_file
 
-METERS = {"mm": 1e-3, "cm": 1e-2, "m": 1.0, "inch": 0.0254}
-# Formats that trimesh reads with a package that is no dependency.
-PACKAGES = {"3mf": "lxml", "3dxml": "lxml", "xaml": "lxml", "dae": "pycollada", "step": "cascadio", "stp": "cascadio"}
-NO_MESHES = {"zip", "bz2", "tar.gz", "tar.bz2", "dxf", "svg", "xyz"}  # trimesh reads them, but not as one mesh
-LINEAR = {"glb", "gltf"}  # whose factors and vertex colours are light, not levels
 FLAT_UV = 1e-4  # by how much texture coordinates may leave [0, 1] and not mean a repeated texture
 PLAIN = 170  # level of a body without colour beside others that have one
 PATCH = 8  # pixels a side of one colour in a texture
@@ -30,133 +24,40 @@ class CadFile:
     """What a file holds, in its own unit of length."""
 
     mesh: CadMesh
-    unit: str | None  # of `METERS`, where the file or its format tells one
+    unit: str | None  # of `mesh_files.METERS`, where the file or its format tells one
     notes: list[str] = field(default_factory=list)
-
-
-def readable_formats() -> list[str]:
-    """Suffixes that can be read here, without the dot."""
-    from trimesh.exchange.load import mesh_formats
-
-    return sorted(mesh_formats() - NO_MESHES - {"stl_ascii"})
 
 
 def read_cad(path: Path) -> CadFile:
     """One file as a mesh. `UserError` where it is missing, damaged, of an unknown format, or has no triangles."""
-    path = require_file(Path(path), "give a CAD or mesh file")
-    suffix = path.suffix.lower().removeprefix(".")
-    known = readable_formats()
-    if suffix not in known:
-        package = PACKAGES.get(suffix)
-        remedy = f"pip install {package}, or export" if package else "export"
-        raise UserError(f"{path} is of a format that isn't read here ({', '.join(known)} are); {remedy} it as one")
-    if not path.stat().st_size:
-        raise UserError(f"{path} is empty; export it again")
-    scene = _load(path)
-    bodies, others = _bodies(scene, path)
-    if not bodies:
-        found = f"{others} without triangles (points or lines)" if others else "nothing"
+    file = read_mesh_file(path)
+    if not file.parts:
+        found = f"{file.others} without triangles (points or lines)" if file.others else "nothing"
         raise UserError(f"{path} has no triangles: it holds {found}; export a surface mesh")
-    notes = [f"{len(bodies)} bodies joined"] if len(bodies) > 1 else []
-    if others:
-        notes.append(f"{others} parts without triangles (points or lines) left out")
-    if any(body.lacks_texture for body in bodies):
-        notes.append("it has texture coordinates, but no texture was found with it: put its image beside the file")
-    meshes, colored = _with_colors(bodies)
-    return CadFile(joined(meshes), _unit(scene), notes + colored)
-
-
-def _load(path: Path) -> Any:
-    import trimesh
-
-    try:
-        # As it is in the file: merging and repair are done, and told, later.
-        return trimesh.load_scene(path, process=False)
-    except Exception as error:  # whatever trimesh stumbles over, the file is at fault
-        # What it would need to guess a text's encoding is no reason: a text that needs it is damaged.
-        reason = "" if isinstance(error, ImportError) else " ".join(str(error).split())
-        reason = reason or "it is damaged"
-        raise UserError(f"{path} cannot be read as a mesh ({reason[:200]}); export it again") from error
-
-
-def _unit(scene: Any) -> str | None:
-    """The unit that file or format tells, where it is one of ours."""
-    from trimesh.units import unit_conversion
-
-    told = scene.units
-    if not told:
-        return None
-    try:
-        meters = unit_conversion(str(told), "meters")
-    except Exception:  # a text that names no unit
-        return None
-    near = [unit for unit, size in METERS.items() if abs(meters / size - 1) < 1e-3]
-    return near[0] if near else None
+    notes = [f"{len(file.parts)} bodies joined"] if len(file.parts) > 1 else []
+    if file.others:
+        notes.append(f"{file.others} parts without triangles (points or lines) left out")
+    if any(part.uv is not None and part.texture is None for part in file.parts) and not file.notes:
+        notes.append(missing_texture([]))
+    meshes, colored = _with_colors([_body(part) for part in file.parts])
+    return CadFile(joined(meshes), file.unit, [*notes, *file.notes, *colored])
 
 
 @dataclass(frozen=True, eq=False)
 class _Body:
-    """A part of a scene with what it has of colours: a texture, corners' colours, one colour, or none."""
+    """A part with what it has of colours: a texture, corners' colours, one colour, or none."""
 
     mesh: CadMesh
     color: np.ndarray | None = None  # (3,) levels, of all of it
-    lacks_texture: bool = False  # it has coordinates on a texture that wasn't found
 
 
-def _bodies(scene: Any, path: Path) -> tuple[list[_Body], int]:
-    """The parts with triangles where the scene graph puts them, and the number of others."""
-    import trimesh
-
-    parts = scene.dump()
-    meshes = [part for part in parts if isinstance(part, trimesh.Trimesh) and len(part.faces)]
-    linear = path.suffix.lower().removeprefix(".") in LINEAR
-    return [_body(mesh, linear, path.with_suffix(".png")) for mesh in meshes], len(parts) - len(meshes)
-
-
-def _body(part: Any, linear: bool, beside: Path) -> _Body:
-    """One part; `beside` is the texture of one that names none, if there is that file."""
-    vertices, faces = np.asarray(part.vertices, np.float64), np.asarray(part.faces, np.int64)
-    visual = part.visual
-    if visual.kind in ("vertex", "face"):
-        levels = visual.vertex_colors if visual.kind == "vertex" else visual.face_colors
-        levels = _levels(np.asarray(levels)[:, :3], linear)
-        if (levels == levels[0]).all():
-            return _Body(CadMesh(vertices, faces), levels[0])
-        corners = levels[faces] if visual.kind == "vertex" else np.repeat(levels[:, None], 3, axis=1)
-        return _Body(CadMesh(vertices, faces, colors=corners))
-    if visual.kind != "texture" or visual.material is None:
-        return _Body(CadMesh(vertices, faces))
-    image, uv = _image(visual.material), visual.uv
-    has_uv = uv is not None and len(uv) == len(vertices)
-    if image is None and has_uv and beside.is_file():  # as textures of PLY files are found that name none
-        image = cv2.cvtColor(read_image(beside), cv2.COLOR_BGR2RGB)
-    if image is not None and has_uv:
-        return _Body(CadMesh(vertices, faces, uv=np.asarray(uv, np.float64)[faces], texture=image))
-    color = None
-    if not _is_default(visual.material):
-        color = _levels(np.asarray(visual.material.main_color)[None, :3], linear)[0]
-    return _Body(CadMesh(vertices, faces), color, lacks_texture=has_uv)
-
-
-def _levels(colors: np.ndarray, linear: bool) -> np.ndarray:
-    """Colours (N, 3) of trimesh, 0 to 255, as levels of sRGB, float64."""
-    levels = np.asarray(colors, np.float64)
-    return 255 * linear_to_srgb(levels / 255) if linear else levels
-
-
-def _image(material: Any) -> np.ndarray | None:
-    """The picture (H, W, 3) uint8 of a material's colour, if it has one."""
-    image = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
-    # trimesh puts four pixels of one colour where a picture is missing.
-    return None if image is None or max(image.size) <= 2 else np.array(image.convert("RGB"))
-
-
-def _is_default(material: Any) -> bool:
-    """Whether a material says nothing of colour."""
-    from trimesh.visual.color import to_rgba
-
-    told = [getattr(material, name, None) for name in ("baseColorFactor", "diffuse")]
-    return all(color is None or np.array_equal(color, to_rgba(None)) for color in told)
+def _body(part: Mesh) -> _Body:
+    if part.texture is not None and part.uv is not None:
+        return _Body(CadMesh(part.vertices, part.faces, uv=part.corners(part.uv), texture=part.texture))
+    colors = None if part.colors is None else part.colors.reshape(-1, 3)
+    if colors is None or (colors == colors[0]).all():
+        return _Body(CadMesh(part.vertices, part.faces), part.color if colors is None else colors[0])
+    return _Body(CadMesh(part.vertices, part.faces, colors=part.corners(part.colors)))
 
 
 def _with_colors(bodies: Sequence[_Body]) -> tuple[list[CadMesh], list[str]]:
@@ -199,16 +100,9 @@ def _one_texture(bodies: Sequence[_Body]) -> list[CadMesh]:
         plain = np.full(3, PLAIN) if body.color is None else np.rint(body.color)
         patch = np.broadcast_to(plain.astype(np.uint8), (PATCH, PATCH, 3))
         pictures.append(patch if body.mesh.texture is None else body.mesh.texture)
-    width, height = max(p.shape[1] for p in pictures), sum(p.shape[0] for p in pictures)
-    texture = np.concatenate([np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), mode="edge") for p in pictures])
-    meshes, top = [], 0
-    for body, picture in zip(bodies, pictures, strict=True):
+    texture, tops = stacked(pictures)
+    meshes = []
+    for body, picture, top in zip(bodies, pictures, tops, strict=True):
         own = body.mesh.uv if body.mesh.uv is not None else np.full((*body.mesh.faces.shape, 2), 0.5)
-        rows, columns = picture.shape[:2]
-        # Half a pixel is kept from the borders, where the neighbour's colours begin.
-        x = np.clip(own[..., 0] * columns, 0.5, columns - 0.5) / width
-        y = np.clip((1 - own[..., 1]) * rows, 0.5, rows - 0.5) + top
-        uv = np.stack([x, 1 - y / height], axis=-1)
-        meshes.append(CadMesh(body.mesh.vertices, body.mesh.faces, uv=uv, texture=texture))
-        top += rows
+        meshes.append(replace(body.mesh, uv=on_stack(own, picture, top, texture), texture=texture))
     return meshes

@@ -10,10 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
-from sopose.core.geometry.surface import face_areas
+from sopose.core.geometry.surface import face_areas, is_flat
 from sopose.core.objects.colors import encode, texture_colors
 from sopose.core.objects.model import ObjectModel, measure
 from sopose.core.utils.errors import UserError
@@ -99,16 +97,9 @@ def cleaned(mesh: CadMesh, where: str) -> tuple[CadMesh, list[str]]:
         if useless.any():
             notes.append(f"{useless.sum()} {what} dropped")
     mesh = mesh.only(solid & first)
-    if not len(mesh.faces) or _is_flat(mesh):
+    if not len(mesh.faces) or is_flat(mesh.vertices[np.unique(mesh.faces)]):
         raise UserError(f"{where} is flat, it has no volume; give a solid or at least a bent sheet")
     return _merged(mesh), notes + faults
-
-
-def _is_flat(mesh: CadMesh) -> bool:
-    """Whether all vertices lie in one plane, to a millionth of the size."""
-    points = mesh.vertices[np.unique(mesh.faces)]
-    scatter = np.cov((points - points.mean(axis=0)).T / mesh.size)
-    return bool(np.linalg.eigvalsh(scatter)[0] < 1e-12)
 
 
 def _merged(mesh: CadMesh) -> CadMesh:
@@ -219,40 +210,16 @@ def with_normals(mesh: CadMesh) -> CadMesh:
 
     To be asked for before `refined`: the halves of a curved surface's triangles would each be flat.
     """
-    return replace(mesh, normals=_corner_normals(mesh, _smooth_patches(mesh)))
+    import trimesh
 
-
-def _smooth_patches(mesh: CadMesh) -> np.ndarray:
-    """(F,) number of the patch of each triangle: neighbours across an edge that isn't sharp are of one patch."""
-    normals = _normals(mesh)
-    edges = np.sort(_edges(mesh.faces), axis=1)
-    face = np.tile(np.arange(len(mesh.faces)), 3)
-    order = np.lexsort(edges.T)
-    edges, face = edges[order], face[order]
-    shared = (edges[1:] == edges[:-1]).all(axis=1)
-    first, second = face[:-1][shared], face[1:][shared]
-    smooth = np.einsum("ni,ni->n", normals[first], normals[second]) > np.cos(np.radians(SHARP))
-    links = coo_matrix((np.ones(smooth.sum()), (first[smooth], second[smooth])), shape=(len(normals),) * 2)
-    return connected_components(links, directed=False)[1]
-
-
-def _corner_normals(mesh: CadMesh, patch: np.ndarray) -> np.ndarray:
-    """(F, 3, 3) unit normals of the corners: of the triangles of one patch around a vertex, by their angles there."""
+    surface = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
+    smooth = surface.face_adjacency[surface.face_adjacency_angles < np.radians(SHARP)]
+    patch = trimesh.graph.connected_component_labels(smooth, node_count=len(mesh.faces))
+    # A vertex has a normal for each patch: that of the patch's triangles around it, by their angles there.
     pairs = np.stack([mesh.faces.reshape(-1), np.repeat(patch, 3)], axis=1)
     _, group = np.unique(pairs, axis=0, return_inverse=True)
-    corners = mesh.vertices[mesh.faces]
-    forth, back = np.roll(corners, -1, 1) - corners, np.roll(corners, 1, 1) - corners
-    lengths = np.linalg.norm(forth, axis=-1) * np.linalg.norm(back, axis=-1)
-    angle = np.arccos(np.clip((forth * back).sum(-1) / np.maximum(lengths, 1e-300), -1, 1))
-    weighted = angle[..., None] * _normals(mesh)[:, None]
-    total = np.stack([np.bincount(group.reshape(-1), column) for column in weighted.reshape(-1, 3).T], axis=1)
-    length = np.linalg.norm(total, axis=1, keepdims=True)
-    unit = total / np.maximum(length, 1e-12)
-    return unit[group.reshape(-1)].reshape(corners.shape)
-
-
-def _normals(mesh: CadMesh) -> np.ndarray:
-    """(F, 3) unit normals of the triangles."""
-    a, b, c = (mesh.vertices[mesh.faces[:, k]] for k in range(3))
-    normals = np.cross(b - a, c - a)
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-300)
+    group = group.reshape(mesh.faces.shape)
+    normals = trimesh.geometry.weighted_vertex_normals(
+        group.max() + 1, group, surface.face_normals, surface.face_angles
+    )
+    return replace(mesh, normals=normals[group])

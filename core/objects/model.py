@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,10 @@ class ObjectModel:
     texture: np.ndarray | None = None  # (H, W, 3) uint8 RGB, first row on top
     symmetries_discrete: list[np.ndarray] = field(default_factory=list)  # (4, 4), translation in metres
     symmetries_continuous: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)  # axis, offset m
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickled without its caster, which every process builds for itself."""
+        return {name: value for name, value in self.__dict__.items() if name != "caster"}
 
     @property
     def is_symmetric(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -11,19 +12,26 @@ from typing import Any
 
 import numpy as np
 
-from sopose.core.bop.catalog import DATASETS
-from sopose.core.bop.models import INFO_NAME, default_name, load_model, read_models_info, size_fields
+from sopose.core.bop.catalog import known_dataset
+from sopose.core.bop.models import (
+    INFO_NAME,
+    SYMMETRY_KEYS,
+    default_name,
+    load_model,
+    read_models_info,
+    size_fields,
+    symmetry_fields,
+)
 from sopose.core.bop.splits import folder_names
 from sopose.core.geometry.surface import SurfacePoints
 from sopose.core.objects.colors import encode, texture_colors
-from sopose.core.objects.model import ObjectModel, measure
+from sopose.core.objects.model import ObjectModel
 from sopose.core.symmetry.find_symmetry import Symmetries, SymmetryAxis, find_symmetries
 from sopose.core.symmetry.self_image import Tolerance
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import read_json, require_dir, write_json
 from sopose.core.utils.units import M_TO_MM
 
-KEYS = ("symmetries_discrete", "symmetries_continuous")
 MODEL_NAME = re.compile(r"obj_(\d{6})\.ply")
 MOST_LINES = 3  # of axes of one order that are told one by one
 DIGITS = 9  # of what is written: a billionth of a millimetre
@@ -64,43 +72,25 @@ def folder_models(folder: Path, object_ids: list[int] | None = None) -> dict[int
         raise UserError(f"{folder} has {wanted} (obj_000001.ply, …; objects here: {has}); correct folder or --objects")
     infos = read_models_info(folder / INFO_NAME) if (folder / INFO_NAME).is_file() else {}
     wanted_ids = sorted(here if object_ids is None else set(object_ids))
-    root = folder.resolve().parent
-    names = DATASETS[root.name].object_names if root.name in DATASETS else folder_names(root, wanted_ids)
+    root = Path(os.path.abspath(folder)).parent
+    dataset = known_dataset(root)
+    names = folder_names(root, wanted_ids) if dataset is None else dataset.object_names
     return {
-        obj_id: _measured(here[obj_id], obj_id, names.get(obj_id, default_name(obj_id)), infos.get(obj_id))
+        obj_id: load_model(here[obj_id], obj_id, names.get(obj_id, default_name(obj_id)), infos.get(obj_id))
         for obj_id in wanted_ids
     }
 
 
-def _measured(path: Path, obj_id: int, name: str, info: dict[str, Any] | None) -> ObjectModel:
-    """A model with its entry, or with sizes measured where it has none."""
-    if info is not None:
-        return load_model(path, info, obj_id, name)
-    unknown = {"diameter": 0.0, "bounds_min": np.zeros(3), "extent": np.zeros(3)}
-    model = load_model(path, unknown, obj_id, name)
-    diameter, low, extent = measure(model.vertices)
-    return replace(model, diameter=diameter, bounds_min=low, extent=extent)
-
-
-def symmetry_fields(found: Symmetries) -> dict[str, Any]:
-    """What `models_info.json` has of them: 16 numbers row by row, and axis and offset, millimetres; keys that are not
-    empty.
-    """
-    to_mm = np.array([[1, 1, 1, M_TO_MM]] * 3 + [[1, 1, 1, 1]])
-    discrete = [_rounded((motion * to_mm).reshape(-1)) for motion in found.discrete]
-    continuous = [{"axis": _rounded(axis), "offset": _rounded(M_TO_MM * offset)} for axis, offset in found.continuous]
-    return {key: value for key, value in zip(KEYS, (discrete, continuous), strict=True) if value}
-
-
-def _rounded(values: np.ndarray) -> list[float]:
-    return (np.round(values, DIGITS) + 0.0).tolist()
+def found_fields(found: Symmetries) -> dict[str, Any]:
+    """What `models_info.json` has of the symmetries found, see `symmetry_fields`."""
+    return symmetry_fields(found.discrete, found.continuous, DIGITS)
 
 
 def require_unset(folder: Path, object_ids: list[int]) -> None:
     """`UserError` where `models_info.json` of a folder has symmetries of one of the objects already."""
     path = Path(folder) / INFO_NAME
     content = read_json(path) if path.is_file() else {}
-    taken = [obj_id for obj_id in object_ids if any(content.get(str(obj_id), {}).get(key) for key in KEYS)]
+    taken = [obj_id for obj_id in object_ids if any(content.get(str(obj_id), {}).get(key) for key in SYMMETRY_KEYS)]
     if taken:
         raise UserError(f"{path} has symmetries of {', '.join(map(str, taken))} already; --overwrite replaces them")
 
@@ -114,8 +104,8 @@ def write_symmetries(folder: Path, models: Mapping[int, ObjectModel], found: Map
     content = read_json(path) if path.is_file() else {}
     for obj_id, symmetries in found.items():
         entry = size_fields(models[obj_id]) | content.get(str(obj_id), {})
-        kept = {key: value for key, value in entry.items() if key not in KEYS}
-        content[str(obj_id)] = kept | symmetry_fields(symmetries)
+        kept = {key: value for key, value in entry.items() if key not in SYMMETRY_KEYS}
+        content[str(obj_id)] = kept | found_fields(symmetries)
     write_json(path, dict(sorted(content.items(), key=lambda item: int(item[0]))))
     return path
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from sopose.core.images.files import IMAGE_SUFFIXES, image_files, read_image
 from sopose.core.utils.errors import UserError
-from sopose.core.utils.files import read_image, require_dir
+from sopose.core.utils.files import require_dir
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 CACHED_IMAGES = 256
 CACHED_SIDE = 640  # larger photographs are kept at this size: a crop of a few hundred pixels needs no more
 MIN_CROP = 0.4  # of the largest window with the wanted aspect that fits into a photograph
@@ -20,7 +20,7 @@ MIN_CROP = 0.4  # of the largest window with the wanted aspect that fits into a 
 class Backgrounds:
     """Random backgrounds of any size.
 
-    With a folder: windows of its jpg and png files (searched to any depth), each window with the wanted
+    With a folder: windows of its image files (searched to any depth), each window with the wanted
     aspect, flipped half of the time. Without: `procedural_background`. Raises `UserError` where the folder
     is missing or holds no image.
     """
@@ -60,10 +60,10 @@ class Backgrounds:
 
 
 def _image_paths(folder: Path) -> list[Path]:
-    """All images below a folder, sorted."""
+    """All images below a folder, sorted; hidden files are none."""
     remedy = "set INPUT.BG_IMGS_ROOT to a folder of photographs, or to '' for procedural backgrounds"
     require_dir(folder, remedy)
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    paths = image_files(folder, deep=True)
     if not paths:
         raise UserError(f"{folder} has no image ({', '.join(IMAGE_SUFFIXES)}); {remedy}")
     return paths

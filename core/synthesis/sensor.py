@@ -8,6 +8,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+from sopose.core.images.files import through_jpeg
 from sopose.core.utils.errors import UserError
 
 SHARPEN_SIGMA = 1.0  # camera pixels
@@ -65,9 +66,7 @@ class Sensor:
             soft = cv2.GaussianBlur(image, (0, 0), SHARPEN_SIGMA * pixel_scale)
             image = cv2.addWeighted(image, 1 + strength, soft, -strength, 0)
         if rng.random() < self.jpeg_prob:
-            quality = int(rng.integers(50, 96))
-            _, coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-            image = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+            image = through_jpeg(image, int(rng.integers(50, 96)))
         return image
 
     def _response(self, rng: np.random.Generator) -> np.ndarray:

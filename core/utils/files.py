@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import re
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-
 from sopose.core.utils.errors import UserError
 
-# A damaged image is told by our one line, not by OpenCV's several.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-
 PART_NAME = re.compile(r"\..+\.([1-9]\d*)\.part(\..+)?")  # of what `atomic_path` has not finished
-JPEG_START, JPEG_END, PNG_START = b"\xff\xd8\xff", b"\xff\xd9", b"\x89PNG\r\n\x1a\n"
 
 
 @contextmanager
@@ -83,6 +76,16 @@ def read_json(path: Path, remedy: str = "check the path") -> Any:
         raise UserError(f"{path} is not valid json ({error}); restore the file or remove it") from error
 
 
+def decode_text(data: bytes) -> str:
+    """Text of anybody's file: UTF-8 (or UTF-16 where it says so), else Latin-1, where every byte is a letter."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", errors="replace")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
 def require_file(path: Path, remedy: str = "check the path") -> Path:
     """`path` where it is a file, else a `UserError` that ends in `remedy`."""
     path = Path(path)
@@ -119,62 +122,9 @@ def require_writable_file(path: Path, remedy: str = "choose another name") -> Pa
     return path
 
 
-def require_key(entry: dict, key: str, where: str) -> Any:
+def require_key(entry: dict, key: str | int, where: str) -> Any:
     """`entry[key]`, or a `UserError` naming the key, the place and the keys that are there."""
     if not isinstance(entry, dict) or key not in entry:
         have = ", ".join(map(str, entry)) if isinstance(entry, dict) else type(entry).__name__
         raise UserError(f"{where} needs the key '{key}' and has: {have}; repair the file")
     return entry[key]
-
-
-def read_image(path: Path, flags: int = cv2.IMREAD_COLOR, remedy: str = "check the data set") -> np.ndarray:
-    """An image as OpenCV decodes it: (H, W, 3) uint8 BGR by default, or as `flags` say.
-
-    Raises `UserError` where the file is missing or cannot be decoded.
-    """
-    path = require_file(path, remedy)
-    data = path.read_bytes()
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data and _is_whole(data) else None
-    except cv2.error:  # a header that promises more pixels than OpenCV allows
-        image = None
-    if image is None:
-        raise UserError(f"{path} cannot be decoded as an image; restore the file ({remedy})")
-    return image
-
-
-def _is_whole(data: bytes) -> bool:
-    """Whether a JPEG has its end and a PNG every chunk with its checksum; other formats are their decoders' business.
-
-    OpenCV fills up what a JPEG lacks, and libpng complains of a PNG on stderr by itself.
-    """
-    if data.startswith(JPEG_START):
-        return JPEG_END in data
-    if not data.startswith(PNG_START):
-        return True
-    at, kind = len(PNG_START), b""
-    while kind != b"IEND" and at + 12 <= len(data):
-        kind = data[at + 4 : at + 8]
-        end = at + 8 + int.from_bytes(data[at : at + 4], "big")
-        if zlib.crc32(data[at + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
-            return False
-        at = end + 4
-    return kind == b"IEND"
-
-
-def write_image(path: Path, image: np.ndarray) -> None:
-    """Write an image (BGR or one channel; the suffix names the format), atomically."""
-    require_image_name(path)
-    # Encoded first: OpenCV's own writing to a full disk can leave part of a file and say that all went well.
-    encoded, data = cv2.imencode(Path(path).suffix, image)
-    if not encoded:
-        raise UserError(f"{path} cannot be written as an image; use another format")
-    with atomic_path(path) as beside:
-        beside.write_bytes(data)
-
-
-def require_image_name(path: Path) -> Path:
-    """`path` where its suffix names a format that can be written, else a `UserError`."""
-    if not cv2.haveImageWriter(str(path)):
-        raise UserError(f"{path} names no image format; use a .png or .jpg name")
-    return Path(path)

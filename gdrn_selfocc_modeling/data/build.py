@@ -16,7 +16,6 @@ from sopose.core.data.color_ops import Augmenter
 from sopose.core.data.loader import JoinedSource, MixedSource, SampleSource
 from sopose.core.data.roi import check_dzi_type
 from sopose.core.objects.model import ObjectModel
-from sopose.core.rays.raycast import RayCaster
 from sopose.core.synthesis.backgrounds import Backgrounds
 from sopose.core.synthesis.scenes import SceneDrawer
 from sopose.core.utils.errors import UserError, nearest
@@ -59,12 +58,11 @@ class SplitObjects:
     """A split's models and those of its objects that the network is trained for."""
 
     models: dict[int, ObjectModel]  # every model of the folder that the split needs
-    casters: dict[int, RayCaster]
     trained: dict[int, TrainedObject]
 
 
 class ObjectCache:
-    """Models and casters by folder and objects: all that a start reads of them is read once."""
+    """Models by folder and objects: all that a start reads of them is read once."""
 
     def __init__(self, datasets: DatasetSettings, net: PoseNetSettings, classes: Sequence[str] = ()) -> None:
         """`classes`: those a network was trained with, in its order; by default the objects of `datasets`."""
@@ -92,7 +90,6 @@ class ObjectCache:
     def _load(self, spec: SplitSpec) -> SplitObjects:
         place = {name: index for index, name in enumerate(self.classes)}
         models = load_models(spec.models_dir, names=spec.object_names)
-        casters = {obj_id: model.caster for obj_id, model in models.items()}
         chosen = {obj_id: place[spec.object_names[obj_id]] for obj_id in class_indices(self.names, spec)}
         missing = [obj_id for obj_id in chosen if obj_id not in models]
         if missing:
@@ -102,12 +99,11 @@ class ObjectCache:
             )
         trained = prepare_objects(
             models,
-            casters,
             chosen,
             num_regions=self._net.geo_head.num_regions,
             num_points=self._net.loss_cfg.num_pm_points,
         )
-        return SplitObjects(models, casters, trained)
+        return SplitObjects(models, trained)
 
 
 def class_names(datasets: DatasetSettings) -> list[str]:
@@ -186,7 +182,7 @@ def build_train_dataset(settings: Settings, cache: ObjectCache) -> SampleSource:
         with_Q = settings.model.pose_net.selfocc_head.enabled
         map_files = None if given.xyz_source == "online" else _map_files(spec, objects, with_Q)
         return InstanceSource(
-            items, TrainMapper(objects.trained, objects.casters, roi_format, augmentation, backgrounds, map_files)
+            items, TrainMapper(objects.trained, objects.models, roi_format, augmentation, backgrounds, map_files)
         )
 
     def join(names: Sequence[str]) -> SampleSource:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sopose.core.bop.fields import read_camera_K
-from sopose.core.bop.scene import load_split, read_camera_size
+from sopose.core.bop.fields import read_camera, read_camera_size
+from sopose.core.bop.scene import load_split
 from sopose.core.bop.splits import SplitSpec, training_split
 from sopose.core.data.roi import ImageSize
 from sopose.core.render.lights import LightRange
@@ -116,6 +116,6 @@ def cad_camera(cad: CadSettings, dataset_root: Path) -> tuple[np.ndarray, ImageS
             raise UserError(f"CAD.K must be (fx, fy, cx, cy) and CAD.IMAGE_SIZE (width, height): {cad.k}")
         (fx, fy, cx, cy), (width, height) = cad.k, cad.image_size
     else:
-        K = read_camera_K(dataset_root / "camera.json", "set CAD.K=(fx, fy, cx, cy) and CAD.IMAGE_SIZE=(width, height)")
-        return K, read_camera_size(dataset_root)
+        remedy = "set CAD.K=(fx, fy, cx, cy) and CAD.IMAGE_SIZE=(width, height)"
+        return read_camera(dataset_root / "camera.json", remedy).K, read_camera_size(dataset_root)
     return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], float), (int(width), int(height))

@@ -13,7 +13,7 @@ from sopose.core.bop.scene import ImageRecord, Instance
 from sopose.core.bop.targets import Target
 from sopose.core.geometry.camera import project
 from sopose.core.objects.model import ObjectModel
-from sopose.data.mapper import TestItem, instance_box
+from sopose.data.mapper import EvalItem, instance_box
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ def items_from_targets(
     targets: Sequence[Target],
     models: Mapping[int, ObjectModel],
     jitter: float = 0.0,
-) -> list[TestItem]:
+) -> list[EvalItem]:
     """Annotated boxes: for each target its `inst_count` most visible instances, image after image.
 
     `jitter` > 0 makes them as inexact as a detector's, see `jittered`; an instance's box is the same in every run.
@@ -42,13 +42,13 @@ def items_from_targets(
                 if jitter > 0:
                     seed = [record.scene_id, record.im_id, obj_id, instance.gt_index]
                     box = jittered(box, jitter, np.random.default_rng(seed))
-                items.append(TestItem(record, obj_id, box, truth=instance))
+                items.append(EvalItem(record, obj_id, box, truth=instance))
     return items
 
 
 def items_from_detections(
     records: Sequence[ImageRecord], detections: Sequence[Detection], object_ids: Collection[int]
-) -> list[TestItem]:
+) -> list[EvalItem]:
     """Detected boxes of these images and objects; a box belongs to the nearest annotation of its object."""
     by_image = {(record.scene_id, record.im_id): record for record in records}
     items = []
@@ -56,7 +56,7 @@ def items_from_detections(
         record = by_image.get((detection.scene_id, detection.im_id))
         if record is not None and detection.obj_id in object_ids:
             truth = _nearest_instance(record, detection)
-            items.append(TestItem(record, detection.obj_id, detection.bbox, detection.score, detection.time, truth))
+            items.append(EvalItem(record, detection.obj_id, detection.bbox, detection.score, detection.time, truth))
     items.sort(key=lambda item: (item.record.scene_id, item.record.im_id))
     return items
 

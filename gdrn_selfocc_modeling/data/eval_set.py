@@ -16,21 +16,19 @@ from sopose.core.objects.model import ObjectModel
 from sopose.core.utils.errors import UserError
 from sopose.data.build import ObjectCache, SplitObjects, build_roi_format
 from sopose.data.eval_items import detections_from_poses, items_from_detections, items_from_targets
-from sopose.data.mapper import TestItem, TestSource
+from sopose.data.mapper import EvalItem, EvalSource
 from sopose.settings.groups import DatasetSettings, EvalSettings, Settings
 
 
 @dataclass(frozen=True, eq=False)
-class TestSet:
+class EvalSet:
     """One split to test on."""
-
-    __test__ = False  # not a test case
 
     spec: SplitSpec
     records: Sequence[ImageRecord]
     targets: Sequence[Target]
     models_eval: dict[int, ObjectModel]
-    source: TestSource
+    source: EvalSource
 
     def symmetric_ids(self, names: Collection[str]) -> set[int]:
         """Objects scored by ADD-S: those of `names` that the split has, else the data set's own."""
@@ -41,7 +39,7 @@ class TestSet:
         """Seconds the detector spent on each image, by (scene id, image id)."""
         return {(item.record.scene_id, item.record.im_id): item.time for item in self.source.items}
 
-    def first_images(self, count: int) -> TestSet:
+    def first_images(self, count: int) -> EvalSet:
         """The same split, cut down to the first `count` images that have a box."""
         chosen = list(dict.fromkeys((i.record.scene_id, i.record.im_id) for i in self.source.items))[:count]
         return replace(
@@ -54,20 +52,20 @@ class TestSet:
         )
 
 
-def build_test_set(settings: Settings, name: str, cache: ObjectCache) -> TestSet:
+def build_test_set(settings: Settings, name: str, cache: ObjectCache) -> EvalSet:
     """The split `name`, its ROIs in the boxes that TEST.TEST_BBOX_TYPE says. Raises `UserError` without any."""
     spec = resolve_split(name, Path(settings.datasets.root))
     objects = cache.get(spec)
     records = load_split(spec, objects.trained)
     targets = evaluation_targets(settings.val.targets_filename, spec, records, objects.trained)
-    source = TestSource(
+    source = EvalSource(
         _items(settings.test, settings.datasets, name, records, targets, objects.models),
         objects.trained,
-        objects.casters,
+        objects.models,
         build_roi_format(settings.input, settings.model),
         settings.input.dzi_pad_scale,
     )
-    return TestSet(spec, records, targets, _models_eval(spec, objects), source)
+    return EvalSet(spec, records, targets, _models_eval(spec, objects), source)
 
 
 def _models_eval(spec: SplitSpec, objects: SplitObjects) -> dict[int, ObjectModel]:
@@ -84,7 +82,7 @@ def _items(
     records: Sequence[ImageRecord],
     targets: Sequence[Target],
     models: dict[int, ObjectModel],
-) -> list[TestItem]:
+) -> list[EvalItem]:
     source, jitter = test.test_bbox_type, test.bbox_jitter
     if source not in ("gt", "est", "csv"):
         raise UserError(f"TEST.TEST_BBOX_TYPE must be 'gt', 'est' or 'csv', got '{source}'")
@@ -111,7 +109,7 @@ def evaluation_targets(
     else every instance that is visible by a tenth.
     """
     path = spec.root / filename if filename else spec.targets_path
-    targets = make_targets(records) if path is None else load_targets(path)
+    targets = make_targets(records) if path is None else load_targets(path, records)
     images = {(record.scene_id, record.im_id) for record in records}
     wanted = set(object_ids)
     return [t for t in targets if (t.scene_id, t.im_id) in images and t.obj_id in wanted]

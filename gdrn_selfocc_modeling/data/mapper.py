@@ -13,10 +13,10 @@ from sopose.batch import RoiTargets, Sample, SampleInfo
 from sopose.core.bop.scene import ImageRecord, Instance, read_mask, read_rgb
 from sopose.core.data.augment import draw_cut
 from sopose.core.data.color_ops import Augmenter
-from sopose.core.data.roi import ImageSize, Roi, RoiView, crop_image, inside_image, roi_positions, sample_dzi, test_roi
+from sopose.core.data.roi import ImageSize, Roi, RoiView, crop_image, eval_roi, inside_image, roi_positions, sample_dzi
 from sopose.core.geometry.camera import project
+from sopose.core.objects.model import ObjectModel
 from sopose.core.rays.casters import cast_scene
-from sopose.core.rays.raycast import RayCaster
 from sopose.core.synthesis.backgrounds import Backgrounds
 from sopose.core.utils.errors import UserError
 from sopose.data.targets import RoiFormat, TrainedObject, cast_layers, make_roi_batch, make_targets
@@ -86,10 +86,10 @@ class InstanceMasks:
     """Where an instance is visible: from its mask file, or cast with the other objects of its image."""
 
     def __init__(
-        self, record: ImageRecord, instance: Instance, view: RoiView, casters: Mapping[int, RayCaster]
+        self, record: ImageRecord, instance: Instance, view: RoiView, models: Mapping[int, ObjectModel]
     ) -> None:
-        """`casters` holds every model that can occlude. `UserError` where the mask's size is not the image's."""
-        self.record, self.instance, self.roi, self.casters = record, instance, view.roi, casters
+        """`models` holds every one that can occlude. `UserError` where the mask's size is not the image's."""
+        self.record, self.instance, self.roi, self.models = record, instance, view.roi, models
         path = instance.mask_visib_path
         self._file = None if path is None else read_mask(path).astype(np.uint8)
         if self._file is not None and self._file.shape[::-1] != tuple(view.image_size):
@@ -103,8 +103,8 @@ class InstanceMasks:
         """(resolution, resolution) bool at the ROI's positions."""
         if self._file is not None:
             return crop_image(self._file, self.roi, resolution, cv2.INTER_NEAREST) > 0
-        known = [i for i in (*self.record.instances, *self.record.others) if i.obj_id in self.casters]
-        casters = [self.casters[instance.obj_id] for instance in known]
+        known = [i for i in (*self.record.instances, *self.record.others) if i.obj_id in self.models]
+        casters = [self.models[instance.obj_id].caster for instance in known]
         positions = roi_positions(self.roi, resolution).reshape(-1, 2)
         hits = cast_scene(casters, [instance.pose for instance in known], self.record.K, positions)
         me = next(i for i, other in enumerate(known) if other.gt_index == self.instance.gt_index)
@@ -117,17 +117,17 @@ class TrainMapper:
     def __init__(
         self,
         objects: Mapping[int, TrainedObject],
-        casters: Mapping[int, RayCaster],
+        models: Mapping[int, ObjectModel],
         roi_format: RoiFormat,
         augmentation: TrainAugmentation,
         backgrounds: Backgrounds,
         map_files: MapFiles | None = None,
     ) -> None:
-        """`casters` holds every model that can occlude, by object id; `objects` those trained for.
+        """`models` holds every one that can occlude, by object id; `objects` those trained for.
 
         P and Q are cast, or read where there are `map_files`.
         """
-        self.objects, self.casters = objects, casters
+        self.objects, self.models = objects, models
         self.format, self.augmentation, self.backgrounds = roi_format, augmentation, backgrounds
         self.map_files = map_files
 
@@ -138,7 +138,7 @@ class TrainMapper:
         size = (image.shape[1], image.shape[0])
         box = instance_box(instance, target.model.vertices, record.K)
         view = RoiView(record.K, size, self.augmentation.draw_roi(box, size, rng), self.format.output_res)
-        masks = InstanceMasks(record, instance, view, self.casters)
+        masks = InstanceMasks(record, instance, view, self.models)
         crop = crop_image(image, view.roi, self.format.input_res)
         visib = masks.visible(view.out)
         keeps = None
@@ -190,10 +190,8 @@ class InstanceSource:
 
 
 @dataclass(frozen=True, eq=False)
-class TestItem:
+class EvalItem:
     """One ROI to estimate a pose for."""
-
-    __test__ = False  # not a test case
 
     record: ImageRecord
     obj_id: int
@@ -203,26 +201,24 @@ class TestItem:
     truth: Instance | None = None  # the annotation behind the box, for reports only
 
 
-class TestSource:
+class EvalSource:
     """Test samples (a `sopose.core.data.loader.SampleSource`); the network's input carries no truth."""
-
-    __test__ = False
 
     def __init__(
         self,
-        items: Sequence[TestItem],
+        items: Sequence[EvalItem],
         objects: Mapping[int, TrainedObject],
-        casters: Mapping[int, RayCaster],
+        models: Mapping[int, ObjectModel],
         roi_format: RoiFormat,
         pad_scale: float,
     ) -> None:
-        self.items, self.objects, self.casters = items, objects, casters
+        self.items, self.objects, self.models = items, objects, models
         self.format, self.pad_scale = roi_format, pad_scale
         self._last: tuple[Path, np.ndarray] | None = None  # ROIs of one image come one after another
 
-    def of_items(self, items: Sequence[TestItem]) -> TestSource:
+    def of_items(self, items: Sequence[EvalItem]) -> EvalSource:
         """The same for other items."""
-        return TestSource(items, self.objects, self.casters, self.format, self.pad_scale)
+        return EvalSource(items, self.objects, self.models, self.format, self.pad_scale)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -244,7 +240,7 @@ class TestSource:
         if item.truth is None:
             return None
         view = self._view(item, self._image(item.record))
-        visib = InstanceMasks(item.record, item.truth, view, self.casters).visible(view.out)
+        visib = InstanceMasks(item.record, item.truth, view, self.models).visible(view.out)
         target, pose = self.objects[item.obj_id], item.truth.pose
         return make_targets(target, pose, view, cast_layers(target, pose, view), visib)
 
@@ -254,9 +250,9 @@ class TestSource:
         image = self._image(item.record)
         return crop_image(image, self._view(item, image).roi, self.format.input_res)
 
-    def _view(self, item: TestItem, image: np.ndarray) -> RoiView:
+    def _view(self, item: EvalItem, image: np.ndarray) -> RoiView:
         size = (image.shape[1], image.shape[0])
-        return RoiView(item.record.K, size, test_roi(item.box, size, self.pad_scale), self.format.output_res)
+        return RoiView(item.record.K, size, eval_roi(item.box, size, self.pad_scale), self.format.output_res)
 
     def _image(self, record: ImageRecord) -> np.ndarray:
         if self._last is None or self._last[0] != record.rgb_path:

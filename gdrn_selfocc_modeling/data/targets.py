@@ -69,15 +69,18 @@ class TrainedObject:
 
     model: ObjectModel
     class_index: int
-    caster: RayCaster
     region_tree: cKDTree  # of the region centres
     model_points: np.ndarray  # (N, 3) float32 vertices for the point-matching loss
     symmetry_rotations: np.ndarray  # (S, 3, 3) float32, identity first
 
+    @property
+    def caster(self) -> RayCaster:
+        """Rays against the model."""
+        return self.model.caster
+
 
 def prepare_objects(
     models: Mapping[int, ObjectModel],
-    casters: Mapping[int, RayCaster],
     class_index: Mapping[int, int],
     num_regions: int = 64,
     num_points: int = 3000,
@@ -108,7 +111,6 @@ def prepare_objects(
         objects[obj_id] = TrainedObject(
             model=model,
             class_index=index,
-            caster=casters[obj_id],
             region_tree=cKDTree(centers),
             model_points=vertices[chosen].astype(np.float32),
             symmetry_rotations=model.symmetry_transforms[:, :3, :3].astype(np.float32),

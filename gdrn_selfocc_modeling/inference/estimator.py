@@ -17,10 +17,11 @@ import torch
 from torch import nn
 
 from sopose.batch import Prediction, RegressedPose, RoiBatch, collate
-from sopose.core.data.photo import as_K, as_rgb, check_camera
-from sopose.core.data.roi import ImageSize, RoiView, crop_image, test_roi
+from sopose.core.data.roi import ImageSize, RoiView, crop_image, eval_roi
 from sopose.core.engine.checkpoint import load_weights, model_weights, read_checkpoint
+from sopose.core.geometry.camera import as_K, check_camera
 from sopose.core.geometry.pose import Pose
+from sopose.core.images.photo import as_rgb
 from sopose.core.utils.errors import UserError, nearest
 from sopose.data.build import build_roi_format
 from sopose.data.targets import RoiFormat, make_roi_batch
@@ -160,7 +161,7 @@ class PoseEstimator:
     ) -> list[ObjectPose]:
         """One pose for each box, in their order.
 
-        image: see `core.data.photo.as_rgb`; an array's channels are RGB. K: (3, 3) or (fx, fy, cx, cy), pixels of
+        image: see `core.images.photo.as_rgb`; an array's channels are RGB. K: (3, 3) or (fx, fy, cx, cy), pixels of
         this image. A box that shows too little, or a result that can't be, is answered with `warnings`. Raises
         `UserError` for an image or a K that is none, a box that is not four numbers, or an unknown object.
         """
@@ -181,7 +182,7 @@ class PoseEstimator:
         form, size = self.crops.roi, (rgb.shape[1], rgb.shape[0])
         rois = []
         for box in boxes:
-            view = RoiView(K, size, test_roi(np.asarray(box.xyxy), size, self.crops.pad_scale), form.output_res)
+            view = RoiView(K, size, eval_roi(np.asarray(box.xyxy), size, self.crops.pad_scale), form.output_res)
             # The crop is turned to BGR, not the image: each channel is resampled by itself.
             crop = crop_image(rgb, view.roi, form.input_res)[..., ::-1]
             extent = self.objects[box.object].extent

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from sopose.batch import collate_samples
+from sopose.core.bop.catalog import dataset_name
 from sopose.core.bop.results import Estimate, result_name, write_results
 from sopose.core.data.loader import make_test_loader
 from sopose.core.engine.checkpoint import FACTS, load_weights, model_weights, read_checkpoint
@@ -34,8 +35,8 @@ from sopose.core.geometry.pose import Pose
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import require_writable_dir, write_text
 from sopose.data.build import ObjectCache
-from sopose.data.eval_set import TestSet, build_test_set
-from sopose.data.mapper import TestItem
+from sopose.data.eval_set import EvalSet, build_test_set
+from sopose.data.mapper import EvalItem
 from sopose.inference.onnx_network import SUFFIX, OnnxNetwork, read_onnx
 from sopose.models.build import build_model, build_pnp_input
 from sopose.models.pnp_points import MapReader, PoseSolver
@@ -117,7 +118,7 @@ def _trained_objects(state: dict[str, Any]) -> Sequence[str]:
     return objects if told else ()
 
 
-def build_test_sets(settings: Settings, cache: ObjectCache) -> list[TestSet]:
+def build_test_sets(settings: Settings, cache: ObjectCache) -> list[EvalSet]:
     """The splits of DATASETS.TEST; `UserError`, before any work, where targets don't fit their annotations."""
     test_sets = [build_test_set(settings, name, cache) for name in settings.datasets.test]
     for test_set in test_sets:
@@ -126,7 +127,7 @@ def build_test_sets(settings: Settings, cache: ObjectCache) -> list[TestSet]:
 
 
 def evaluate_model(
-    model: nn.Module, test_set: TestSet, plan: EvaluationPlan, device: torch.device, origin: str
+    model: nn.Module, test_set: EvalSet, plan: EvaluationPlan, device: torch.device, origin: str
 ) -> Scores | None:
     """Estimate, score and report one split; files go to OUTPUT_DIR/inference/<split>.
 
@@ -141,14 +142,14 @@ def evaluate_model(
 def _report(
     model: nn.Module,
     estimates: list[Estimate],
-    test_set: TestSet,
+    test_set: EvalSet,
     plan: EvaluationPlan,
     device: torch.device,
     origin: str,
 ) -> Scores:
     """Scores of the estimates, and all files of an evaluation."""
     folder = plan.output_dir / "inference" / re.sub("[/:]", "-", test_set.spec.name)
-    delta = DELTA_OF.get(test_set.spec.root.resolve().name, DELTA)
+    delta = DELTA_OF.get(dataset_name(test_set.spec.root), DELTA)
     scores = evaluate(
         estimates,
         test_set.records,
@@ -162,7 +163,7 @@ def _report(
     cases = report_cases(model, test_set, plan.report_cases, device, solver)  # reads files: nothing is written yet
     table = format_table(scores)
     # BOP's tools tell the parts of the name by '_' and '-', which a data set's own name therefore goes without.
-    dataset = re.sub("[-_]", "", test_set.spec.root.resolve().name)
+    dataset = re.sub("[-_]", "", dataset_name(test_set.spec.root))
     csv = folder / result_name(plan.name, dataset, test_set.spec.split.replace("/", "-"))
     write_results(csv, estimates)
     write_scores(folder / "scores.json", scores)
@@ -205,7 +206,7 @@ def ransac_options(test: EvalSettings) -> RansacOptions:
 
 
 @torch.inference_mode()
-def run_inference(model: nn.Module, test_set: TestSet, plan: EvaluationPlan, device: torch.device) -> list[Estimate]:
+def run_inference(model: nn.Module, test_set: EvalSet, plan: EvaluationPlan, device: torch.device) -> list[Estimate]:
     """One estimate per ROI of the test set, in its order; each rank works on its share and gets all.
 
     An image's time is that of its ROIs in the network and the PnP solver plus the detector's; cropping runs beside it
@@ -240,12 +241,12 @@ def _pack(pose: Pose, seconds: float) -> Tensor:
     return torch.from_numpy(np.concatenate([pose.cam_R_obj.ravel(), pose.cam_t_obj, [seconds]]))
 
 
-def _unpack(item: TestItem, row: np.ndarray) -> Estimate:
+def _unpack(item: EvalItem, row: np.ndarray) -> Estimate:
     pose = Pose(row[:9].reshape(3, 3), row[9:12])
     return Estimate(item.record.scene_id, item.record.im_id, item.obj_id, item.score, pose, float(row[12]))
 
 
-def with_image_times(estimates: Iterable[Estimate], test_set: TestSet) -> list[Estimate]:
+def with_image_times(estimates: Iterable[Estimate], test_set: EvalSet) -> list[Estimate]:
     """The same estimates, each with the time of its whole image, as BOP's csv wants it.
 
     It is -1 where the detector's is unknown.

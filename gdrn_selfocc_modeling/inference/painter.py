@@ -35,7 +35,7 @@ class PosePainter:
         models = load_models(models_dir, [known.obj_id for known in self.objects.values()])
         for name, known in self.objects.items():
             model = models[known.obj_id]
-            self.casters[name] = RayCaster(model.vertices, model.faces)
+            self.casters[name] = model.caster
             if known.mesh_hash and model_hash(model) != known.mesh_hash:
                 logger.warning("%s in %s is not the model that the network was trained with", name, models_dir)
 

@@ -84,7 +84,7 @@ def _compare(spec: SplitSpec, record: ImageRecord, instance: Instance, kind: Map
         return PixelMap(box, values, groups.any(axis=-1))
 
     P, Q = read(P_MAP), read(Q_MAP)
-    exact_P = pixel_P(known.caster, instance.pose, record.K, image_size)
+    exact_P = pixel_P(known.model.caster, instance.pose, record.K, image_size)
     for file, exact, name in ((P, exact_P, "P"), (Q, _exact_Q(known, record, instance, exact_P), "Q")):
         if file is None:
             continue

@@ -22,7 +22,6 @@ from sopose.core.making.annotate import (
     scene_folder,
 )
 from sopose.core.objects.model import ObjectModel
-from sopose.core.rays.raycast import RayCaster
 from sopose.core.utils.errors import UserError, nearest
 from sopose.core.utils.files import remove_parts, require_file, require_writable_dir
 from sopose.core.utils.parallel import run_jobs
@@ -73,7 +72,6 @@ class CastObject:
     """A model ready for rays, and its hash."""
 
     model: ObjectModel
-    caster: RayCaster
     digest: str
 
 
@@ -180,8 +178,8 @@ def _write_job(plan: MapPlan, records: Sequence[ImageRecord]) -> Tally:
         lacks_info = record.im_id not in with_info
         if plan.also_masks and (plan.overwrite or lacks_info or lacks_masks(record)):
             items = all_instances(record)
-            casters = {item.obj_id: cast_object(plan.spec.models_dir, item.obj_id).caster for item in items}
-            entries = annotate_image(record, casters, image_size, plan.overwrite)
+            models = {item.obj_id: cast_object(plan.spec.models_dir, item.obj_id).model for item in items}
+            entries = annotate_image(record, models, image_size, plan.overwrite)
             if plan.overwrite or lacks_info:
                 tally.infos[record.im_id] = entries
     return tally
@@ -208,13 +206,13 @@ def _pixels(plan: MapPlan, record: ImageRecord, instance: Instance, known: CastO
     """The layer of an instance; for Q the mask comes from its P file where there is a right one."""
     size = tuple(header["image_size"])
     if plan.kind == P_MAP:
-        return pixel_P(known.caster, instance.pose, record.K, size)
+        return pixel_P(known.model.caster, instance.pose, record.K, size)
     path = existing_map(P_MAP.path(plan.spec.images_dir, record.scene_id, record.im_id, instance.gt_index))
     if map_state(path, header) == "fresh":
         P_obj, box = read_map(path, P_MAP, size)
         mask = (P_obj != 0).any(axis=-1)
     else:
-        P = pixel_P(known.caster, instance.pose, record.K, size)
+        P = pixel_P(known.model.caster, instance.pose, record.K, size)
         box, mask = P.box, P.valid[..., 0]
     return pixel_Q(known.model, instance.pose, record.K, box, mask)
 
@@ -233,9 +231,10 @@ def _load_object(models_dir: Path, obj_id: int, stamps: tuple[tuple[int, int], .
     # Rays need no colours, and every worker has its own copy.
     model = replace(model, normals=None, colors=None, uv=None, texture=None)
     try:
-        return CastObject(model, RayCaster(model.vertices, model.faces), model_hash(model))
+        _ = model.caster  # built here, so that an error names the file
     except UserError as error:
         raise UserError(f"{_model_path(models_dir, obj_id)}: {error}") from error
+    return CastObject(model, model_hash(model))
 
 
 def _model_path(models_dir: Path, obj_id: int) -> Path:

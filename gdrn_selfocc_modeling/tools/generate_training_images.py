@@ -113,11 +113,11 @@ def _source(datasets: DatasetSettings, dataset_root: Path | None) -> SplitSpec:
     """Where models and camera come from: the folder given, else that of the configuration's training data."""
     root = Path(datasets.root)
     if dataset_root is not None:
-        return resolve_split(f"{dataset_root.resolve()}:cad", root)
+        return resolve_split(f"{dataset_root.absolute()}:cad", root)
     if not datasets.train:
         raise UserError("DATASETS.TRAIN is empty; name the folder of the models by --dataset-root")
     spec = resolve_split(datasets.train[0], root)
-    return spec if spec.kind == "cad" else resolve_split(f"{spec.models_dir.parent.resolve()}:cad", root)
+    return spec if spec.kind == "cad" else resolve_split(f"{spec.models_dir.parent.absolute()}:cad", root)
 
 
 def _complete_folder(source: SplitSpec, output: Path) -> None:

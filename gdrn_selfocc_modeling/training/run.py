@@ -33,7 +33,7 @@ from sopose.core.utils.files import remove_parts, require_writable_dir
 from sopose.data.build import ObjectCache, build_roi_format, build_train_dataset
 from sopose.data.cad_source import CadSource
 from sopose.data.device_batches import DeviceRenderer
-from sopose.data.eval_set import TestSet
+from sopose.data.eval_set import EvalSet
 from sopose.data.targets import RoiFormat
 from sopose.inference.checkpoint_facts import class_models, focal_length, network_facts
 from sopose.inference.evaluation import EvaluationPlan, build_plan, build_test_sets, evaluate_model
@@ -81,7 +81,7 @@ class RunEvaluation:
 
     learner: Learner
     checkpointer: Checkpointer
-    test_sets: list[TestSet]
+    test_sets: list[EvalSet]
     plan: EvaluationPlan
     metric: str
 

@@ -14,7 +14,7 @@ from sopose.core.utils.units import M_TO_MM
 from sopose.core.vis.heatmap import heat_map, map_distance, scale_end
 from sopose.core.vis.maps import categories_to_rgb, coordinates_to_rgb, enlarged, pair_to_rgb
 from sopose.core.vis.overlays import pose_close_up
-from sopose.data.eval_set import TestSet
+from sopose.data.eval_set import EvalSet
 from sopose.layers import PLANE_AXES, likeliest_coordinate, plane_channels
 from sopose.models.gdrn import PnPInput, mask_probability
 from sopose.models.pnp_points import PoseSolver
@@ -24,7 +24,7 @@ Panels = list[tuple[str, np.ndarray]]
 
 @torch.inference_mode()
 def report_cases(
-    model: nn.Module, test_set: TestSet, count: int, device: torch.device, solve: PoseSolver
+    model: nn.Module, test_set: EvalSet, count: int, device: torch.device, solve: PoseSolver
 ) -> list[ReportCase]:
     """Up to `count` test ROIs spread evenly over the set: contours of estimate and truth, maps beside theirs.
 
@@ -35,7 +35,7 @@ def report_cases(
     return [_case(model, test_set, int(index), device, solve) for index in chosen]
 
 
-def _case(model: nn.Module, test_set: TestSet, index: int, device: torch.device, solve: PoseSolver) -> ReportCase:
+def _case(model: nn.Module, test_set: EvalSet, index: int, device: torch.device, solve: PoseSolver) -> ReportCase:
     item = test_set.source.items[index]
     rois, _, _ = collate_samples([test_set.source.sample(index)])
     batch = model(rois.to(device))

@@ -7,7 +7,7 @@ from typing import Any
 
 from sopose.core.data.loader import SampleSource
 from sopose.data.build import ObjectCache, build_train_dataset
-from sopose.data.eval_set import TestSet, build_test_set
+from sopose.data.eval_set import EvalSet, build_test_set
 from sopose.losses.build import build_criterion
 from sopose.losses.criterion import Criterion
 from sopose.models.build import build_model, build_parameter_groups
@@ -32,5 +32,5 @@ def train_dataset_of(settings: Settings) -> SampleSource:
     return build_train_dataset(settings, ObjectCache(settings.datasets, settings.model.pose_net))
 
 
-def eval_set_of(settings: Settings, name: str, classes: Sequence[str] = ()) -> TestSet:
+def eval_set_of(settings: Settings, name: str, classes: Sequence[str] = ()) -> EvalSet:
     return build_test_set(settings, name, ObjectCache(settings.datasets, settings.model.pose_net, classes))

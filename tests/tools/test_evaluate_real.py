@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from sopose.core.images.files import read_image
 from sopose.core.utils.errors import UserError
-from sopose.core.utils.files import read_image
 from tools.evaluate_real import main
 
 CONFIG, WEIGHTS = "configs/gdrn_selfocc/toy/demo.py", "configs/gdrn_selfocc/toy/demo.safetensors"

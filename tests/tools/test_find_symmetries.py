@@ -11,9 +11,9 @@ import pytest
 import trimesh
 
 from sopose.core.bop.models import load_models, read_models_info, write_model, write_models_info
+from sopose.core.images.files import read_image
 from sopose.core.making.toy_models import toy_models
 from sopose.core.utils.errors import UserError
-from sopose.core.utils.files import read_image
 from tools.find_symmetries import main
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from sopose.core.bop.catalog import TARGETS_NAME
 from sopose.core.bop.targets import load_targets
+from sopose.core.images.files import read_image
 from sopose.core.utils.errors import UserError
-from sopose.core.utils.files import read_image
 from tools.make_targets import main
 
 

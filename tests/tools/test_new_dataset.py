@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import trimesh
 
+from sopose.core.images.files import read_image
 from sopose.core.utils.errors import UserError
-from sopose.core.utils.files import read_image, read_json
+from sopose.core.utils.files import read_json
 from tools.new_dataset import main
 from tools.show_samples import main as show_samples
 

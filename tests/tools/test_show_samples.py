@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from sopose.core.images.files import read_image
 from sopose.core.utils.errors import UserError
-from sopose.core.utils.files import read_image
 from tools.show_samples import main
 
 

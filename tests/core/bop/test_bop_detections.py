@@ -6,8 +6,9 @@ import json
 
 import numpy as np
 import pytest
+from pycocotools import mask as rle
 
-from sopose.core.bop.detections import Detection, read_detections, select_detections, write_detections
+from sopose.core.bop.detections import Detection, read_detections, run_lengths, select_detections, write_detections
 from sopose.core.utils.errors import UserError
 
 GDRN = {"2/3": [{"obj_id": 5, "bbox_est": [10, 20, 30, 40], "score": 0.9, "time": 0.1}], "2/000008": []}
@@ -42,6 +43,43 @@ def test_a_mask_is_kept_in_either_form(tmp_path, counts):
     assert read_detections(tmp_path / "d.json")[0].segmentation == mask
 
 
+SIZES = ([0, 0], [-1, -4], [1e9, 1e9])
+# Letters that are none of the code's, a number that does not end, one of endless bits, and a run below zero.
+DAMAGED = ["4\x7f", "4P", "4" + "o" * 60 + "0", "4!", "ü", "0000O"]
+
+
+def test_a_mask_s_text_is_the_run_lengths_that_pycocotools_writes():
+    rng = np.random.default_rng(0)
+    for size in rng.integers(1, 40, (60, 2)):
+        mask = np.asfortranarray(np.kron(rng.random(size) < 0.3, np.ones((5, 7))), np.uint8)
+        encoded = rle.encode(mask)
+        runs = run_lengths({"counts": encoded["counts"].decode(), "size": list(mask.shape)})
+        values = np.arange(len(runs)) % 2
+        np.testing.assert_array_equal(np.repeat(values, runs), mask.ravel(order="F"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"bbox": [10, 20, 0, 40]},
+        {"bbox": [float("nan"), 20, 30, 40]},
+        {"bbox": [10, 20, 30, float("inf")]},
+        {"score": float("nan")},
+    ],
+)
+def test_one_detection_that_is_none_costs_itself_alone_and_is_told(tmp_path, change, caplog):
+    (tmp_path / "d.json").write_text(json.dumps([BOP[0], BOP[0] | change, BOP[0]]))
+    assert len(read_detections(tmp_path / "d.json")) == 2
+    (record,) = caplog.records
+    assert "1 of 3 detections are left out, the first: " in record.message and "entry 1: " in record.message
+
+
+def test_a_polygon_leaves_its_detection_without_a_mask(tmp_path, caplog):
+    (tmp_path / "d.json").write_text(json.dumps([BOP[0] | {"segmentation": [[10, 10, 20, 10, 20, 20]]}]))
+    (only,) = read_detections(tmp_path / "d.json")
+    assert only.segmentation is None and "1 masks are polygons" in caplog.text
+
+
 def without(key):
     return [{k: value for k, value in BOP[0].items() if k != key}]
 
@@ -65,6 +103,13 @@ def without(key):
         ([BOP[0] | {"segmentation": {"counts": [4, 2], "size": [2, 4]}}], "6 pixels do not fill a mask of 2 x 4"),
         ([BOP[0] | {"segmentation": {"counts": [4, -2], "size": [1, 2]}}], "run lengths"),
         ([BOP[0] | {"segmentation": {"counts": {}, "size": [1, 2]}}], "run lengths"),
+        *(
+            ([BOP[0] | {"segmentation": {"counts": "0", "size": size}}], "size")
+            for size in ([0, 0], [-1, -4], [1e9, 1e9])
+        ),
+        *(([BOP[0] | {"segmentation": {"counts": text, "size": [2, 4]}}], "run lengths") for text in DAMAGED),
+        ([BOP[0] | {"segmentation": {"counts": "47", "size": [2, 4]}}], "11 pixels do not fill a mask of 2 x 4"),
+        ({"images": [], "annotations": [], "categories": []}, "COCO file of annotations"),
     ],
 )
 def test_a_damaged_file_is_told_in_one_line(tmp_path, content, words):

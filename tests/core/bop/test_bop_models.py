@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +89,26 @@ def test_a_texture_is_found_beside_the_mesh_and_nowhere_else(tmp_path):
     assert load_models(folder)[1].texture is None
 
 
+@pytest.mark.parametrize("flat", [[1, 1, 0], [1, 0, 0]])
+def test_flat_and_straight_points_have_a_diameter_too(flat):
+    points = np.random.default_rng(3).normal(size=(60, 3)) * flat @ np.linalg.qr(np.ones((3, 3)) + np.eye(3))[0]
+    distances = np.linalg.norm(points[:, None] - points, axis=2)
+    assert measure(points)[0] == pytest.approx(distances.max(), rel=1e-12)
+
+
+def test_a_symmetry_written_column_by_column_is_told(tiny_bop):
+    columns = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 5, 0, 0, 1]
+    edit_json(tiny_bop / "models/models_info.json", lambda c: c["1"].update(symmetries_discrete=[columns]))
+    with pytest.raises(UserError, match=r"object 1: symmetries_discrete must have 0 0 0 1 .* written column by column"):
+        load_models(tiny_bop / "models")
+
+
+def test_an_object_that_is_there_twice_is_told(tiny_bop):
+    edit_json(tiny_bop / "models/models_info.json", lambda c: c.update({"000001": c["1"]}))
+    with pytest.raises(UserError, match="the id 1 twice"):
+        load_models(tiny_bop / "models")
+
+
 def test_diameter_is_the_largest_distance_of_two_vertices():
     points = np.random.default_rng(2).normal(size=(200, 3))
     distances = np.linalg.norm(points[:, None] - points, axis=2)
@@ -168,3 +190,14 @@ def test_ycbv_textured_model(real_data):
     folder = real_data / "ycbv" / "models"
     banana = load_models(folder, [10], info_name="models_info_derived.json")[10]
     assert banana.uv.shape == (len(banana.vertices), 2) and banana.texture.ndim == 3
+
+
+def test_a_model_in_use_is_given_again_with_its_caster_and_read_anew_when_its_file_changes(tiny_bop):
+    folder = tiny_bop / "models"
+    first = load_models(folder)[1]
+    assert load_models(folder, [1])[1] is first and load_models(folder, names={1: "cup"})[1].name == "cup"
+    again = pickle.loads(pickle.dumps(first))
+    assert first.caster is first.caster and "caster" not in again.__dict__
+    path = folder / "obj_000001.ply"
+    write_model(path, replace(first, vertices=2 * first.vertices))
+    np.testing.assert_allclose(load_models(folder)[1].vertices, 2 * first.vertices, atol=MICRON)

@@ -11,10 +11,11 @@ import cv2
 import numpy as np
 import pytest
 
+from sopose.core.bop.fields import read_camera_size
 from sopose.core.bop.records import ImageList
-from sopose.core.bop.scene import load_split, read_camera_size, read_depth, read_image_size, read_mask, read_rgb
+from sopose.core.bop.scene import load_split, read_depth, read_image_size, read_mask, read_rgb
 from sopose.core.bop.splits import resolve_split
-from sopose.core.bop.targets import load_targets, make_targets
+from sopose.core.bop.targets import Target, load_targets, make_targets
 from sopose.core.utils.errors import UserError
 from tests.support.bop_files import edit_json
 
@@ -197,6 +198,44 @@ def test_targets_count_visible_instances(tiny_bop):
     assert [(item.im_id, item.obj_id, item.inst_count) for item in targets] == [(3, 1, 1), (7, 1, 1)]
 
 
+def test_targets_that_name_images_alone_ask_for_all_objects_there(tiny_bop):
+    """As BOP24's detection tasks have them; a split is narrowed to their images too."""
+    path = tiny_bop / "test_targets_bop24.json"
+    path.write_text('[{"scene_id": 1, "im_id": 7}]')
+    spec = replace(mini(tiny_bop), targets_path=path)
+    records = load_split(spec)
+    assert [record.im_id for record in records] == [7]
+    assert load_targets(path, records) == make_targets(records) == [Target(1, 7, 1, 1)]
+
+
+@pytest.mark.parametrize("key", ["obj_id", "inst_count"])
+def test_an_object_has_its_count_in_targets(tmp_path, key):
+    entry = {"scene_id": 1, "im_id": 3, key: 1}
+    (tmp_path / "targets.json").write_text(json.dumps([entry]))
+    with pytest.raises(UserError, match="needs the key"):
+        load_targets(tmp_path / "targets.json")
+
+
+def test_files_without_a_number_and_hidden_ones_are_no_images_of_a_scene(tiny_bop):
+    folder = tiny_bop / "test/000001/rgb"
+    (folder / "000003.png").rename(folder / "3.png")
+    for name in ("._000007.png", "000007 (copy).png", "preview.png"):
+        (folder / name).write_bytes(b"no image")
+    assert [record.rgb_path.name for record in load_split(mini(tiny_bop))] == ["3.png", "000007.png"]
+
+
+def test_a_scene_without_annotations_is_read_whatever_else_is_there(tiny_bop, caplog):
+    (tiny_bop / "test/000001/scene_gt.json").unlink()
+    assert all(not record.instances for record in load_split(mini(tiny_bop)))
+    assert "scene_gt_info.json without scene_gt.json" in caplog.text
+
+
+def test_an_image_that_a_file_names_twice_is_told(tiny_bop):
+    edit_json(tiny_bop / "test/000001/scene_camera.json", lambda cameras: cameras.update({"000003": cameras["3"]}))
+    with pytest.raises(UserError, match=r"scene_camera\.json has the id 3 twice"):
+        load_split(mini(tiny_bop))
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [("[]", "has none"), ('[{"scene_id": 1}]', "im_id"), ('{"a": 1}', "list of targets")],
@@ -237,7 +276,7 @@ def test_an_images_size_without_its_file_is_the_cameras(tiny_bop):
     cv2.imwrite(str(record.rgb_path), np.zeros((30, 40, 3), np.uint8))
     assert read_image_size(record, tiny_bop) == (40, 30)
     record.rgb_path.write_bytes(b"no image")
-    with pytest.raises(UserError, match="cannot be read as an image"):
+    with pytest.raises(UserError, match="cannot be decoded as an image"):
         read_image_size(record, tiny_bop)
     record.rgb_path.unlink()
     assert read_image_size(record, tiny_bop) == (64, 48)

@@ -14,7 +14,7 @@ from sopose.core.bop.splits import resolve_split
 from sopose.core.utils.errors import UserError
 from tests.support.bop_files import K, R, edit_json
 
-CAMERA = {"fx": 572.4, "fy": 573.5, "cx": 325.2, "cy": 242.0, "width": 640, "height": 480}
+CAMERA = {"fx": 572.4, "fy": 573.5, "cx": 325.2, "cy": 242.0, "width": 64, "height": 48}
 CAMERA_K = [[572.4, 0, 325.2], [0, 573.5, 242.0], [0, 0, 1]]
 POSE_TEXT = "1\n0 -1 0 0.01\n1 0 0 -0.02\n0 0 1 0.5\n"
 
@@ -65,6 +65,17 @@ def test_a_blender_image_is_a_record_like_any_other(root):
     np.testing.assert_allclose(first.K, CAMERA_K)
     np.testing.assert_allclose(second.K, np.reshape(K, (3, 3)))  # the entry's own
     assert [item.obj_id for item in second.instances] == [6] and [item.obj_id for item in second.others] == [1]
+
+
+def test_the_camera_of_other_images_is_scaled_to_these(root):
+    """Pixel centres are integers: twice as many pixels put the principal point at 2 c + 0.5."""
+    edit_json(root / "lm/camera.json", lambda camera: camera.update(width=32, height=24))
+    scaled = [[2 * 572.4, 0, 2 * 325.2 + 0.5], [0, 2 * 573.5, 2 * 242.0 + 0.5], [0, 0, 1]]
+    for name in (BLENDER, IMGN):
+        np.testing.assert_allclose(load(root, name)[0].K, scaled)
+    edit_json(root / "lm/camera.json", lambda camera: camera.update(height=32))
+    with pytest.raises(UserError, match="32 x 32 pixels, and the image has 64 x 48"):
+        load(root, BLENDER)
 
 
 def test_the_annotation_may_stand_beside_the_folder(root):

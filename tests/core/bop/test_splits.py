@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sopose.core.bop.catalog import DATASETS, LM, LMO, YCBV
+from sopose.core.bop.catalog import DATASETS, LM, LMO, YCBV, dataset_name
 from sopose.core.bop.splits import ANCESTOR_SPLITS, has_test_images, resolve_split, training_split
 from sopose.core.utils.errors import UserError
 
@@ -140,3 +140,13 @@ def test_a_wrong_name_is_told(name, words, tiny_bop):
     with pytest.raises(UserError) as caught:
         resolve_split(name, tiny_bop.parent)
     assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_a_folder_that_is_a_link_keeps_the_name_it_is_given_by(tmp_path):
+    for real, given, name in (("LM-O", "lmo", "lmo"), ("ycbv", "mine", "ycbv"), ("parts", "gears", "gears")):
+        (tmp_path / "disk" / real).mkdir(parents=True)
+        (tmp_path / given).symlink_to(tmp_path / "disk" / real)
+        assert dataset_name(tmp_path / given) == dataset_name(tmp_path / given / "x" / "..") == name
+    (tmp_path / "disk/LM-O/test").mkdir()
+    spec = resolve_split("lmo_test", tmp_path)
+    assert spec.object_names == LMO.object_names and spec.symmetric_ids == LMO.symmetric_ids

@@ -37,6 +37,34 @@ def test_a_bop_scene_tells_its_ids(tmp_path):
     assert [(frame.scene_id, frame.im_id) for frame in frames] == [(7, 3)]
 
 
+def test_in_a_scene_an_image_s_name_is_its_id_whatever_else_lies_there(tmp_path):
+    scene = tmp_path / "000007"
+    for name, level in (("000001.png", 1), ("000004.png", 4), ("000004.jpg", 99), ("000009.png", 9)):
+        write(scene / "rgb" / name, level)
+    for name in ("000000 (copy).png", "._000001.png", ".hidden.png", "preview.jpg"):
+        (scene / "rgb" / name).write_bytes(b"no image")
+    (scene / "scene_camera.json").write_text("{}")
+    for source in (scene, scene / "rgb"):
+        frames = open_frames(str(source))
+        assert frames.folder == scene and frames.count == 3
+        found = [(frame.scene_id, frame.im_id, int(frame.read()[0, 0, 0])) for frame in frames]
+        assert found == [(7, 1, 1), (7, 4, 4), (7, 9, 9)]
+    (frame,) = open_frames(str(scene / "rgb" / "000004.png"))
+    assert (frame.scene_id, frame.im_id) == (7, 4)
+
+
+def test_hidden_files_are_no_images(tmp_path):
+    for name in ("a.png", "b.png"):
+        write(tmp_path / name, 1)
+        (tmp_path / f"._{name}").write_bytes(b"no image")
+    assert [frame.name for frame in open_frames(str(tmp_path))] == ["a.png", "b.png"]
+
+
+def test_images_of_a_folder_called_rgb_need_no_numbers(tmp_path):
+    write(tmp_path / "rgb" / "cup.png", 1)
+    assert [(frame.name, frame.im_id) for frame in open_frames(str(tmp_path))] == [("cup.png", 0)]
+
+
 def test_a_single_image(tmp_path):
     write(tmp_path / "photo.jpg", 100)
     (frame,) = open_frames(str(tmp_path / "photo.jpg"))

@@ -11,11 +11,11 @@ from sopose.core.data.roi import (
     Roi,
     coord_2d,
     crop_image,
+    eval_roi,
     inside_image,
     roi_positions,
     sample_dzi,
 )
-from sopose.core.data.roi import test_roi as roi_at_test
 from sopose.core.utils.errors import UserError
 
 SIZE = (640, 480)
@@ -28,14 +28,14 @@ def ramp(size: tuple[int, int]) -> np.ndarray:
 
 
 def test_test_roi_is_the_padded_longer_side_about_the_centre():
-    roi = roi_at_test(BOX, SIZE, pad_scale=1.5)
+    roi = eval_roi(BOX, SIZE, pad_scale=1.5)
     np.testing.assert_array_equal(roi.center, [140, 70])
     assert roi.size == 120
     np.testing.assert_array_equal(roi.wh, [80, 40])
 
 
 def test_an_roi_is_no_larger_than_the_image():
-    assert roi_at_test(np.array([0.0, 0.0, 640.0, 480.0]), SIZE, pad_scale=1.5).size == 640
+    assert eval_roi(np.array([0.0, 0.0, 640.0, 480.0]), SIZE, pad_scale=1.5).size == 640
 
 
 def test_positions_of_an_roi_that_is_the_image_are_its_pixels():
@@ -99,7 +99,7 @@ def test_dzi_roi10d_moves_each_side_by_at_most_15_percent():
 
 def test_dzi_none_is_the_test_roi():
     roi = sample_dzi(BOX, SIZE, np.random.default_rng(0), "none", 1.5)
-    expected = roi_at_test(BOX, SIZE, 1.5)
+    expected = eval_roi(BOX, SIZE, 1.5)
     assert roi.size == expected.size and (roi.center == expected.center).all()
 
 
@@ -117,9 +117,9 @@ def test_an_unknown_dzi_type_is_told_its_neighbour():
 @pytest.mark.parametrize("box", [np.zeros(3), np.array([0.0, np.nan, 1.0, 1.0])])
 def test_a_box_that_is_none_is_refused(box):
     with pytest.raises(UserError, match="four finite numbers"):
-        roi_at_test(box, SIZE, 1.5)
+        eval_roi(box, SIZE, 1.5)
 
 
 def test_a_box_without_area_gives_a_usable_roi():
-    roi = roi_at_test(np.array([5.0, 5.0, 5.0, 5.0]), SIZE, 1.5)
+    roi = eval_roi(np.array([5.0, 5.0, 5.0, 5.0]), SIZE, 1.5)
     assert roi.size > 0 and (roi.wh > 0).all()

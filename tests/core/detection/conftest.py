@@ -15,7 +15,6 @@ from sopose.core.detection.facts import DetectorDesign, DetectorFacts
 from sopose.core.detection.infer import Detector
 from sopose.core.detection.labels import Labeler
 from sopose.core.detection.model import build_detector
-from sopose.core.rays.raycast import RayCaster
 
 
 @pytest.fixture(scope="session")
@@ -30,10 +29,9 @@ def toy_records(toy_spec: SplitSpec) -> list[ImageRecord]:
 
 @pytest.fixture(scope="session")
 def toy_labeler(toy_spec: SplitSpec) -> Labeler:
-    """All objects, with casters of all models."""
+    """All objects, with all models."""
     models = load_models(toy_spec.models_dir)
-    casters = {obj_id: RayCaster(model.vertices, model.faces) for obj_id, model in models.items()}
-    return Labeler({obj_id: place for place, obj_id in enumerate(toy_spec.object_names)}, casters, 0.1)
+    return Labeler({obj_id: place for place, obj_id in enumerate(toy_spec.object_names)}, models, 0.1)
 
 
 @pytest.fixture(scope="session")

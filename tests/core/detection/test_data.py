@@ -91,7 +91,7 @@ def test_boxes_frame_the_pixels_through_zoom_and_mirroring(toy_records, toy_labe
 
 
 def test_what_is_hardly_visible_is_not_learned(toy_records, toy_labeler):
-    strict = Labeler(toy_labeler.classes, toy_labeler.casters, min_visib=0.8)
+    strict = Labeler(toy_labeler.classes, toy_labeler.models, min_visib=0.8)
     for record in toy_records:
         wanted = [item.gt_index for item in record.instances if item.visib_fract > 0.8]
         assert [label.instance.gt_index for label in strict.of_image(record, (320, 240))] == wanted

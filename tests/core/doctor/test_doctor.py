@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sopose.core.bop.models import write_model, write_models_info
-from sopose.core.bop.scene import EXIF_ORIENTATION
+from sopose.core.bop.models import load_models, write_model, write_models_info
+from sopose.core.bop.scene import load_split
+from sopose.core.bop.splits import resolve_split
+from sopose.core.bop.targets import load_targets
 from sopose.core.doctor.examine import Examination, examine
 from sopose.core.doctor.findings import KEPT, KINDS, Finding, Findings, Severity, format_findings
+from sopose.core.images.files import EXIF_ORIENTATION
 from sopose.core.objects.model import ObjectModel, measure
 from sopose.core.utils.errors import UserError
 from tests.support.doctor_faults import FAULTS, NOTES, SCENE, TARGETS, Fault, Toy, edit
@@ -171,6 +174,25 @@ HOSTILE = [
 ]  # fmt: skip
 
 
+def loads(root: Path) -> bool:
+    """Whether training and scoring would read the test images and the models."""
+    try:
+        spec = resolve_split(f"{root}:test", root)
+        load_split(spec, require_images=False)
+        load_models(spec.models_dir)
+        load_targets(root / TARGETS)
+    except UserError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("planted", FAULTS)
+def test_what_the_loader_refuses_is_an_error_to_the_doctor(toy, planted):
+    """Both read by the same functions; the doctor finds more than what cannot be read."""
+    planted.damage(Toy(toy))
+    assert loads(toy) or codes_of(examine(toy, images=1), Severity.ERROR)
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -191,6 +213,8 @@ def test_hostile_files_end_in_findings(toy, name):
         found = examine(toy, images=1)
         if content not in ("{}", "[]"):
             assert codes_of(found, Severity.ERROR, Severity.WARNING), (name, content[:60])
+        if not loads(toy):
+            assert codes_of(found, Severity.ERROR), (name, content[:60])
     (toy / name).write_bytes(b"\xff\xfe\x00")
     assert codes_of(examine(toy, images=1), Severity.ERROR)
 

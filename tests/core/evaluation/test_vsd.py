@@ -28,7 +28,6 @@ from sopose.core.evaluation.vsd import (
 )
 from sopose.core.geometry.pose import Pose
 from sopose.core.objects.model import ObjectModel
-from sopose.core.rays.raycast import RayCaster
 
 K = np.array([[100.0, 0, 39.5], [0, 100, 29.5], [0, 0, 1]])
 NOTHING = np.zeros((4, 6))
@@ -94,7 +93,7 @@ def scene(tmp_path):
         1, "plate", vertices, np.asarray(mesh.faces), float(np.linalg.norm(extent)), -extent / 2, extent
     )
     truth = Pose(np.eye(3), np.array([0, 0, 1.01]))
-    patch = cast_distance(RayCaster(model.vertices, model.faces), truth, K, (80, 60))
+    patch = cast_distance(model.caster, truth, K, (80, 60))
     depth = np.full((60, 80), 2000, np.uint16)
     h, w = patch.distance.shape
     depth[patch.y : patch.y + h, patch.x : patch.x + w][patch.distance > 0] = 1000
@@ -105,7 +104,7 @@ def scene(tmp_path):
 
 def test_a_plate_is_cast_to_its_distances(scene):
     model, _, truth = scene
-    patch = cast_distance(RayCaster(model.vertices, model.faces), truth, K, (80, 60))
+    patch = cast_distance(model.caster, truth, K, (80, 60))
     v, u = np.nonzero(patch.distance)
     # The plate's face at 1 m covers 20 pixels a side; its rays are sqrt(x² + y² + 1) long.
     assert len(v) == 400
@@ -158,11 +157,11 @@ def test_the_mean_over_taus_and_thresholds_is_ar_vsd(scene):
 
 def test_a_pose_is_cast_once_and_the_cache_forgets_when_it_is_full(scene):
     model, _, truth = scene
-    cache = DistanceCache({1: RayCaster(model.vertices, model.faces)})
+    cache = DistanceCache({1: model})
     first = cache.get(1, truth, K, (80, 60))
     assert cache.get(1, Pose(np.eye(3), truth.cam_t_obj.copy()), K, (80, 60)) is first
     assert (cache.hits, cache.misses, cache.bytes) == (1, 1, first.distance.nbytes)
-    small = DistanceCache(cache.casters, max_bytes=first.distance.nbytes)
+    small = DistanceCache(cache.models, max_bytes=first.distance.nbytes)
     for z in (1.0, 1.1, 1.2):
         small.get(1, Pose(np.eye(3), np.array([0, 0, z])), K, (80, 60))
         assert small.bytes <= small.max_bytes + first.distance.nbytes
@@ -188,7 +187,7 @@ def test_the_official_vsd_is_met_at_every_tau(real_data):
     reference = json.loads((real_data / "lmo/reference.json").read_text())["vsd_image3"]
     record = next(r for r in load_split(resolve_split("lmo:test", real_data)) if r.im_id == 3)
     models = load_models(real_data / "lmo/models_eval")
-    cache = DistanceCache({obj_id: RayCaster(model.vertices, model.faces) for obj_id, model in models.items()})
+    cache = DistanceCache(models)
     measured = measured_distance(record)
     size = measured.shape[::-1]
     assert len(reference) == 9

@@ -12,15 +12,13 @@ from sopose.core.bop.models import load_models
 from sopose.core.bop.scene import load_split, read_image_size, read_mask
 from sopose.core.bop.splits import resolve_split
 from sopose.core.making.annotate import add_gt_info, annotate_image, images_with_info, lacks_masks
-from sopose.core.rays.raycast import RayCaster
 
 FOLDERS = ("mask", "mask_visib")
 
 
 @pytest.fixture(scope="module")
-def casters(toy_root):
-    models = load_models(toy_root / "models")
-    return {obj_id: RayCaster(model.vertices, model.faces) for obj_id, model in models.items()}
+def models(toy_root):
+    return load_models(toy_root / "models")
 
 
 @pytest.fixture
@@ -36,7 +34,7 @@ def records_of(root, objects=None):
 
 
 @pytest.mark.parametrize("objects", [None, [1]])
-def test_a_stripped_data_set_is_completed_as_it_was(copied_toy, toy_root, casters, objects):
+def test_a_stripped_data_set_is_completed_as_it_was(copied_toy, toy_root, models, objects):
     """Also where only some objects are wanted: the others occlude, and have masks of their own."""
     scene = copied_toy / "train" / "000001"
     for folder in FOLDERS:
@@ -44,7 +42,7 @@ def test_a_stripped_data_set_is_completed_as_it_was(copied_toy, toy_root, caster
     (scene / "scene_gt_info.json").unlink()
     records = records_of(copied_toy, objects)
     assert all(map(lacks_masks, records)) and not images_with_info(scene)
-    entries = {record.im_id: annotate_image(record, casters, (320, 240)) for record in records}
+    entries = {record.im_id: annotate_image(record, models, (320, 240)) for record in records}
     add_gt_info(scene, entries)
     assert not any(map(lacks_masks, records_of(copied_toy))) and len(images_with_info(scene)) == 8
     original = toy_root / "train" / "000001"
@@ -59,7 +57,7 @@ def test_a_stripped_data_set_is_completed_as_it_was(copied_toy, toy_root, caster
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_what_is_there_stays_unless_it_is_to_be_replaced(copied_toy, casters, overwrite):
+def test_what_is_there_stays_unless_it_is_to_be_replaced(copied_toy, models, overwrite):
     scene = copied_toy / "train" / "000001"
     kept, lost = scene / "mask/000000_000000.png", scene / "mask_visib/000000_000001.png"
     whole = read_mask(kept)
@@ -68,7 +66,7 @@ def test_what_is_there_stays_unless_it_is_to_be_replaced(copied_toy, casters, ov
     lost.unlink()
     records = records_of(copied_toy)
     assert [lacks_masks(record) for record in records] == [True] + [False] * 7
-    annotate_image(records[0], casters, (320, 240), overwrite)
+    annotate_image(records[0], models, (320, 240), overwrite)
     assert lost.is_file() and np.array_equal(read_mask(kept), whole if overwrite else other)
 
     infos = json.loads((scene / "scene_gt_info.json").read_text())

@@ -10,14 +10,14 @@ import pytest
 import trimesh
 from trimesh.transformations import translation_matrix
 
-from sopose.core.bop.fields import read_camera_K
+from sopose.core.bop.fields import read_camera
 from sopose.core.bop.models import load_models
 from sopose.core.bop.splits import resolve_split
+from sopose.core.geometry.camera import Camera, as_K
 from sopose.core.making import new_dataset
 from sopose.core.making.new_dataset import (
     COMMON_CAMERA,
     FEWEST_VERTICES,
-    Camera,
     add_to_dataset,
     object_names,
     read_object,
@@ -98,7 +98,7 @@ def test_a_far_origin_is_told_and_can_be_moved_into_the_object(write_box, tmp_pa
 def test_the_folder_is_a_data_set_with_names_symmetries_and_camera(write_box, tmp_path):
     objects = [read_object(write_box("a.stl"), "lid", "mm"), read_object(write_box("b.ply", 2.0), "part.v2", "mm")]
     objects = [with_found_symmetries(objects[0], Tolerance()), objects[1]]
-    camera = Camera(500, 510, 300.5, 200.25, 600, 400)
+    camera = Camera(as_K((500, 510, 300.5, 200.25)), (600, 400))
     written = write_dataset(tmp_path / "set", objects, camera, Tolerance())
     assert [new.model.obj_id for new in written] == [1, 2]
     spec = resolve_split(f"{tmp_path / 'set'}:cad", tmp_path)
@@ -107,9 +107,8 @@ def test_the_folder_is_a_data_set_with_names_symmetries_and_camera(write_box, tm
     turns = sorted(np.diag(motion[:3, :3]).tolist() for motion in models[1].symmetries_discrete)
     assert turns == [[-1, -1, 1], [-1, 1, -1], [1, -1, -1]]
     assert load_models(spec.models_eval_dir).keys() == {1, 2} and spec.models_eval_dir.name == "models_eval"
-    assert read_camera_K(spec.root / "camera.json") == pytest.approx(
-        np.array([[500, 0, 300.5], [0, 510, 200.25], [0, 0, 1]])
-    )
+    again = read_camera(spec.root / "camera.json")
+    assert again.K.tolist() == [[500, 0, 300.5], [0, 510, 200.25], [0, 0, 1]] and again.size == (600, 400)
     assert (spec.root / "overview.png").is_file() and (spec.root / "symmetries.png").is_file()
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 

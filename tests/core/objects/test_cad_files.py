@@ -15,8 +15,9 @@ from trimesh.transformations import translation_matrix
 from trimesh.visual import TextureVisuals
 from trimesh.visual.material import PBRMaterial, SimpleMaterial
 
-from sopose.core.objects.cad_files import read_cad, readable_formats
+from sopose.core.objects.cad_files import read_cad
 from sopose.core.objects.cad_mesh import CadMesh, cleaned, object_model, refined, with_normals
+from sopose.core.objects.mesh_files import readable_formats
 from sopose.core.rays.raycast import RayCaster
 from sopose.core.utils.errors import UserError
 

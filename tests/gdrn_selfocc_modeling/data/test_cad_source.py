@@ -46,8 +46,7 @@ PLAIN = TrainAugmentation(color_prob=0.0, change_bg_prob=0.0)
 @pytest.fixture(scope="module")
 def make_source(models):
     """`make_source(options, augmentation, resolution)`."""
-    casters = {obj_id: model.caster for obj_id, model in models.items()}
-    objects = prepare_objects(models, casters, {k: i for i, k in enumerate(models)}, num_points=100)
+    objects = prepare_objects(models, {k: i for i, k in enumerate(models)}, num_points=100)
 
     def make(
         options: SceneOptions = OPTIONS, augmentation: TrainAugmentation = PLAIN, resolution: int = 64

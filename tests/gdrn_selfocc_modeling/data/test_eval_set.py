@@ -15,7 +15,7 @@ from sopose.core.geometry.pose import Pose
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import write_json
 from sopose.data.eval_items import jittered
-from sopose.data.eval_set import TestSet
+from sopose.data.eval_set import EvalSet
 from tests.support.builders import eval_set_of
 
 
@@ -23,7 +23,7 @@ from tests.support.builders import eval_set_of
 def make_set(make_small_config, toy_root):
     """`make_set("KEY=VALUE", ...)`: the toy data set's test split."""
 
-    def make(*overrides: str) -> TestSet:
+    def make(*overrides: str) -> EvalSet:
         cfg = make_small_config(
             *("DATASETS.TRAIN=", "DATASETS.TRAIN2=", "DATASETS.TEST=[toy_test]", f"DATASETS.ROOT={toy_root.parent}"),
             *("MODEL.POSE_NET.NUM_CLASSES=4", "MODEL.POSE_NET.LOSS_CFG.NUM_PM_POINTS=16", *overrides),
@@ -34,11 +34,11 @@ def make_set(make_small_config, toy_root):
 
 
 @pytest.fixture(scope="module")
-def annotated(make_set) -> TestSet:
+def annotated(make_set) -> EvalSet:
     return make_set("TEST.TEST_BBOX_TYPE=gt")
 
 
-def true_estimates(test_set: TestSet, score: float = 1.0, shift: float = 0.0) -> list[Estimate]:
+def true_estimates(test_set: EvalSet, score: float = 1.0, shift: float = 0.0) -> list[Estimate]:
     """The annotated pose of each item, `shift` metres farther away."""
     return [
         Estimate(
@@ -53,7 +53,7 @@ def true_estimates(test_set: TestSet, score: float = 1.0, shift: float = 0.0) ->
     ]
 
 
-def boxes(test_set: TestSet) -> np.ndarray:
+def boxes(test_set: EvalSet) -> np.ndarray:
     return np.stack([item.box for item in test_set.source.items])
 
 

@@ -15,15 +15,14 @@ from sopose.core.bop.splits import resolve_split
 from sopose.core.bop.targets import Target
 from sopose.core.data.augment import parse_augmentation
 from sopose.core.data.roi import Roi, RoiView, crop_image, inside_image, roi_positions
-from sopose.core.rays.raycast import RayCaster
 from sopose.core.synthesis.backgrounds import Backgrounds
 from sopose.core.utils.errors import UserError
 from sopose.data.build import build_augmentation, class_names
 from sopose.data.eval_items import items_from_detections, items_from_targets
 from sopose.data.mapper import (
+    EvalSource,
     InstanceMasks,
     InstanceSource,
-    TestSource,
     TrainAugmentation,
     TrainMapper,
     instance_box,
@@ -38,13 +37,8 @@ PLAIN = TrainAugmentation(color_prob=0.0, change_bg_prob=0.0)
 
 
 @pytest.fixture(scope="module")
-def casters(models):
-    return {obj_id: RayCaster(model.vertices, model.faces) for obj_id, model in models.items()}
-
-
-@pytest.fixture(scope="module")
-def objects(models, casters):
-    return prepare_objects(models, casters, {k: i for i, k in enumerate(models)}, num_points=200)
+def objects(models):
+    return prepare_objects(models, {k: i for i, k in enumerate(models)}, num_points=200)
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +51,8 @@ def items(records, objects):
     return select_instances(records, objects, min_visib=0.1)
 
 
-def make_mapper(objects, casters, augmentation: TrainAugmentation) -> TrainMapper:
-    return TrainMapper(objects, casters, FORMAT, augmentation, Backgrounds())
+def make_mapper(objects, models, augmentation: TrainAugmentation) -> TrainMapper:
+    return TrainMapper(objects, models, FORMAT, augmentation, Backgrounds())
 
 
 def without_masks(record: ImageRecord) -> ImageRecord:
@@ -66,27 +60,27 @@ def without_masks(record: ImageRecord) -> ImageRecord:
     return replace(record, instances=bare)
 
 
-def test_samples_obey_the_laws(items, objects, casters):
+def test_samples_obey_the_laws(items, objects, models):
     augmentation = TrainAugmentation(color=parse_augmentation("Add((-20, 20))"), change_bg_prob=0.5, truncate_prob=0.8)
-    source = InstanceSource(items, make_mapper(objects, casters, augmentation))
+    source = InstanceSource(items, make_mapper(objects, models, augmentation))
     for index in range(len(source)):
         sample = source.sample(index, np.random.default_rng(index))
         assert sample[0].image.shape == (3, 64, 64)
         assert_lawful(sample, objects[sample[2].obj_id])
 
 
-def test_a_sample_is_decided_by_its_generator(items, objects, casters):
+def test_a_sample_is_decided_by_its_generator(items, objects, models):
     augmentation = TrainAugmentation(change_bg_prob=0.5, truncate_prob=0.8)
-    source = InstanceSource(items, make_mapper(objects, casters, augmentation))
+    source = InstanceSource(items, make_mapper(objects, models, augmentation))
     first, second = (source.sample(0, np.random.default_rng(1)) for _ in range(2))
     other = source.sample(0, np.random.default_rng(2))
     assert (first[0].image == second[0].image).all() and (first[1].P == second[1].P).all()
     assert not (first[0].image == other[0].image).all()
 
 
-def test_without_augmentation_the_crop_is_of_the_image(items, objects, casters):
+def test_without_augmentation_the_crop_is_of_the_image(items, objects, models):
     record, instance = items[0]
-    roi, targets, info = make_mapper(objects, casters, PLAIN)(record, instance, np.random.default_rng(0))
+    roi, targets, info = make_mapper(objects, models, PLAIN)(record, instance, np.random.default_rng(0))
     assert info.gt_index == instance.gt_index
     size = 32 / float(roi.resize_ratio)
     image = read_rgb(record)
@@ -97,23 +91,23 @@ def test_without_augmentation_the_crop_is_of_the_image(items, objects, casters):
     assert (targets.mask_trunc == targets.mask_visib).all()
 
 
-def test_cast_visibility_agrees_with_the_mask_files(items, casters):
+def test_cast_visibility_agrees_with_the_mask_files(items, models):
     for record, instance in items[:10]:
         bare = without_masks(record)
         same = next(other for other in bare.instances if other.gt_index == instance.gt_index)
         roi = TrainAugmentation(dzi_type="none").draw_roi(instance.bbox_visib, (320, 240), np.random.default_rng(0))
         on_image = inside_image(roi_positions(roi, 48), (320, 240))
         view = RoiView(record.K, (320, 240), roi, 48)
-        read = InstanceMasks(record, instance, view, casters).visible(48)
-        cast = InstanceMasks(bare, same, view, casters).visible(48) & on_image
+        read = InstanceMasks(record, instance, view, models).visible(48)
+        cast = InstanceMasks(bare, same, view, models).visible(48) & on_image
         # The file is sampled at the nearest pixel: outlines differ by up to a cell.
         assert (read != cast).mean() < 0.05
 
 
-def test_a_replaced_background_keeps_what_is_visible_only(items, objects, casters):
+def test_a_replaced_background_keeps_what_is_visible_only(items, objects, models):
     record, instance = items[0]
-    keep = make_mapper(objects, casters, PLAIN)
-    change = make_mapper(objects, casters, replace(PLAIN, change_bg_prob=1.0, truncate_prob=1.0))
+    keep = make_mapper(objects, models, PLAIN)
+    change = make_mapper(objects, models, replace(PLAIN, change_bg_prob=1.0, truncate_prob=1.0))
     before, _, _ = keep(record, instance, np.random.default_rng(0))
     after, targets, _ = change(record, instance, np.random.default_rng(0))
     same = (before.image == after.image).all(dim=0).numpy()[::2, ::2]
@@ -169,11 +163,11 @@ def test_a_box_falls_back_to_the_projected_model(items, models):
     np.testing.assert_allclose(projected, instance.bbox_obj, rtol=0, atol=1.5)  # pixels
 
 
-def test_the_visible_mask_file_is_read_at_the_positions(items, casters):
+def test_the_visible_mask_file_is_read_at_the_positions(items, models):
     record, instance = items[0]
     box = instance.bbox_visib
     roi = TrainAugmentation(dzi_type="none").draw_roi(box, (320, 240), np.random.default_rng(0))
-    visible = InstanceMasks(record, instance, RoiView(record.K, (320, 240), roi, 64), casters).visible(64)
+    visible = InstanceMasks(record, instance, RoiView(record.K, (320, 240), roi, 64), models).visible(64)
     area = visible.sum() * (roi.size / 64) ** 2
     assert area == pytest.approx(read_mask(instance.mask_visib_path).sum(), rel=0.05)
 
@@ -192,16 +186,16 @@ def test_rgb_input_is_the_bgr_one_reversed():
         RoiFormat(pixel_format="GBR")
 
 
-def test_model_points_and_regions_are_fixed_per_object(models, casters, objects):
-    again = prepare_objects(models, casters, {1: 0}, num_points=200)[1]
+def test_model_points_and_regions_are_fixed_per_object(models, objects):
+    again = prepare_objects(models, {1: 0}, num_points=200)[1]
     np.testing.assert_array_equal(again.model_points, objects[1].model_points)
     np.testing.assert_array_equal(again.region_tree.data, objects[1].region_tree.data)
     assert len(again.region_tree.data) == 64
 
 
-def test_a_model_with_fewer_vertices_than_regions_is_refused(models, casters):
+def test_a_model_with_fewer_vertices_than_regions_is_refused(models):
     with pytest.raises(UserError, match="fewer than the 1000000 regions"):
-        prepare_objects(models, casters, {1: 0}, num_regions=1_000_000)
+        prepare_objects(models, {1: 0}, num_regions=1_000_000)
 
 
 def test_test_items_are_the_targets_most_visible_instances(records, models):
@@ -216,7 +210,7 @@ def test_test_items_are_the_targets_most_visible_instances(records, models):
     assert items_from_targets([doubled], [], models) == []
 
 
-def test_detections_become_items_of_their_images(records, objects, casters):
+def test_detections_become_items_of_their_images(records, objects, models):
     record = records[0]
     instance = record.instances[0]
     detections = [
@@ -226,15 +220,15 @@ def test_detections_become_items_of_their_images(records, objects, casters):
     ]
     items = items_from_detections(records, detections, set(objects))
     assert len(items) == 1 and items[0].truth.gt_index == instance.gt_index
-    source = TestSource(items, objects, casters, FORMAT, pad_scale=1.5)
+    source = EvalSource(items, objects, models, FORMAT, pad_scale=1.5)
     _, targets, info = source.sample(0)
     assert targets is None and (info.score, info.time) == (0.7, 0.02)
 
 
-def test_the_test_source_sees_no_truth_and_can_tell_it(items, objects, casters, models):
+def test_the_test_source_sees_no_truth_and_can_tell_it(items, objects, models):
     record = items[0][0]
     targets = [Target(record.scene_id, record.im_id, obj_id, 1) for obj_id in models]
-    source = TestSource(items_from_targets([record], targets, models), objects, casters, FORMAT, 1.5)
+    source = EvalSource(items_from_targets([record], targets, models), objects, models, FORMAT, 1.5)
     for index in range(len(source)):
         roi, nothing, info = source.sample(index)
         assert nothing is None
@@ -243,8 +237,8 @@ def test_the_test_source_sees_no_truth_and_can_tell_it(items, objects, casters, 
         np.testing.assert_array_equal(source.crop(index), FORMAT.image_array(roi.image))
 
 
-def test_samples_collate_with_padded_symmetries(items, objects, casters):
-    mapper = make_mapper(objects, casters, PLAIN)
+def test_samples_collate_with_padded_symmetries(items, objects, models):
+    mapper = make_mapper(objects, models, PLAIN)
     by_object = {instance.obj_id: (record, instance) for record, instance in items}
     samples = [mapper(*item, np.random.default_rng(0)) for item in by_object.values()]
     roi, targets, infos = collate_samples(samples)
@@ -338,19 +332,19 @@ def test_a_wrong_setting_is_told(make_small_config, toy_root, override, message)
         train_dataset_of(cfg)
 
 
-def test_a_broken_image_names_its_file(items, objects, casters, tmp_path: Path):
+def test_a_broken_image_names_its_file(items, objects, models, tmp_path: Path):
     broken = tmp_path / "000007.png"
     broken.write_bytes(b"no png")
     record, instance = items[0]
     with pytest.raises(UserError, match=r"000007\.png"):
-        make_mapper(objects, casters, PLAIN)(replace(record, rgb_path=broken), instance, np.random.default_rng(0))
+        make_mapper(objects, models, PLAIN)(replace(record, rgb_path=broken), instance, np.random.default_rng(0))
 
 
-def test_a_mask_of_another_size_is_refused(items, casters):
+def test_a_mask_of_another_size_is_refused(items, models):
     record, instance = items[0]
     roi = TrainAugmentation(dzi_type="none").draw_roi(instance.bbox_visib, (640, 480), np.random.default_rng(0))
     with pytest.raises(UserError, match=r"320 x 240 pixels and its image 640 x 480"):
-        InstanceMasks(record, instance, RoiView(record.K, (640, 480), roi, 48), casters)
+        InstanceMasks(record, instance, RoiView(record.K, (640, 480), roi, 48), models)
 
 
 def test_a_pixel_scale_of_zero_is_refused():

@@ -24,7 +24,7 @@ from sopose.core.engine.checkpoint import FACTS, read_checkpoint
 from sopose.core.geometry.pose import Pose
 from sopose.core.utils.errors import UserError
 from sopose.data.build import build_roi_format
-from sopose.data.eval_set import TestSet
+from sopose.data.eval_set import EvalSet
 from sopose.data.targets import RoiFormat
 from sopose.export.onnx_check import TOLERANCE, differences, made_up_rois
 from sopose.export.onnx_graph import export_graph, finish_graph, open_graph
@@ -94,7 +94,7 @@ def evaluate(repository, options, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def test_set(repository, options) -> TestSet:
+def test_set(repository, options) -> EvalSet:
     return eval_set_of(load_settings(repository / CONFIG, options), "toy_test")
 
 

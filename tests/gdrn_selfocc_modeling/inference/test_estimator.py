@@ -17,7 +17,7 @@ from sopose.core.engine.checkpoint import read_checkpoint
 from sopose.core.engine.checkpointer import last_checkpoint
 from sopose.core.geometry.pose import Pose
 from sopose.core.utils.errors import UserError
-from sopose.data.eval_set import TestSet
+from sopose.data.eval_set import EvalSet
 from sopose.inference.estimator import BATCH, Box, PoseEstimator
 from sopose.main_gdrn import main
 from sopose.settings import load_settings
@@ -51,7 +51,7 @@ def trained(toy_run) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def test_set(run) -> TestSet:
+def test_set(run) -> EvalSet:
     return eval_set_of(run["cfg"], "toy_test")
 
 
@@ -60,7 +60,7 @@ def estimator(run) -> PoseEstimator:
     return PoseEstimator.from_checkpoint(run["weights"])
 
 
-def items_by_image(test_set: TestSet) -> dict[tuple[int, int], list]:
+def items_by_image(test_set: EvalSet) -> dict[tuple[int, int], list]:
     by_image: dict[tuple[int, int], list] = {}
     for item in test_set.source.items:
         by_image.setdefault((item.record.scene_id, item.record.im_id), []).append(item)

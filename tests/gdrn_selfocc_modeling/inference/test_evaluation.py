@@ -15,11 +15,11 @@ import torch.distributed as dist
 from sopose.batch import Prediction, RoiBatch
 from sopose.core.bop.detections import Detection, write_detections
 from sopose.core.bop.results import Estimate, read_results
-from sopose.core.data.roi import test_roi
+from sopose.core.data.roi import eval_roi
 from sopose.core.engine.distributed import World, join_shares
 from sopose.core.engine.modes import evaluation_mode
 from sopose.core.geometry.pose import Pose
-from sopose.data.eval_set import TestSet
+from sopose.data.eval_set import EvalSet
 from sopose.inference import evaluation
 from sopose.inference.evaluation import build_plan, evaluate_model, run_inference, with_image_times
 from sopose.models.gdrn import PnPInput
@@ -77,14 +77,14 @@ def crowded_cfg(make_small_config, toy_root, tmp_path_factory) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def crowd(crowded_cfg: Settings) -> TestSet:
+def crowd(crowded_cfg: Settings) -> EvalSet:
     return eval_set_of(crowded_cfg, "toy_test")
 
 
-def assert_each_roi_once(estimates: list[Estimate], test_set: TestSet) -> None:
+def assert_each_roi_once(estimates: list[Estimate], test_set: EvalSet) -> None:
     assert len(estimates) == len(test_set.source)
     for estimate, item in zip(estimates, test_set.source.items, strict=True):
-        roi = test_roi(item.box, (640, 480), 1.5)
+        roi = eval_roi(item.box, (640, 480), 1.5)
         told = [*roi.center, roi.wh[0]]
         assert estimate.pose.cam_t_obj == pytest.approx(told, abs=1e-3)  # pixels, rounded to float32
         ids = estimate.scene_id, estimate.im_id, estimate.obj_id, estimate.score

@@ -16,7 +16,6 @@ from sopose.core.bop.models import load_models
 from sopose.core.bop.splits import resolve_split
 from sopose.core.data.roi import Roi, RoiView
 from sopose.core.geometry.pose import Pose
-from sopose.core.rays.raycast import RayCaster
 from sopose.core.render.visibility import annotate_scene
 from sopose.core.utils.errors import UserError
 from sopose.data.targets import cast_layers, prepare_objects
@@ -34,8 +33,7 @@ HALF_STEP = 2.0**-11  # of float16, relative
 @pytest.fixture(scope="module")
 def objects(toy_root):
     models = load_models(toy_root / "models")
-    casters = {obj_id: RayCaster(model.vertices, model.faces) for obj_id, model in models.items()}
-    return prepare_objects(models, casters, {k: i for i, k in enumerate(models)}, num_points=50)
+    return prepare_objects(models, {k: i for i, k in enumerate(models)}, num_points=50)
 
 
 def split_of(root: Path):

@@ -14,7 +14,6 @@ from sopose.core.bop.models import load_models
 from sopose.core.bop.scene import load_split
 from sopose.core.bop.splits import resolve_split
 from sopose.core.data.roi import Roi, RoiView
-from sopose.core.rays.raycast import RayCaster
 from sopose.core.utils.errors import UserError
 from sopose.data.mapper import select_instances
 from sopose.data.targets import cast_layers, make_targets, prepare_objects
@@ -30,8 +29,7 @@ SIZE = (320, 240)
 @pytest.fixture(scope="module")
 def objects(toy_root):
     models = load_models(toy_root / "models")
-    casters = {obj_id: RayCaster(model.vertices, model.faces) for obj_id, model in models.items()}
-    return prepare_objects(models, casters, {k: i for i, k in enumerate(models)}, num_points=50)
+    return prepare_objects(models, {k: i for i, k in enumerate(models)}, num_points=50)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ from sopose.core.bop.splits import resolve_split
 from sopose.core.data.roi import Roi, coord_2d, roi_positions
 from sopose.core.geometry.pose import Pose
 from sopose.core.objects.model import ObjectModel
-from sopose.core.rays.raycast import RayCaster
 from sopose.core.synthesis.backgrounds import Backgrounds
 from sopose.core.synthesis.scenes import SceneDrawer, SceneOptions
 from sopose.core.utils.errors import UserError
@@ -37,12 +36,11 @@ Change = Callable[[ImageRecord], ImageRecord]
 
 @pytest.fixture(scope="module")
 def make_objects(models):
-    """`make_objects(mesh_scale, info_scale)`: casters and trained objects, their meshes and boxes scaled."""
+    """`make_objects(mesh_scale, info_scale)`: models and trained objects, their meshes and boxes scaled."""
 
     def make(mesh_scale: float = 1.0, info_scale: float = 1.0):
         scaled = {k: scaled_model(model, mesh_scale, info_scale) for k, model in models.items()}
-        casters = {k: RayCaster(model.vertices, model.faces) for k, model in scaled.items()}
-        return casters, prepare_objects(scaled, casters, {k: i for i, k in enumerate(scaled)}, num_points=50)
+        return scaled, prepare_objects(scaled, {k: i for i, k in enumerate(scaled)}, num_points=50)
 
     return make
 
@@ -53,9 +51,9 @@ def make_source(toy_root, make_objects):
     records = load_split(resolve_split("toy_train", toy_root.parent))
 
     def make(change: Change = lambda record: record, obj_ids=None, **scales: float) -> InstanceSource:
-        casters, objects = make_objects(**scales)
+        scaled, objects = make_objects(**scales)
         items = select_instances(map(change, records), obj_ids or objects, min_visib=0.1)
-        return InstanceSource(items, TrainMapper(objects, casters, FORMAT, TrainAugmentation(), Backgrounds()))
+        return InstanceSource(items, TrainMapper(objects, scaled, FORMAT, TrainAugmentation(), Backgrounds()))
 
     return make
 

@@ -1,4 +1,4 @@
-"""Photographs of all kinds become RGB of 8 bits; cameras are checked."""
+"""Photographs of all kinds become RGB of 8 bits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sopose.core.data.photo import as_K, as_rgb, check_camera
+from sopose.core.images.photo import as_rgb
 from sopose.core.utils.errors import UserError
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
@@ -67,29 +67,3 @@ def test_what_is_no_image_is_told(image):
     with pytest.raises(UserError) as caught:
         as_rgb(image)
     assert "\n" not in str(caught.value)
-
-
-def test_a_camera_is_a_matrix_or_four_numbers():
-    K = np.array([[600.0, 0, 320], [0, 610, 240], [0, 0, 1]])
-    assert np.array_equal(as_K(K), K) and np.array_equal(as_K((600, 610, 320, 240)), K)
-    assert np.array_equal(as_K(K.tolist()), K)
-
-
-@pytest.mark.parametrize(
-    "K",
-    [
-        *(np.eye(2), np.zeros((3, 3)), np.full((3, 3), np.nan), np.array([[600.0, 0, 320], [0, 600, 240], [0, 0, 2]])),
-        *((1, 2, 3), (600, 600, np.inf, 240), (-600, 600, 320, 240), [[1, 2], [3]], "abc"),
-    ],
-)
-def test_what_is_no_camera_is_told(K):
-    with pytest.raises(UserError, match=r"^K must be"):
-        as_K(K)
-
-
-def test_the_camera_of_another_resolution_is_told():
-    K = as_K((600, 600, 320, 240))
-    assert check_camera(K, 640, 480) == []
-    with pytest.raises(UserError, match="another resolution"):
-        check_camera(K, 320, 240)
-    assert "far from the middle" in check_camera(K, 1280, 960)[0]

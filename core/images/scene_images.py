@@ -1,0 +1,56 @@
+"""Which image files the folders of a BOP scene hold: the numbers in a file's name are its ids, whoever asks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sopose.core.images.files import IMAGE_SUFFIXES, image_files
+
+IMAGE_FOLDERS = ("rgb", "gray")  # of a scene; the first that has an image gives it
+
+
+def images_by_stem(folder: Path) -> dict[str, Path]:
+    """The image files of a folder by their names without suffix, none without the folder.
+
+    Of several with one name, that of the suffix which stands first in `IMAGE_SUFFIXES`.
+    """
+    order = {suffix: -place for place, suffix in enumerate(IMAGE_SUFFIXES)}
+    return {path.stem: path for path in sorted(image_files(folder), key=lambda path: order[path.suffix.lower()])}
+
+
+def images_by_ids(folder: Path, count: int) -> dict[tuple[int, ...], Path]:
+    """The image files of a folder that are named by `count` numbers, `000003_000001`; other files are left out.
+
+    Of several with the same numbers, that which is called as BOP calls it: `000003` before `3`.
+    """
+    named = {}
+    for stem, path in images_by_stem(folder).items():
+        parts = stem.split("_")
+        if len(parts) == count and all(part.isascii() and part.isdecimal() for part in parts):
+            ids = tuple(map(int, parts))
+            named[ids, stem != bop_stem(*ids), stem] = path
+    by_ids: dict[tuple[int, ...], Path] = {}
+    for ids, other_name, stem in sorted(named):
+        by_ids.setdefault(ids, named[ids, other_name, stem])
+    return by_ids
+
+
+def bop_stem(*ids: int) -> str:
+    """BOP's name of a file without its suffix: `000003` of an image, `000003_000001` of an instance's mask."""
+    return "_".join(f"{number:06d}" for number in ids)
+
+
+def scene_images(scene_dir: Path) -> dict[int, Path]:
+    """The colour images of a scene's folder by id, ascending; where there is none of an id, its grey image."""
+    found: dict[int, Path] = {}
+    for name in reversed(IMAGE_FOLDERS):
+        found |= {im_id: path for (im_id,), path in images_by_ids(scene_dir / name, 1).items()}
+    return dict(sorted(found.items()))
+
+
+def scene_of(folder: Path) -> Path | None:
+    """The scene whose images a folder holds: itself, or for a scene's `rgb` and `gray` the one above; else None."""
+    if any((folder / name).is_dir() for name in IMAGE_FOLDERS):
+        return folder
+    is_inside = folder.name in IMAGE_FOLDERS and (folder.parent / "scene_camera.json").is_file()
+    return folder.parent if is_inside else None
