@@ -129,6 +129,11 @@ class Prediction(TensorFields):
     cam_t_obj: Tensor  # (B, 3) float32 metres
     trans_raw: Tensor  # (B, 3) translation as regressed: SITE for centroid_z
 
+    @property
+    def pose(self) -> RegressedPose:
+        """The poses alone."""
+        return RegressedPose(self.cam_R_obj, self.cam_t_obj)
+
 
 @dataclass(eq=False)
 class RegressedPose(TensorFields):
@@ -136,6 +141,17 @@ class RegressedPose(TensorFields):
 
     cam_R_obj: Tensor  # (B, 3, 3) float32 egocentric
     cam_t_obj: Tensor  # (B, 3) float32 metres
+
+
+@dataclass(eq=False)
+class PredictedMaps(TensorFields):
+    """What the maps of B ROIs say, in one form for all networks: probabilities, coordinates, one region a cell."""
+
+    mask: Tensor  # (B, out, out) in [0, 1], probability of the object
+    P: Tensor  # (B, 3, out, out) normalised
+    Q: Tensor | None  # (B, 6, out, out) normalised, channels as in `RoiTargets`
+    region: Tensor | None  # (B, out, out) int16, the likeliest one, numbered from 1 as in `RoiTargets`
+    region_probability: Tensor | None  # (B, out, out) its probability among all regions without the background
 
 
 @dataclass(frozen=True)

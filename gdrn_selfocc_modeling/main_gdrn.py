@@ -56,6 +56,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--profile", action="store_true", help="write a trace of five steps to OUTPUT_DIR/profile")
     parser.add_argument("--eval-only", action="store_true", help="score MODEL.WEIGHTS, or the last checkpoint")
     parser.add_argument(
+        "--report-only", action="store_true", help="score and report the predictions that an evaluation kept"
+    )
+    parser.add_argument(
         "--opts",
         nargs="+",
         default=[],
@@ -72,6 +75,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.eval_only and (args.dry_run or args.profile):
         parser.error("--eval-only trains nothing; leave --dry-run and --profile out")
+    if args.report_only and (args.eval_only or args.resume or args.dry_run or args.profile):
+        parser.error("--report-only runs no network; leave --eval-only, --resume, --dry-run and --profile out")
     if args.dry_run and (args.resume or args.profile):
         parser.error("--dry-run makes two steps from the beginning; leave --resume and --profile out")
     return args
@@ -83,7 +88,7 @@ def launch_words(args: argparse.Namespace) -> Sequence[str]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Train, then evaluate; or only evaluate."""
+    """Train, then evaluate; or only evaluate, or only report."""
     args = parse_args(argv)
     from sopose.core.engine.distributed import launched_world  # torch, which --help does without
 
@@ -95,7 +100,11 @@ def main(argv: list[str] | None = None) -> None:
             ", ".join(words),
         )
     settings = load_settings(args.config_file, args.opts)
-    if args.eval_only:
+    if args.report_only:
+        from sopose.inference.evaluation import report_again
+
+        report_again(settings)
+    elif args.eval_only:
         from sopose.inference.evaluation import evaluate_checkpoint
 
         evaluate_checkpoint(settings)

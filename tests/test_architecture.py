@@ -34,7 +34,7 @@ FLOORS = (
     ("main_gdrn", "tools"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-ROOTS = ("train", "evaluate_checkpoint")  # of composition, beside build_*
+ROOTS = ("train", "evaluate_checkpoint", "report_again")  # of composition, beside build_*
 FORBIDDEN_CALLS = {"eval", "exec"}
 
 
@@ -90,6 +90,11 @@ def test_modules_import_each_other_in_no_circle(repository):
         leaves = {name for name, needs in imports.items() if not needs & set(imports)}
         assert leaves, f"these import each other in a circle, or stand above one that does: {sorted(imports)}"
         imports = {name: needs for name, needs in imports.items() if name not in leaves}
+
+
+def test_pictures_import_no_network(repository):
+    for path in sources(repository, f"{METHOD}/vis"):
+        assert "models" not in {room_of(module) for module in imported_modules(path)}, path
 
 
 def test_core_knows_nothing_of_the_method(repository):

@@ -76,6 +76,19 @@ def test_evaluation_alone_gives_the_same_poses(toy_run, tmp_path):
     assert poses(tmp_path / csv) == pytest.approx(poses(toy_run["output"] / csv), abs=1e-5)  # 10 micrometres
 
 
+def test_an_evaluation_is_reported_again_from_its_predictions(toy_run, tmp_path):
+    kept = Path("inference", "toy_test", "predictions.npz")
+    (tmp_path / kept).parent.mkdir(parents=True)
+    shutil.copy(toy_run["output"] / kept, tmp_path / kept)
+    main(["--config-file", str(toy_run["config"]), "--report-only", "--opts", f"OUTPUT_DIR={tmp_path}"])
+    for name in ("scores.json", "table.txt"):
+        path = kept.with_name(name)
+        assert (tmp_path / path).read_bytes() == (toy_run["output"] / path).read_bytes()
+    assert "Q_x truth" in (tmp_path / kept.with_name("report.html")).read_text()
+    with pytest.raises(SystemExit):
+        main(["--config-file", str(toy_run["config"]), "--report-only", "--eval-only"])
+
+
 def test_exported_weights_are_as_good(toy_run, tmp_path):
     weights = tmp_path / "weights.safetensors"
     export_weights(["--config-file", str(toy_run["config"]), "--output", str(weights)])
@@ -249,8 +262,8 @@ def test_bad_input_leaves_existing_results_alone(toy_run, toy_root, tmp_path):
     (tmp_path / "empty.json").write_text("{}")
     weights, damaged = last_checkpoint(output), tmp_path / "bop"
     shutil.copytree(toy_root, damaged / "toy")
-    for mask in (damaged / "toy" / "test").glob("*/mask_visib/*"):
-        mask.write_bytes(b"no image")
+    for image in (damaged / "toy" / "test").glob("*/rgb/*"):
+        image.write_bytes(b"no image")
     for opts, message in (
         ([f"MODEL.WEIGHTS={tmp_path / 'other.pth'}"], "another network"),
         ([f"MODEL.WEIGHTS={tmp_path / 'absent.pth'}"], "missing"),
@@ -258,7 +271,7 @@ def test_bad_input_leaves_existing_results_alone(toy_run, toy_root, tmp_path):
         (["TEST.TEST_BBOX_TYPE=est", f"DATASETS.DET_FILES_TEST=[{tmp_path / 'empty.json'}]"], "empty"),
         (["DATASETS.OBJS=[mugg]"], "mugg"),
         ([f"OUTPUT_DIR={tmp_path / 'empty.json'}", f"MODEL.WEIGHTS={weights}"], "cannot be written"),
-        ([f"DATASETS.ROOT={damaged}"], r"mask_visib.*cannot be decoded"),
+        ([f"DATASETS.ROOT={damaged}"], r"rgb.*cannot be decoded"),
     ):
         with pytest.raises(UserError, match=message) as caught:
             main(["--config-file", str(toy_run["config"]), "--eval-only", "--opts", f"OUTPUT_DIR={output}", *opts])

@@ -15,7 +15,7 @@ from typing import Any
 
 from sopose.core.engine.checkpoint import model_weights, read_checkpoint, save_weights
 from sopose.core.engine.checkpointer import last_checkpoint
-from sopose.core.engine.launch import select_device
+from sopose.core.engine.distributed import select_device
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import require_writable_dir, write_text
 from sopose.data.build import ObjectCache

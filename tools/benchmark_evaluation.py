@@ -27,7 +27,7 @@ from sopose.core.bop.results import read_results
 from sopose.core.bop.scene import load_split
 from sopose.core.bop.splits import resolve_split
 from sopose.core.bop.targets import load_targets
-from sopose.core.evaluation.bop import TargetGroup, group_targets
+from sopose.core.evaluation.bop19 import TargetGroup, group_targets
 from sopose.core.evaluation.evaluator import evaluate
 from sopose.core.geometry.camera import project
 from sopose.core.geometry.pose import Pose

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sopose.batch import Prediction, RoiBatch, RoiTargets, collate, collate_samples
 from sopose.core.bop.results import Estimate
-from sopose.core.engine.launch import select_device
+from sopose.core.engine.distributed import select_device
 from sopose.core.engine.modes import evaluation_mode
 from sopose.core.evaluation.evaluator import evaluate
 from sopose.core.geometry.pose import Pose

@@ -21,7 +21,8 @@ EPILOG = """example:
 An object with a rotational symmetry has 315 rotations, as BOP samples them. The loops do the same in numpy: over ROIs
 and rotations, as pose code usually does, and over ROIs alone.
 """
-Batch = tuple[np.ndarray, np.ndarray, np.ndarray]  # cam_R_pred (B, 3, 3), cam_R_obj (B, 3, 3), symmetries (B, S, 3, 3)
+# cam_R_pred (B, 3, 3), cam_R_obj (B, 3, 3), symmetries (B, S, 3, 3)
+Rotations = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -60,7 +61,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{name:30}  {1e3 * value:8.3f} ms  {value / medians['batched tensors']:8.1f} x")
 
 
-def make_batch(count: int, rng: np.random.Generator) -> Batch:
+def make_batch(count: int, rng: np.random.Generator) -> Rotations:
     """Random poses of objects with a rotational symmetry about z."""
     turns = symmetry_transforms([], [(np.array([0.0, 0.0, 1.0]), np.zeros(3))])[:, :3, :3]
     pred, true = (np.stack([random_rotation(rng) for _ in range(count)]) for _ in range(2))

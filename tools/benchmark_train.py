@@ -22,7 +22,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import trange
 
-from sopose.core.engine.launch import select_device
+from sopose.core.engine.distributed import select_device
 from sopose.core.engine.signals import StopSignals
 from sopose.core.engine.trainer import Trainer
 from sopose.core.utils.errors import UserError, run_cli

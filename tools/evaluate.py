@@ -14,16 +14,16 @@ from sopose.core.bop.results import Estimates, read_results
 from sopose.core.bop.scene import ImageRecord, load_split
 from sopose.core.bop.splits import ANCESTOR_SPLITS, SplitSpec, resolve_split
 from sopose.core.bop.targets import Target, load_targets, make_targets
+from sopose.core.evaluation.error_model import ErrorModel
 from sopose.core.evaluation.evaluator import evaluate
 from sopose.core.evaluation.metrics import DEFAULT_METRICS, METRICS
-from sopose.core.evaluation.pairs import ErrorModel
 from sopose.core.evaluation.scores import Scores, finite, write_scores
 from sopose.core.evaluation.tables import format_comparison, format_csv, format_latex, format_table
 from sopose.core.evaluation.toolkit import ToolkitErrorModel, differences, import_toolkit
 from sopose.core.evaluation.vsd import DELTA, DELTA_OF, VsdScorer
 from sopose.core.objects.model import ObjectModel
 from sopose.core.utils.errors import UserError, run_cli
-from sopose.core.utils.files import require_writable_file, write_json, write_text
+from sopose.core.utils.files import distinct_names, require_writable_file, write_json, write_text
 
 EPILOG = """examples:
   python tools/evaluate.py output/mine_lmo-test.csv --dataset lmo --report output/lmo.html
@@ -106,7 +106,7 @@ def main(argv: list[str] | None = None) -> None:
     _check_outputs(args)
     if args.engine == "bop_toolkit":
         import_toolkit()
-    labels = _labels(args.results)
+    labels = distinct_names(args.results)
     spec = _split(args)
     estimates = {path: read_results(path, spec.object_names) for path in args.results}
     detections = read_detections(args.detections) if args.detections else None
@@ -180,18 +180,6 @@ def _symmetric_ids(words: list[str] | None, spec: SplitSpec, models: dict[int, O
     if not all(word.isdecimal() for word in words):
         raise UserError(f"--symmetric takes object ids, or 'paper' or 'bop', and got '{' '.join(words)}'")
     return [int(word) for word in words]
-
-
-def _labels(paths: list[Path]) -> dict[Path, str]:
-    """What to call each file: its name, with as many of its folders' names as tell all of them apart."""
-    names = {path: path.absolute().with_suffix("").parts[1:] for path in paths}
-    if not names:
-        return {}
-    for count in range(1, max(map(len, names.values())) + 1):
-        labels = {path: "-".join(parts[-count:]) for path, parts in names.items()}
-        if len(set(labels.values())) == len(paths):
-            return labels
-    raise UserError("a results file is named twice; name each once")
 
 
 def _check_outputs(args: argparse.Namespace) -> None:

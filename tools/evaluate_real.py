@@ -2,7 +2,8 @@
 
 Boxes are the ground truth's. Each set is scored with the network's poses and with poses by PnP from its maps, and again
 with one part of each pose put right: the part whose correction raises the score most is what holds it back. For each
-there is a picture of cases from best to worst.
+there is a picture of cases from best to worst. The network runs once for all ways to a pose; what it predicted is
+kept in --output, and scores and pictures are made from that (--report-only: again, without the network).
 
 With --twins the real images are rendered as well: once all of it (twins), and once the wanted objects alone, pasted
 into the photographs (pasted). Poses and boxes stay. Where pasted objects do better than real ones, it is their looks
@@ -19,6 +20,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +31,7 @@ from sopose.core.bop.records import ImageRecord
 from sopose.core.bop.results import Estimate
 from sopose.core.bop.scene import load_split, read_rgb
 from sopose.core.bop.splits import resolve_split
-from sopose.core.engine.launch import select_device
+from sopose.core.engine.distributed import select_device
 from sopose.core.evaluation.evaluator import evaluate
 from sopose.core.evaluation.pose_parts import CORRECTIONS, ErrorParts, error_parts
 from sopose.core.evaluation.scores import Scores, finite
@@ -37,18 +39,26 @@ from sopose.core.images.files import write_image
 from sopose.core.synthesis.photo_twins import render_twin
 from sopose.core.synthesis.scenes import SceneDrawer
 from sopose.core.utils.errors import UserError, run_cli
-from sopose.core.utils.files import atomic_path, require_writable_dir, write_json, write_text
+from sopose.core.utils.files import atomic_path, distinct_names, require_writable_dir, write_json, write_text
 from sopose.core.vis.colors import PALETTE
 from sopose.core.vis.maps import grid
 from sopose.core.vis.overlays import pose_close_up
 from sopose.core.vis.plots import plot_png
 from sopose.data.build import ObjectCache, build_backgrounds
 from sopose.data.build_cad import build_scene_options
+from sopose.data.build_split import RenderedSplit, render_split
 from sopose.data.eval_set import EvalSet
-from sopose.inference.evaluation import build_plan, build_test_sets, run_inference, trained_model
+from sopose.inference.evaluation import (
+    build_plan,
+    build_pose_solver,
+    build_test_sets,
+    inference_plan,
+    trained_model,
+)
+from sopose.inference.predict import predict
+from sopose.inference.predictions import read_predictions, require_rois, write_predictions
 from sopose.settings import Settings, load_settings
 from sopose.settings.groups import CadSettings, DatasetSettings, InputSettings
-from sopose.tools import generate_training_images
 
 EXAMPLE = """examples:
   python tools/evaluate_real.py --config-file configs/gdrn_selfocc/lmo/cad_only_cpu.py --weights model.safetensors \\
@@ -95,6 +105,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--twins", action="store_true", help="render the real images, too")
     parser.add_argument("--held-out", type=Path, default=Path("output/held_out"), help="folder of the renderings")
     parser.add_argument("--output", type=Path, default=Path("output/evaluate_real"), help="for table.md, scores.json")
+    parser.add_argument("--report-only", action="store_true", help="of the predictions that --output keeps")
     parser.add_argument("--opts", nargs="+", default=[], metavar="KEY=VALUE", help="override configuration keys")
     args = parser.parse_args(argv)
     if args.images < 0:
@@ -107,12 +118,11 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     require_writable_dir(args.output)
-    rows = []
-    for images, image_set in image_sets(args).items():
-        for method in args.methods:
-            settings = load_settings(args.config_file, [*args.opts, *image_set.words, *METHODS[method]])
-            for weights in args.weights:
-                rows += build_rows(settings, images, method, weights, args.output, image_set.twins)
+    sets = image_sets(args)
+    if not args.report_only:
+        for images, image_set in sets.items():
+            write_all_predictions(args, images, image_set)
+    rows = [row for images, image_set in sets.items() for row in score(args, images, image_set)]
     table = format_rows(rows)
     print(table)
     write_text(args.output / "table.md", table + "\n")
@@ -120,7 +130,7 @@ def main(argv: list[str] | None = None) -> None:
     if len(args.weights) > 1:
         with atomic_path(args.output / "curve.png") as beside:
             beside.write_bytes(plot_png(partial(draw_curve, rows=rows)))
-    print(f"\nwritten to {args.output}: table.md, scores.json, pictures")
+    print(f"\nwritten to {args.output}: table.md, scores.json, predictions, pictures")
 
 
 @dataclass(frozen=True)
@@ -139,16 +149,23 @@ def image_sets(args: argparse.Namespace) -> dict[str, ImageSet]:
         raise UserError("DATASETS.TEST is empty; name the split of real images")
     sets = {"real": ImageSet(boxes)}
     if args.twins:
-        cache = ObjectCache(settings.datasets, settings.model.pose_net)
-        write_twins(settings.cad, settings.datasets, settings.input, cache, args.output / "twins")
+        if not args.report_only:
+            cache = ObjectCache(settings.datasets, settings.model.pose_net)
+            write_twins(settings.cad, settings.datasets, settings.input, cache, args.output / "twins")
         names = {"rendered": "twins", "pasted": "pasted"}
         sets |= {names[kind]: ImageSet(boxes, args.output / "twins" / kind) for kind in KINDS}
     if args.images:
-        words = ["--config-file", str(args.config_file), "--output", str(args.held_out), "--split", SPLIT]
-        count = ["--images", str(args.images), "--images-per-scene", str(args.images), "--seed", str(SEED)]
         # Floating objects turn any way; a network that learns those seen from above is asked for no others.
-        floating = ["--floating", "0"] if settings.cad.rotations != "uniform" else []
-        generate_training_images.main([*words, *count, *floating, *(["--opts", *args.opts] if args.opts else [])])
+        floating = 0.0 if settings.cad.rotations != "uniform" else RenderedSplit.floating
+        split = RenderedSplit(
+            name=SPLIT,
+            images=args.images,
+            images_per_scene=args.images,
+            floating=floating,
+            seed=SEED,
+            photos=settings.input.bg_imgs_root,
+        )
+        render_split(settings.cad, settings.datasets, split, args.held_out)
         sets["rendered"] = ImageSet([*boxes, f"DATASETS.TEST=[{args.held_out.resolve()}:{SPLIT}]"])
     return sets
 
@@ -186,24 +203,61 @@ def with_twins(split: EvalSet, folder: Path) -> EvalSet:
     return replace(split, source=split.source.of_items(items))
 
 
-def build_rows(
-    settings: Settings, images: str, method: str, weights: Path, output: Path, twins: Path | None
-) -> list[Row]:
-    """Rows of the splits of DATASETS.TEST, or of their `twins`; their pictures are written."""
-    device, plan = select_device(settings.model.device), build_plan(settings)
-    model, classes = trained_model(plan.net, weights, device, with_maps=plan.report_cases > 0)
+def write_all_predictions(args: argparse.Namespace, images: str, image_set: ImageSet) -> None:
+    """Run every network once over a set of images, and keep its poses by each method."""
+    settings = {name: method_settings(args, image_set, name) for name in args.methods}
+    first = settings[args.methods[0]]
+    device, plan = select_device(first.model.device), build_plan(first)
+    for label, weights in weights_by_label(args).items():
+        model, classes = trained_model(plan.net, weights, device, with_maps=plan.report_cases > 0)
+        solvers = {name: build_pose_solver(own.test, plan.net, model) for name, own in settings.items()}
+        for name, split in open_splits(first, images, image_set, classes).items():
+            found = predict(model, split, solvers, inference_plan(plan, device), device)
+            for method, predictions in found.items():
+                kept = replace(predictions, facts={"weights": str(weights), "images": name, "poses": method})
+                write_predictions(kept_path(args.output, label, name, method), kept)
+
+
+def method_settings(args: argparse.Namespace, image_set: ImageSet, method: str) -> Settings:
+    """The configuration of a way to a pose on a set of images."""
+    return load_settings(args.config_file, [*args.opts, *image_set.words, *METHODS[method]])
+
+
+def open_splits(
+    settings: Settings, images: str, image_set: ImageSet, classes: Sequence[str] = ()
+) -> dict[str, EvalSet]:
+    """The splits of a set of images by the names of their rows."""
+    splits = build_test_sets(settings, ObjectCache(settings.datasets, settings.model.pose_net, classes))
+    if image_set.twins is not None:
+        splits = [with_twins(split, image_set.twins) for split in splits]
+    return {images if len(splits) == 1 else f"{images}, {split.spec.name}": split for split in splits}
+
+
+def weights_by_label(args: argparse.Namespace) -> dict[str, Path]:
+    """The checkpoints by their names, which differ."""
+    return {label: path for path, label in distinct_names(args.weights).items()}
+
+
+def kept_path(output: Path, label: str, name: str, method: str) -> Path:
+    """Where the predictions behind a row are; its picture is beside them."""
+    words = re.findall(r"\w+", f"{name} {method}")
+    return output / f"{'-'.join([label, *words])}.npz"
+
+
+def score(args: argparse.Namespace, images: str, image_set: ImageSet) -> list[Row]:
+    """Rows of a set of images, from the predictions that are kept; their pictures are written."""
+    settings = method_settings(args, image_set, args.methods[0])
+    splits = open_splits(settings, images, image_set)
     rows = []
-    splits = build_test_sets(settings, ObjectCache(settings.datasets, plan.net, classes))
-    for split in splits:
-        name = images if len(splits) == 1 else f"{images}, {split.spec.name}"
-        split = split if twins is None else with_twins(split, twins)
-        estimates = run_inference(model, split, plan, device)
-        symmetric = split.symmetric_ids(plan.symmetric)
-        found, parts = score_split(estimates, split, symmetric)
-        rows.append(Row(weights.stem, name, method, found, parts))
-        words = re.findall(r"\w+", f"{name} {method}")
-        picture = draw_cases(estimates, split, score_of(estimates, split, symmetric))
-        write_image(output / f"{'-'.join([weights.stem, *words])}.jpg", picture)
+    for method, label in product(args.methods, weights_by_label(args)):
+        for name, split in splits.items():
+            path = kept_path(args.output, label, name, method)
+            predictions = read_predictions(path)
+            require_rois(predictions, split.source, path)
+            estimates, symmetric = predictions.estimates, split.symmetric_ids(settings.datasets.sym_objs)
+            rows.append(Row(label, name, method, *score_split(estimates, split, symmetric)))
+            picture = draw_cases(estimates, split, score_of(estimates, split, symmetric))
+            write_image(path.with_suffix(".jpg"), picture)
     return rows
 
 

@@ -149,7 +149,7 @@ def tell_scores(model: nn.Module, exported: OnnxNetwork, split: EvalSet, plan: E
     """Print the scores of both networks on a split."""
     scores: dict[str, Scores] = {}
     for name, network in {"torch": model, "exported": exported}.items():
-        estimates = run_inference(network, split, plan, ON_CPU)
+        estimates = run_inference(network, split, plan, ON_CPU).estimates
         symmetric = split.symmetric_ids(plan.symmetric)
         scores[name] = evaluate(estimates, split.records, split.targets, split.models_eval, symmetric)
     print(format_comparison(scores))

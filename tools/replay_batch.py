@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sopose.core.engine.checkpoint import load_weights
-from sopose.core.engine.launch import select_device
+from sopose.core.engine.distributed import select_device
 from sopose.core.engine.load_report import by_module
 from sopose.core.images.files import require_image_name, write_image
 from sopose.core.utils.errors import run_cli
@@ -23,6 +23,7 @@ from sopose.core.vis.maps import stack
 from sopose.data.build import build_roi_format
 from sopose.data.targets import RoiFormat
 from sopose.models.build import build_model
+from sopose.models.predicted_maps import read_maps
 from sopose.settings import load_settings
 from sopose.training.failed_batch import (
     FailedStep,
@@ -132,7 +133,8 @@ def draw(learner: Learner, batch: Batch, roi_format: RoiFormat, path: Path) -> N
     rois, targets = (part.to(device) for part in batch[:2])
     with torch.no_grad():
         prediction = learner.model.eval()(rois)
-    pictures = batch_pictures(rois, targets, prediction, roi_format, learner.model.pnp_input, len(batch[2]))
+    maps = read_maps(prediction, learner.model.pnp_input)
+    pictures = batch_pictures(rois, targets, maps, prediction.pose, roi_format, len(batch[2]))
     write_image(path, stack(list(pictures.values()))[..., ::-1])
     print(f"picture    {path}")
 

@@ -30,8 +30,8 @@ from sopose.core.detection.labels import Labeler
 from sopose.core.detection.model import build_detector, stage_indices
 from sopose.core.detection.training import TrainingOptions, build_trainer
 from sopose.core.engine.checkpointer import last_checkpoint
-from sopose.core.engine.distributed import launched_world
-from sopose.core.engine.launch import seed_everything, select_device
+from sopose.core.engine.distributed import launched_world, select_device
+from sopose.core.engine.random_state import seed_everything
 from sopose.core.engine.run_record import record_start
 from sopose.core.engine.signals import StopSignals
 from sopose.core.synthesis.many_objects import CrowdRange

@@ -139,13 +139,13 @@ def _call(node: ast.Call) -> object:
     # imgaug's operations are also written iaa.Name and pillike.Name.
     factory = _RANDOM_CALLS[dotted] if dotted in _RANDOM_CALLS else AUGMENTERS[dotted.rsplit(".", 1)[-1]]
     try:
-        inspect.signature(factory).bind(*args, **kwargs)
+        bound = inspect.signature(factory).bind(*args, **kwargs)
     except TypeError as error:
         known = list(inspect.signature(factory).parameters)
         unknown = next((name for name in kwargs if name not in known), "")
         hint = nearest(unknown, known) if unknown else ""
         raise UserError(f"COLOR_AUG_CODE: {dotted}: {error}{hint} (arguments: {', '.join(known)})") from error
-    return factory(*args, **kwargs)
+    return factory(**bound.arguments)
 
 
 @dataclass(frozen=True)

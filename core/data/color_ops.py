@@ -7,8 +7,9 @@ from uniformly, a list to choose from, or a function of the generator.
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import cv2
@@ -20,8 +21,10 @@ from sopose.core.utils.registry import Registry
 
 Draw = Callable[[np.random.Generator], float]
 Parameter = float | tuple[float, float] | list[float] | Draw
+Image = np.ndarray
+Rng = np.random.Generator
 
-_LEVELS = np.arange(256, dtype=np.float32)
+_LEVELS = np.arange(256, dtype=np.float32)[:, None]
 _GREY = np.array([0.114, 0.587, 0.299])  # what blue, green and red add to grey (ITU-R BT.601)
 # Principal components of ImageNet's colours of 0-1 (Krizhevsky et al., 2012): deviations and, a column each, directions
 # in red, green, blue.
@@ -33,45 +36,11 @@ class Augmenter(ABC):
     """An operation on an image (H, W, 3) uint8; `rng` is its only source of randomness."""
 
     @abstractmethod
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def __call__(self, image: Image, rng: Rng) -> Image:
         """The image after the operation, of the same shape and type."""
 
 
-AUGMENTERS: Registry[type[Augmenter]] = Registry("colour augmentation")
-
-
-def draw(parameter: Parameter, rng: np.random.Generator, size: int = 1) -> np.ndarray:
-    """(size,) float32 values of a parameter."""
-    if isinstance(parameter, tuple):
-        return rng.uniform(*parameter, size).astype(np.float32)
-    if isinstance(parameter, list):
-        return rng.choice(np.asarray(parameter, np.float32), size)
-    if callable(parameter):
-        return np.array([parameter(rng) for _ in range(size)], np.float32)
-    return np.full(size, parameter, np.float32)
-
-
-def _check_parameters(owner: Augmenter, **parameters: object) -> None:
-    """Refuse what cannot be drawn from, when the text is read rather than in the middle of training."""
-    for name, value in parameters.items():
-        plain = isinstance(value, (int, float, tuple)) or (callable(value) and not isinstance(value, Augmenter))
-        if not (plain or (isinstance(value, list) and value and all(isinstance(v, (int, float)) for v in value))):
-            raise UserError(
-                f"COLOR_AUG_CODE: {type(owner).__name__}({name}=...) wants a number, a range (low, high) "
-                f"or a list of numbers, got {value!r}"
-            )
-
-
-def _draw_channels(parameter: Parameter, per_channel: Parameter, rng: np.random.Generator, channels: int) -> np.ndarray:
-    """(channels,) values: one for all, or with probability `per_channel` one for each."""
-    apart = rng.random() < float(draw(per_channel, rng)[0])
-    return draw(parameter, rng, channels) if apart else np.repeat(draw(parameter, rng), channels)
-
-
-def _apply_curves(image: np.ndarray, curves: np.ndarray) -> np.ndarray:
-    """Map the levels of each channel by `curves` (256, C), rounded and clipped to bytes."""
-    table = np.clip(np.rint(curves), 0, 255).astype(np.uint8)
-    return cv2.LUT(image, np.ascontiguousarray(table[None]))
+AUGMENTERS: Registry[Callable[..., Augmenter]] = Registry("colour augmentation")
 
 
 @AUGMENTERS.register("Sequential")
@@ -88,7 +57,7 @@ class Sequential(Augmenter):
         if not isinstance(self.children, list) or not all(isinstance(c, Augmenter) for c in self.children):
             raise UserError("COLOR_AUG_CODE: Sequential wants a list of operations")
 
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def __call__(self, image: Image, rng: Rng) -> Image:
         order = rng.permutation(len(self.children)) if self.random_order else range(len(self.children))
         for index in order:
             image = self.children[index](image, rng)
@@ -104,233 +73,182 @@ class Sometimes(Augmenter):
     then_list: Augmenter | Sequence[Augmenter] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        _check_parameters(self, p=self.p)
+        _check_parameters("Sometimes", {"p": self.p})
         self._then = Sequential(self.then_list)
 
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return self._then(image, rng) if rng.random() < float(draw(self.p, rng)[0]) else image
+    def __call__(self, image: Image, rng: Rng) -> Image:
+        return self._then(image, rng) if _happens(self.p, rng) else image
 
 
-@AUGMENTERS.register("CoarseDropout")
-@dataclass
-class CoarseDropout(Augmenter):
+@dataclass(frozen=True)
+class Operation(Augmenter):
+    """One of the functions below with its parameters, which are drawn from at each application."""
+
+    function: Callable[..., Image]  # (image, rng, **parameters)
+    parameters: Mapping[str, Parameter]
+
+    def __call__(self, image: Image, rng: Rng) -> Image:
+        return self.function(image, rng, **self.parameters)
+
+
+def operation(*names: str, **defaults: Parameter) -> Callable[[Callable[..., Image]], Callable[..., Image]]:
+    """Decorator that registers a function as an operation under `names`, with its parameters and their defaults."""
+    places = [inspect.Parameter(k, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=v) for k, v in defaults.items()]
+
+    def register(function: Callable[..., Image]) -> Callable[..., Image]:
+        def build(**parameters: Parameter) -> Operation:
+            _check_parameters(names[0], parameters)
+            return Operation(function, defaults | parameters)
+
+        build.__signature__ = inspect.Signature(places)  # what the parser matches arguments with
+        AUGMENTERS.register(*names)(build)
+        return function
+
+    return register
+
+
+def _check_parameters(owner: str, parameters: Mapping[str, object]) -> None:
+    """Refuse what cannot be drawn from, when the text is read rather than in the middle of training."""
+    for name, value in parameters.items():
+        plain = isinstance(value, (int, float, tuple)) or (callable(value) and not isinstance(value, Augmenter))
+        if not (plain or (isinstance(value, list) and value and all(isinstance(v, (int, float)) for v in value))):
+            raise UserError(
+                f"COLOR_AUG_CODE: {owner}({name}=...) wants a number, a range (low, high) or a list of numbers, "
+                f"got {value!r}"
+            )
+
+
+def draw(parameter: Parameter, rng: Rng, size: int = 1) -> np.ndarray:
+    """(size,) float32 values of a parameter."""
+    if isinstance(parameter, tuple):
+        return rng.uniform(*parameter, size).astype(np.float32)
+    if isinstance(parameter, list):
+        return rng.choice(np.asarray(parameter, np.float32), size)
+    if callable(parameter):
+        return np.array([parameter(rng) for _ in range(size)], np.float32)
+    return np.full(size, parameter, np.float32)
+
+
+def _one(parameter: Parameter, rng: Rng) -> float:
+    return float(draw(parameter, rng)[0])
+
+
+def _happens(probability: Parameter, rng: Rng) -> bool:
+    return rng.random() < _one(probability, rng)
+
+
+def _draw_channels(parameter: Parameter, per_channel: Parameter, rng: Rng, channels: int) -> np.ndarray:
+    """(channels,) values: one for all, or with probability `per_channel` one for each."""
+    apart = _happens(per_channel, rng)
+    return draw(parameter, rng, channels) if apart else np.repeat(draw(parameter, rng), channels)
+
+
+def _apply_curves(image: Image, curves: np.ndarray) -> Image:
+    """Map the levels of each channel by `curves` (256, C), rounded and clipped to bytes."""
+    table = np.clip(np.rint(curves), 0, 255).astype(np.uint8)
+    return cv2.LUT(image, np.ascontiguousarray(table[None]))
+
+
+@operation("CoarseDropout", p=0.1, size_percent=0.05, per_channel=False)
+def coarse_dropout(image: Image, rng: Rng, p: Parameter, size_percent: Parameter, per_channel: Parameter) -> Image:
     """Cells of a coarse grid, `size_percent` of the image's size (at least 4 cells a side), turn black."""
-
-    p: Parameter = 0.1
-    size_percent: Parameter = 0.05
-    per_channel: Parameter = False
-
-    def __post_init__(self) -> None:
-        _check_parameters(self, p=self.p, size_percent=self.size_percent, per_channel=self.per_channel)
-
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        height, width, channels = image.shape
-        share = float(draw(self.size_percent, rng)[0])
-        grid = max(round(height * share), 4), max(round(width * share), 4)
-        apart = rng.random() < float(draw(self.per_channel, rng)[0])
-        kept = rng.random((*grid, channels if apart else 1)) >= float(draw(self.p, rng)[0])
-        kept = np.broadcast_to(kept, (*grid, channels)).astype(np.uint8)
-        return image * cv2.resize(kept, (width, height), interpolation=cv2.INTER_NEAREST)
+    height, width, channels = image.shape
+    share = _one(size_percent, rng)
+    grid = max(round(height * share), 4), max(round(width * share), 4)
+    apart = _happens(per_channel, rng)
+    kept = rng.random((*grid, channels if apart else 1)) >= _one(p, rng)
+    kept = np.broadcast_to(kept, (*grid, channels)).astype(np.uint8)
+    return image * cv2.resize(kept, (width, height), interpolation=cv2.INTER_NEAREST)
 
 
-@AUGMENTERS.register("GaussianBlur")
-@dataclass
-class GaussianBlur(Augmenter):
+@operation("GaussianBlur", sigma=(0.0, 3.0))
+def gaussian_blur(image: Image, rng: Rng, sigma: Parameter) -> Image:
     """Gaussian blur of standard deviation `sigma` pixels; below 0.05 nothing happens."""
-
-    sigma: Parameter = (0.0, 3.0)
-
-    def __post_init__(self) -> None:
-        _check_parameters(self, sigma=self.sigma)
-
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        sigma = float(draw(self.sigma, rng)[0])
-        return cv2.GaussianBlur(image, (0, 0), sigma) if sigma >= 0.05 else image
+    deviation = _one(sigma, rng)
+    return cv2.GaussianBlur(image, (0, 0), deviation) if deviation >= 0.05 else image
 
 
-@AUGMENTERS.register("MotionBlur")
-@dataclass
-class MotionBlur(Augmenter):
+@operation("MotionBlur", k=(3.0, 7.0), angle=(0.0, 180.0))
+def motion_blur(image: Image, rng: Rng, k: Parameter, angle: Parameter) -> Image:
     """Mean along a line of `k` pixels at a random angle (degrees)."""
-
-    k: Parameter = (3.0, 7.0)
-    angle: Parameter = (0.0, 180.0)
-
-    def __post_init__(self) -> None:
-        _check_parameters(self, k=self.k, angle=self.angle)
-
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        length = max(float(draw(self.k, rng)[0]), 1.0)
-        angle = np.deg2rad(float(draw(self.angle, rng)[0]))
-        side = int(np.ceil(length)) // 2 * 2 + 1
-        steps = np.linspace(-(length - 1) / 2, (length - 1) / 2, 4 * side)
-        kernel = np.zeros((side, side), np.float32)
-        column = np.rint(side // 2 + steps * np.cos(angle)).astype(int)
-        row = np.rint(side // 2 + steps * np.sin(angle)).astype(int)
-        np.add.at(kernel, (row, column), 1.0)
-        return cv2.filter2D(image, -1, kernel / kernel.sum())
+    length = max(_one(k, rng), 1.0)
+    radians = np.deg2rad(_one(angle, rng))
+    side = int(np.ceil(length)) // 2 * 2 + 1
+    steps = np.linspace(-(length - 1) / 2, (length - 1) / 2, 4 * side)
+    kernel = np.zeros((side, side), np.float32)
+    column = np.rint(side // 2 + steps * np.cos(radians)).astype(int)
+    row = np.rint(side // 2 + steps * np.sin(radians)).astype(int)
+    np.add.at(kernel, (row, column), 1.0)
+    return cv2.filter2D(image, -1, kernel / kernel.sum())
 
 
-@AUGMENTERS.register("Add")
-@dataclass
-class Add(Augmenter):
+@operation("Add", value=(-20.0, 20.0), per_channel=False)
+def add(image: Image, rng: Rng, value: Parameter, per_channel: Parameter) -> Image:
     """`value` added to every level."""
-
-    value: Parameter = (-20.0, 20.0)
-    per_channel: Parameter = False
-
-    def __post_init__(self) -> None:
-        _check_parameters(self, value=self.value, per_channel=self.per_channel)
-
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        value = _draw_channels(self.value, self.per_channel, rng, image.shape[2])
-        return _apply_curves(image, _LEVELS[:, None] + value)
+    return _apply_curves(image, _LEVELS + _draw_channels(value, per_channel, rng, image.shape[2]))
 
 
-@AUGMENTERS.register("Multiply")
-@dataclass
-class Multiply(Augmenter):
+@operation("Multiply", mul=(0.8, 1.2), per_channel=False)
+def multiply(image: Image, rng: Rng, mul: Parameter, per_channel: Parameter) -> Image:
     """Every level times `mul`."""
-
-    mul: Parameter = (0.8, 1.2)
-    per_channel: Parameter = False
-
-    def __post_init__(self) -> None:
-        _check_parameters(self, mul=self.mul, per_channel=self.per_channel)
-
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        factor = _draw_channels(self.mul, self.per_channel, rng, image.shape[2])
-        return _apply_curves(image, _LEVELS[:, None] * factor)
+    return _apply_curves(image, _LEVELS * _draw_channels(mul, per_channel, rng, image.shape[2]))
 
 
-@AUGMENTERS.register("Invert")
-@dataclass
-class Invert(Augmenter):
+@operation("Invert", p=1.0, per_channel=False)
+def invert(image: Image, rng: Rng, p: Parameter, per_channel: Parameter) -> Image:
     """255 minus the level: with probability `p` for the image, or for each channel by itself."""
-
-    p: Parameter = 1.0
-    per_channel: Parameter = False
-
-    def __post_init__(self) -> None:
-        _check_parameters(self, p=self.p, per_channel=self.per_channel)
-
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        channels = image.shape[2]
-        apart = rng.random() < float(draw(self.per_channel, rng)[0])
-        coins = rng.random(channels) if apart else np.repeat(rng.random(), channels)
-        inverted = coins < float(draw(self.p, rng)[0])
-        return _apply_curves(image, np.where(inverted, 255 - _LEVELS[:, None], _LEVELS[:, None]))
+    channels = image.shape[2]
+    coins = rng.random(channels) if _happens(per_channel, rng) else np.repeat(rng.random(), channels)
+    return _apply_curves(image, np.where(coins < _one(p, rng), 255 - _LEVELS, _LEVELS))
 
 
-@AUGMENTERS.register("LinearContrast", "ContrastNormalization")
-@dataclass
-class LinearContrast(Augmenter):
+@operation("LinearContrast", "ContrastNormalization", alpha=(0.6, 1.4), per_channel=False)
+def linear_contrast(image: Image, rng: Rng, alpha: Parameter, per_channel: Parameter) -> Image:
     """Distance to the middle level 128 times `alpha`."""
-
-    alpha: Parameter = (0.6, 1.4)
-    per_channel: Parameter = False
-
-    def __post_init__(self) -> None:
-        _check_parameters(self, alpha=self.alpha, per_channel=self.per_channel)
-
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        alpha = _draw_channels(self.alpha, self.per_channel, rng, image.shape[2])
-        return _apply_curves(image, 128 + alpha * (_LEVELS[:, None] - 128))
+    return _apply_curves(image, 128 + _draw_channels(alpha, per_channel, rng, image.shape[2]) * (_LEVELS - 128))
 
 
-@AUGMENTERS.register("MeanContrast")
-@dataclass
-class MeanContrast(Augmenter):
+@operation("MeanContrast", alpha=(0.95, 1.05))
+def mean_contrast(image: Image, rng: Rng, alpha: Parameter) -> Image:
     """Distance to the image's mean grey times `alpha`. Channels are taken as blue, green, red."""
-
-    alpha: Parameter = (0.95, 1.05)
-
-    def __post_init__(self) -> None:
-        _check_parameters(self, alpha=self.alpha)
-
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        mean = image.mean(axis=(0, 1)) @ _GREY
-        return _apply_curves(image, mean + draw(self.alpha, rng) * (_LEVELS[:, None] - mean))
+    mean = image.mean(axis=(0, 1)) @ _GREY
+    return _apply_curves(image, mean + draw(alpha, rng) * (_LEVELS - mean))
 
 
-@AUGMENTERS.register("PCALighting")
-@dataclass
-class PCALighting(Augmenter):
+@operation("PCALighting", scale=0.3)
+def pca_lighting(image: Image, rng: Rng, scale: Parameter) -> Image:
     """A colour added to every pixel along ImageNet's principal components: normal, `scale` deviations wide.
 
     Channels are taken as blue, green, red.
     """
-
-    scale: Parameter = 0.3
-
-    def __post_init__(self) -> None:
-        _check_parameters(self, scale=self.scale)
-
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        weights = draw(self.scale, rng) * rng.standard_normal(3) * _PCA_DEVIATIONS
-        return _apply_curves(image, _LEVELS[:, None] + 255 * (_PCA_DIRECTIONS @ weights)[::-1])
+    weights = draw(scale, rng) * rng.standard_normal(3) * _PCA_DEVIATIONS
+    return _apply_curves(image, _LEVELS + 255 * (_PCA_DIRECTIONS @ weights)[::-1])
 
 
-@AUGMENTERS.register("GammaContrast")
-@dataclass
-class GammaContrast(Augmenter):
+@operation("GammaContrast", gamma=(0.7, 1.7), per_channel=False)
+def gamma_contrast(image: Image, rng: Rng, gamma: Parameter, per_channel: Parameter) -> Image:
     """255 (level / 255) ** `gamma`."""
-
-    gamma: Parameter = (0.7, 1.7)
-    per_channel: Parameter = False
-
-    def __post_init__(self) -> None:
-        _check_parameters(self, gamma=self.gamma, per_channel=self.per_channel)
-
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        gamma = _draw_channels(self.gamma, self.per_channel, rng, image.shape[2])
-        return _apply_curves(image, 255 * (_LEVELS[:, None] / 255) ** gamma)
+    return _apply_curves(image, 255 * (_LEVELS / 255) ** _draw_channels(gamma, per_channel, rng, image.shape[2]))
 
 
-@AUGMENTERS.register("AdditiveGaussianNoise")
-@dataclass
-class AdditiveGaussianNoise(Augmenter):
+@operation("AdditiveGaussianNoise", scale=(0.0, 15.0), per_channel=False)
+def additive_gaussian_noise(image: Image, rng: Rng, scale: Parameter, per_channel: Parameter) -> Image:
     """Normal noise of standard deviation `scale` levels, the same in all channels or one for each."""
-
-    scale: Parameter = (0.0, 15.0)
-    per_channel: Parameter = False
-
-    def __post_init__(self) -> None:
-        _check_parameters(self, scale=self.scale, per_channel=self.per_channel)
-
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        apart = rng.random() < float(draw(self.per_channel, rng)[0])
-        shape = (*image.shape[:2], image.shape[2] if apart else 1)
-        noise = rng.standard_normal(shape, dtype=np.float32) * draw(self.scale, rng)[0]
-        return np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
+    shape = (*image.shape[:2], image.shape[2] if _happens(per_channel, rng) else 1)
+    noise = rng.standard_normal(shape, dtype=np.float32) * draw(scale, rng)[0]
+    return np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
 
 
-@AUGMENTERS.register("Grayscale")
-@dataclass
-class Grayscale(Augmenter):
+@operation("Grayscale", alpha=1.0)
+def grayscale(image: Image, rng: Rng, alpha: Parameter) -> Image:
     """Blend with the grey image; `alpha` 1 leaves grey alone, below 0 colours grow. Channels: blue, green, red."""
-
-    alpha: Parameter = 1.0
-
-    def __post_init__(self) -> None:
-        _check_parameters(self, alpha=self.alpha)
-
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        alpha = float(draw(self.alpha, rng)[0])
-        gray = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
-        return cv2.addWeighted(gray, alpha, image, 1 - alpha, 0)
+    share = _one(alpha, rng)
+    gray = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+    return cv2.addWeighted(gray, share, image, 1 - share, 0)
 
 
-@AUGMENTERS.register("JpegCompression")
-@dataclass
-class JpegCompression(Augmenter):
+@operation("JpegCompression", compression=(20.0, 60.0))
+def jpeg_compression(image: Image, rng: Rng, compression: Parameter) -> Image:
     """Written as JPEG and read again; `compression` 0 is the best quality, 100 the worst."""
-
-    compression: Parameter = (20.0, 60.0)
-
-    def __post_init__(self) -> None:
-        _check_parameters(self, compression=self.compression)
-
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        quality = int(np.clip(100 - draw(self.compression, rng)[0], 1, 100))
-        return through_jpeg(image, quality)
+    quality = int(np.clip(100 - draw(compression, rng)[0], 1, 100))
+    return through_jpeg(image, quality)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import cv2
 import numpy as np
 
-from sopose.core.detection.infer import Found
+from sopose.core.detection.infer import FoundObject
 from sopose.core.vis.colors import ESTIMATE, PALETTE, TRUTH, bgr
 
 RIGHT, WRONG, MISSED = PALETTE[2], ESTIMATE, TRUTH  # green, orange, blue
@@ -23,7 +23,7 @@ def box_overlap(one: np.ndarray, other: np.ndarray) -> float:
     return float(inner / outer) if outer > 0 else 0.0
 
 
-def judge(found: Sequence[Found], truths: Sequence[tuple[str, np.ndarray]]) -> tuple[list[bool], list[int]]:
+def judge(found: Sequence[FoundObject], truths: Sequence[tuple[str, np.ndarray]]) -> tuple[list[bool], list[int]]:
     """Which of `found`, best-scored first, are right, and which truths (name, box (4,)) were missed.
 
     Right is the first that overlaps a truth of its object by `RIGHT_IOU`.
@@ -40,7 +40,7 @@ def judge(found: Sequence[Found], truths: Sequence[tuple[str, np.ndarray]]) -> t
 
 
 def draw_found(
-    image_bgr: np.ndarray, found: Sequence[Found], truths: Sequence[tuple[str, np.ndarray]] | None = None
+    image_bgr: np.ndarray, found: Sequence[FoundObject], truths: Sequence[tuple[str, np.ndarray]] | None = None
 ) -> np.ndarray:
     """The image (H, W, 3) uint8 BGR, small ones enlarged, with boxes, names and scores.
 

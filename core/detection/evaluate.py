@@ -16,7 +16,7 @@ from sopose.core.bop.records import ImageRecord
 from sopose.core.bop.scene import read_rgb
 from sopose.core.bop.targets import Target
 from sopose.core.detection.draw import SHOWN_SCORE, draw_found, sheet
-from sopose.core.detection.infer import Detector, Found
+from sopose.core.detection.infer import Detector, FoundObject
 from sopose.core.evaluation.coco import CocoScores, coco_scores
 from sopose.core.evaluation.scores import finite
 from sopose.core.images.files import write_image
@@ -110,7 +110,7 @@ def picture(detections: Sequence[Detection], records: Sequence[ImageRecord], nam
 
 def _with_boxes(detections: Sequence[Detection], record: ImageRecord, names: Mapping[int, str]) -> np.ndarray:
     found = [
-        Found(names[item.obj_id], item.score, item.bbox)
+        FoundObject(names[item.obj_id], item.score, item.bbox)
         for item in detections
         if (item.scene_id, item.im_id) == (record.scene_id, record.im_id) and item.score >= SHOWN_SCORE
     ]

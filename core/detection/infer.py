@@ -20,7 +20,7 @@ REMEDY = "give a detector that tools/train_detector.py wrote"
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class FoundObject:
     """An object in an image. `box` (4,) float64 is x1, y1, x2, y2 of its visible pixels' centres."""
 
     object: str
@@ -56,7 +56,7 @@ class Detector:
         save_weights(self.network.state_dict(), path, self.facts.plain())
 
     @torch.inference_mode()
-    def __call__(self, image_rgb: np.ndarray, threshold: float = 0.5, topk: int = 1) -> list[Found]:
+    def __call__(self, image_rgb: np.ndarray, threshold: float = 0.5, topk: int = 1) -> list[FoundObject]:
         """The objects in an image (H, W, 3) uint8 RGB, the best-scored first.
 
         At most `topk` of each object, with scores of at least `threshold`, in [0, 1]. Raises `UserError` for anything
@@ -74,7 +74,7 @@ class Detector:
             name = self.facts.objects[label]
             if score >= threshold and taken[name] < topk and (box[2:] > box[:2]).all():
                 taken[name] += 1
-                found.append(Found(name, score, box))
+                found.append(FoundObject(name, score, box))
         return found
 
 

@@ -15,7 +15,7 @@ from torch import nn
 from sopose.core.data.loader import SampleSource, make_train_loader
 from sopose.core.detection.draw import SHOWN_SCORE, draw_found, sheet
 from sopose.core.detection.facts import DetectorFacts
-from sopose.core.detection.infer import Found
+from sopose.core.detection.infer import FoundObject
 from sopose.core.detection.model import detection_losses
 from sopose.core.detection.sample import DetectionBatch, collate_samples
 from sopose.core.engine.checkpointer import Checkpointer
@@ -124,7 +124,7 @@ def batch_picture(batch: DetectionBatch, network: nn.Module, facts: DetectorFact
     for image, output, truths in zip(images, outputs, zip(boxes, classes, strict=True), strict=False):
         parts = (output[name].cpu() for name in ("labels", "scores", "boxes"))
         found = [
-            Found(facts.objects[label], float(score), box.double().numpy())
+            FoundObject(facts.objects[label], float(score), box.double().numpy())
             for label, score, box in zip(*parts, strict=True)
             if score >= SHOWN_SCORE
         ]

@@ -6,6 +6,7 @@ ends the others.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from sopose.core.utils.errors import UserError
+
+logger = logging.getLogger(__name__)
 # The first rank scores alone while the others wait for it in the next step.
 TIMEOUT = timedelta(hours=2)
 
@@ -53,6 +57,30 @@ def launched_world() -> World:
 def local_rank() -> int:
     """The number of this process among those of its machine, as `torchrun` counts them."""
     return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def select_device(name: str) -> torch.device:
+    """The device called `name` ("cuda", "cuda:1", "cpu"); the CPU, with a warning, where there is no such GPU.
+
+    Of several processes that torchrun started, each gets the GPU of its own number.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"MODEL.DEVICE: '{name}' is no device; use cuda, cuda:1 or cpu") from error
+    if device.type not in ("cuda", "cpu"):
+        raise UserError(f"MODEL.DEVICE: '{name}' is not supported; use cuda, cuda:1 or cpu")
+    if device.type == "cuda" and launched_world().size > 1:
+        device = torch.device("cuda", local_rank())
+        if 0 < torch.cuda.device_count() <= local_rank():
+            raise UserError(
+                f"process {local_rank() + 1} of this machine has no GPU, there are {torch.cuda.device_count()}; start "
+                "torchrun with --nproc-per-node of at most as many"
+            )
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        logger.warning("MODEL.DEVICE=%s: no such GPU here (%d found), using the CPU", name, torch.cuda.device_count())
+        return torch.device("cpu")
+    return device
 
 
 @contextmanager

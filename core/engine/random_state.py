@@ -1,4 +1,4 @@
-"""The random state of a process: what has to be put back for a resumed run to draw what it would have drawn."""
+"""The random state of a process: how it is seeded, and what a resumed run puts back to draw on as before."""
 
 from __future__ import annotations
 
@@ -37,3 +37,15 @@ class RandomState:
                 torch.cuda.set_rng_state(cuda_state, device)
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise UserError(f"the random state is damaged ({type(error).__name__}: {error})") from error
+
+
+def seed_everything(seed: int) -> int:
+    """Seed Python, numpy and torch with `seed`, or with a drawn one where it is negative; the seed used."""
+    if seed >= 2**32:
+        raise UserError(f"SEED must be below 2**32, got {seed}; choose a smaller one")
+    if seed < 0:
+        seed = int(np.random.SeedSequence().generate_state(1)[0]) % 2**31
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    return seed

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from sopose.core.bop.results import Estimate, Estimates
 from sopose.core.bop.scene import ImageRecord, read_rgb
-from sopose.core.evaluation.pose_error import convex_hull_points, mssd_error
-from sopose.core.evaluation.report import ReportCase
+from sopose.core.evaluation.pairs import convex_hull_points
+from sopose.core.evaluation.pose_error import mssd_error
+from sopose.core.evaluation.report import Panel, ReportCase, drawn_case
 from sopose.core.evaluation.scores import InstanceErrors, Scores
 from sopose.core.geometry.pose import Pose
 from sopose.core.objects.model import ObjectModel
-from sopose.core.utils.errors import UserError
 from sopose.core.vis.overlays import draw_pose_contours, object_view, pose_box
-
-logger = logging.getLogger(__name__)
 
 VIEW_SIZE = 480
 MAX_OFFSET = 3.0  # diameters; an estimate further off is not brought into the truth's close-up
@@ -39,13 +36,7 @@ def worst_cases(
     rounds = [(place, row) for ranked in of_object.values() for place, row in enumerate(ranked[:count])]
     chosen = [row for _, row in sorted(rounds, key=lambda item: item[0])][:count]
     columns = Estimates.of(estimates)
-    cases = []
-    for row in chosen:
-        try:
-            cases.append(_case(row, record_of[row.scene_id, row.im_id], columns, models[row.obj_id]))
-        except UserError as error:  # a damaged picture is no reason to lose the report
-            logger.warning("no picture of a worst case: %s", error)
-    return cases
+    return [_case(row, record_of[row.scene_id, row.im_id], columns, models[row.obj_id]) for row in chosen]
 
 
 def _has_image(record: ImageRecord) -> bool:
@@ -53,24 +44,24 @@ def _has_image(record: ImageRecord) -> bool:
 
 
 def _case(row: InstanceErrors, record: ImageRecord, estimates: Estimates, model: ObjectModel) -> ReportCase:
+    title = f"{model.name}, image {row.scene_id}/{row.im_id}, visible {row.visib_fract:.0%}"
+    facts = [f"MSSD {1000 * row.errors['mssd']:.1f} mm ({row.errors['mssd'] / model.diameter:.2f} diameters)"]
+    facts += [f"{row.errors['mspd']:.1f} px MSPD"] if "mspd" in row.errors else []
+    facts += [f"score {row.score:.3f}"]
+    return drawn_case(title, ", ".join(facts), _panels(row, record, estimates, model))
+
+
+def _panels(row: InstanceErrors, record: ImageRecord, estimates: Estimates, model: ObjectModel) -> Iterator[Panel]:
     truth = next(item.pose for item in record.instances if item.gt_index == row.gt_index)
     estimate = _estimate_of(row, truth, estimates, model)
     image = read_rgb(record)
-    caster = model.caster
     poses = [truth]
     near = row.errors["mssd"] < MAX_OFFSET * model.diameter
     if near and min(estimate.transform(model.vertices)[:, 2]) > 0:
         poses.append(estimate)
     view, view_K = object_view(image, record.K, pose_box(record.K, poses, model.vertices), VIEW_SIZE)
-    panels = [
-        ("truth and estimate", draw_pose_contours(view, view_K, caster, estimate, truth)[..., ::-1]),
-        ("whole image", draw_pose_contours(image, record.K, caster, estimate, truth)[..., ::-1]),
-    ]
-    visible = f", visible {row.visib_fract:.0%}"
-    told = [f"MSSD {1000 * row.errors['mssd']:.1f} mm ({row.errors['mssd'] / model.diameter:.2f} diameters)"]
-    told += [f"{row.errors['mspd']:.1f} px MSPD"] if "mspd" in row.errors else []
-    told += [f"score {row.score:.3f}"]
-    return ReportCase(f"{model.name}, image {row.scene_id}/{row.im_id}{visible}", ", ".join(told), panels)
+    yield "truth and estimate", draw_pose_contours(view, view_K, model.caster, estimate, truth)[..., ::-1]
+    yield "whole image", draw_pose_contours(image, record.K, model.caster, estimate, truth)[..., ::-1]
 
 
 def _estimate_of(row: InstanceErrors, truth: Pose, estimates: Estimates, model: ObjectModel) -> Pose:

@@ -24,7 +24,7 @@ from sopose.core.bop.scene import read_mask
 from sopose.core.bop.targets import Target
 from sopose.core.evaluation.average_precision import Ranking
 from sopose.core.evaluation.bootstrap import Interval, image_weights, interval
-from sopose.core.evaluation.bop import visibility
+from sopose.core.evaluation.bop19 import visibility
 from sopose.core.utils.errors import UserError
 
 MAX_PER_IMAGE = 100

@@ -16,17 +16,18 @@ import numpy as np
 from sopose.core.bop.results import Estimates
 from sopose.core.bop.scene import ImageRecord
 from sopose.core.bop.targets import Target
-from sopose.core.evaluation import bop
+from sopose.core.evaluation import bop19
 from sopose.core.evaluation.average_precision import Ranking, match_detections
 from sopose.core.evaluation.bootstrap import image_weights, interval
-from sopose.core.evaluation.pairs import ErrorModel, PosePairs
+from sopose.core.evaluation.error_model import ErrorModel
+from sopose.core.evaluation.pairs import PosePairs
 from sopose.core.evaluation.recall import unweighted_mean
 from sopose.core.evaluation.scores import ObjectScores, Scores
 
 MAX_PER_IMAGE = 100
 MIN_VISIBILITY = 0.1
 RESAMPLES = 200  # an AP has to be ranked anew each time
-AP_COLUMNS = {"AP_MSSD": ("mssd", bop.MSSD_THRESHOLDS), "AP_MSPD": ("mspd", bop.MSPD_THRESHOLDS)}
+AP_COLUMNS = {"AP_MSSD": ("mssd", bop19.MSSD_THRESHOLDS), "AP_MSPD": ("mspd", bop19.MSPD_THRESHOLDS)}
 AP = "AP_BOP24"
 
 
@@ -88,14 +89,14 @@ def _rankings(best: _Best, records: list[ImageRecord], model: ErrorModel, image_
     mine = np.flatnonzero(best.estimates.ids[:, 2] == obj_id)
     estimates, image = best.estimates[mine], best.image[mine]
     truths = [[item for item in record.instances if item.obj_id == obj_id] for record in records]
-    ignored = [np.array([bop.visibility(item) < MIN_VISIBILITY for item in items], bool) for items in truths]
+    ignored = [np.array([bop19.visibility(item) < MIN_VISIBILITY for item in items], bool) for items in truths]
     triples = [
         (estimates[row].pose, item.pose, records[image[row]].K)
         for row in range(len(estimates))
         for item in truths[image[row]]
     ]
     errors = model.errors(PosePairs.of(triples), [error for error, _ in AP_COLUMNS.values()])
-    scale = {"mssd": model.model.diameter, "mspd": image_width / bop.MSPD_IMAGE_WIDTH}
+    scale = {"mssd": model.model.diameter, "mspd": image_width / bop19.MSPD_IMAGE_WIDTH}
     ends = np.cumsum([len(truths[index]) for index in image])
     rankings = {}
     for column, (name, thresholds) in AP_COLUMNS.items():

@@ -1,11 +1,12 @@
 """Scores of a list of estimates: one row per object, means, and the error of every instance.
 
-Errors come from `pairs` and `vsd`, recalls from `recall`, the choice of what meets what from `bop`, the columns
+Errors come from `error_model` and `vsd`, recalls from `recall`, the choice of what meets what from `bop19`, the columns
 from `metrics`. All values are plain numbers: recalls in [0, 1], errors in the units their names say.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -15,9 +16,10 @@ import numpy as np
 from sopose.core.bop.results import Estimate, Estimates
 from sopose.core.bop.scene import ImageRecord
 from sopose.core.bop.targets import Target
-from sopose.core.evaluation import bop
+from sopose.core.evaluation import bop19
 from sopose.core.evaluation.bootstrap import recall_intervals
 from sopose.core.evaluation.detection_ap import add_detection_ap
+from sopose.core.evaluation.error_model import ErrorModel
 from sopose.core.evaluation.metrics import (
     AR,
     AR_MEAN,
@@ -31,12 +33,14 @@ from sopose.core.evaluation.metrics import (
     columns_of,
     errors_of,
 )
-from sopose.core.evaluation.pairs import ErrorModel, PosePairs
+from sopose.core.evaluation.pairs import PosePairs
 from sopose.core.evaluation.recall import area_of_groups, greedy_match, hits_of_groups, unweighted_mean
 from sopose.core.evaluation.scores import InstanceErrors, ObjectScores, Scores, write_scores
 from sopose.core.evaluation.vsd import VsdScorer, images_without_depth
 from sopose.core.objects.model import ObjectModel
 from sopose.core.utils.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["Scores", "evaluate", "write_scores"]
 
@@ -72,13 +76,13 @@ def evaluate(
     if not targets:
         raise UserError("there is nothing to evaluate: no target is left; check the targets and the objects")
     estimates = Estimates.of(estimates)
-    groups = bop.group_targets(estimates, records, targets)
+    groups = bop19.group_targets(estimates, records, targets)
     obj_ids = sorted({group.target.obj_id for group in groups})
     missing = [obj_id for obj_id in obj_ids if obj_id not in models_eval]
     if missing:
         raise UserError(f"the targets ask for objects without an evaluation model: {missing}; load models_eval")
     pixels = {"bop19", "bop24"} & set(metrics)
-    width = bop.image_width(records) if image_width is None and pixels else image_width or bop.MSPD_IMAGE_WIDTH
+    width = bop19.image_width(records) if image_width is None and pixels else image_width or bop19.MSPD_IMAGE_WIDTH
     error_models = {i: error_model(models_eval[i], i in set(symmetric_ids)) for i in obj_ids}
     tables = [
         _ObjectTable(error_models[i], [group for group in groups if group.target.obj_id == i], width, metrics)
@@ -101,12 +105,12 @@ class _ObjectTable:
     """One object's targets, their errors, and what they become."""
 
     def __init__(
-        self, model: ErrorModel, groups: list[bop.TargetGroup], image_width: int, metrics: Collection[str]
+        self, model: ErrorModel, groups: list[bop19.TargetGroup], image_width: int, metrics: Collection[str]
     ) -> None:
         self.model = model
         self.groups = groups
         self.metrics = metrics
-        self.scale = dict.fromkeys(OF_DIAMETER, model.model.diameter) | {"mspd": image_width / bop.MSPD_IMAGE_WIDTH}
+        self.scale = dict.fromkeys(OF_DIAMETER, model.model.diameter) | {"mspd": image_width / bop19.MSPD_IMAGE_WIDTH}
         self.errors = group_errors(model, groups, errors_of(metrics))
         self.counts = np.array([len(group.instances) for group in groups])
         self.rows = [row for index in range(len(groups)) for row in self._assign(index)]
@@ -116,7 +120,7 @@ class _ObjectTable:
 
     def add_vsd(self, errors: list[np.ndarray]) -> None:
         """Add AR_VSD and AR; `errors` (E, I, taus) are of the table's groups."""
-        hits = [hits_of_groups([e[..., k] for e in errors], bop.VSD_THRESHOLDS) for k in range(len(bop.VSD_TAUS))]
+        hits = [hits_of_groups([e[..., k] for e in errors], bop19.VSD_THRESHOLDS) for k in range(len(bop19.VSD_TAUS))]
         self.credits[AR_VSD] = np.mean(hits, axis=(0, 2))
         self.credits[AR] = (self.credits[AR_VSD] + self.credits["AR_MSSD"] + self.credits["AR_MSPD"]) / 3
         self.errors["vsd"] = [matrix.mean(axis=-1) for matrix in errors]
@@ -159,7 +163,7 @@ class _ObjectTable:
                 im_id=group.target.im_id,
                 obj_id=group.target.obj_id,
                 gt_index=instance.gt_index,
-                visib_fract=bop.visibility(instance),
+                visib_fract=bop19.visibility(instance),
                 distance_m=float(np.linalg.norm(instance.pose.cam_t_obj)),
                 score=None if row < 0 else float(group.estimates[row].score),
                 errors={
@@ -172,7 +176,7 @@ class _ObjectTable:
 
 
 def group_errors(
-    model: ErrorModel, groups: Sequence[bop.TargetGroup], names: Collection[str]
+    model: ErrorModel, groups: Sequence[bop19.TargetGroup], names: Collection[str]
 ) -> dict[str, list[np.ndarray]]:
     """For each error the matrices (estimates, instances) of one object's groups, all pairs at once."""
     pairs = PosePairs.of(
@@ -195,10 +199,18 @@ def _add_vsd(tables: list[_ObjectTable], vsd: VsdScorer | None) -> list[str]:
     """Add VSD to all tables; or the line that says why not."""
     groups = [group for table in tables for group in table.groups]
     absent, images = images_without_depth(groups)
-    if vsd is None or absent:
-        why = f"{absent} of {images} target images have no depth" if vsd is not None else "it was not asked for"
+    errors: list[np.ndarray] = []
+    why = "it was not asked for"
+    if vsd is not None and absent:
+        why = f"{absent} of {images} target images have no depth"
+    elif vsd is not None:
+        try:
+            errors, why = vsd.errors(groups), ""
+        except UserError as error:  # one damaged file is no reason to lose the other scores
+            logger.warning("VSD is left out: %s", error)
+            why = str(error)
+    if why:
         return [f"VSD is left out ({why}): AR is then the mean of AR_MSSD and AR_MSPD only, which is not BOP's AR."]
-    errors = vsd.errors(groups)
     for table in tables:
         table.add_vsd(errors[: len(table.groups)])
         errors = errors[len(table.groups) :]
@@ -207,7 +219,7 @@ def _add_vsd(tables: list[_ObjectTable], vsd: VsdScorer | None) -> list[str]:
 
 def _scores(
     tables: list[_ObjectTable],
-    groups: list[bop.TargetGroup],
+    groups: list[bop19.TargetGroup],
     estimates: Estimates,
     targets: Sequence[Target],
     notes: tuple[str, ...],

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sopose.core.evaluation import bop
+from sopose.core.evaluation import bop19
 from sopose.core.utils.errors import UserError, nearest
 
 # Errors by the unit their thresholds are in.
@@ -51,8 +51,8 @@ METRICS: dict[str, dict[str, Column]] = {
     "pose": {**_whole("deg_cm", (2, 5, 10)), **_whole("deg_cm_sym", (2, 5, 10))},
     "proj": {**_whole("proj", (2, 5, 10)), **_whole("proj_sym", (2, 5, 10))},
     "bop19": {
-        "AR_MSSD": Column("mssd", tuple(bop.MSSD_THRESHOLDS), of_diameter=True),
-        "AR_MSPD": Column("mspd", tuple(bop.MSPD_THRESHOLDS)),
+        "AR_MSSD": Column("mssd", tuple(bop19.MSSD_THRESHOLDS), of_diameter=True),
+        "AR_MSPD": Column("mspd", tuple(bop19.MSPD_THRESHOLDS)),
     },
     "bop24": {},  # scored by sopose.core.evaluation.detection_ap
 }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
@@ -29,6 +30,8 @@ from sopose.core.vis import plots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+logger = logging.getLogger(__name__)
 
 CURVE_LABELS = {
     "ad": ("ADD(-S)", "threshold, diameters"),
@@ -56,23 +59,41 @@ MAX_ERROR = 0.5  # diameters: the upper end of the scale of error plots, MSSD's 
 LARGE_PNG = 100_000  # bytes; larger pictures are photographs, and are embedded as JPEG
 
 
+Panel = tuple[str, np.ndarray]  # name, (H, W, 3) uint8 RGB picture
+
+
 @dataclass(frozen=True, eq=False)
 class ReportCase:
     """One example: a title, a line of explanation and pictures, each with its name."""
 
     title: str
     caption: str
-    panels: list[tuple[str, np.ndarray]]  # (name, (H, W, 3) uint8 RGB)
+    panels: list[Panel]
+
+
+def drawn_case(title: str, caption: str, panels: Iterable[Panel]) -> ReportCase:
+    """A case of the pictures that could be drawn; where drawing fails, the log and the caption say what is missing.
+
+    Scores are never lost to a picture, so nothing is raised, whatever is wrong with a mask, an image or a pose.
+    """
+    drawn: list[Panel] = []
+    try:
+        drawn.extend(panels)
+    except Exception as error:
+        reason = _reason(error)
+        logger.warning("%s: a picture of the report is missing (%s)", title, reason)
+        caption = f"{caption}. The picture is missing: {reason}"
+    return ReportCase(title, caption, drawn)
 
 
 @dataclass(frozen=True)
 class _Figure:
-    """A plot twice, for light and for dark pages, as data URIs."""
+    """A plot twice, for light and for dark pages, as data URIs; both are empty where it could not be drawn."""
 
     title: str
-    light: str
-    dark: str
-    wide: bool
+    light: str = ""
+    dark: str = ""
+    wide: bool = False
 
 
 def write_report(
@@ -189,8 +210,17 @@ def _training_figures(metrics: Sequence[Mapping[str, float]]) -> list[_Figure]:
 
 def _figure(title: str, draw: Callable[[Axes], None], wide: bool = False) -> _Figure:
     size = (11.4, 3.8) if wide else (5.6, 3.6)
-    light, dark = (_data_uri("png", plots.plot_png(draw, theme, size)) for theme in (plots.LIGHT, plots.DARK))
+    try:
+        light, dark = (_data_uri("png", plots.plot_png(draw, theme, size)) for theme in (plots.LIGHT, plots.DARK))
+    except Exception as error:  # a plot is no reason to lose the report
+        logger.warning("the plot '%s' of the report is missing (%s)", title, _reason(error))
+        return _Figure(title)
     return _Figure(title, light, dark, wide)
+
+
+def _reason(error: Exception) -> str:
+    """An error in one short line."""
+    return " ".join((str(error) or type(error).__name__).split())[:200]
 
 
 def _short(name: str, limit: int = 28) -> str:

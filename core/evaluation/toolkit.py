@@ -13,13 +13,16 @@ from typing import Any
 import numpy as np
 
 from sopose.core.bop.models import symmetry_fields
-from sopose.core.evaluation.pairs import ErrorModel, PosePairs
+from sopose.core.evaluation.error_model import ErrorModel
+from sopose.core.evaluation.pairs import PosePairs
 from sopose.core.evaluation.scores import Scores
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.units import M_TO_MM, MM_TO_M
 
 MAX_SYMMETRY_STEP = 0.01  # as BOP's evaluation scripts have it
 WITH_POINTS = ("add", "adi")
+# What is theirs, by name, and its unit in ours.
+OFFICIAL = {"add": MM_TO_M, "adi": MM_TO_M, "te": MM_TO_M, "mssd": MM_TO_M, "re": 1.0, "proj": 1.0, "mspd": 1.0}
 
 
 def import_toolkit() -> tuple[ModuleType, ModuleType]:
@@ -38,14 +41,11 @@ class ToolkitErrorModel(ErrorModel):
     """An `ErrorModel` whose add, adi, re, te, proj, mssd and mspd are the official package's."""
 
     def _errors(self, pairs: PosePairs, names: set[str]) -> dict[str, np.ndarray]:
-        errors = super()._errors(pairs, names - {"add", "adi", "ad", "re", "te", "proj", "mssd", "mspd"})
-        wanted = names | ({"adi" if self.symmetric else "add"} if "ad" in names else set())
-        for name in wanted & {"add", "adi", "re", "te", "proj", "mssd", "mspd"}:
-            unit = MM_TO_M if name in ("add", "adi", "te", "mssd") else 1.0
-            errors[name] = unit * np.array([self._official(name, pairs, index) for index in range(len(pairs))], float)
-        if "ad" in names:
-            errors["ad"] = errors["adi" if self.symmetric else "add"]
-        return {name: errors[name] for name in names}
+        errors = super()._errors(pairs, names - OFFICIAL.keys())
+        for name, unit in OFFICIAL.items():
+            if name in names:
+                errors[name] = unit * np.array([self._official(name, pairs, i) for i in range(len(pairs))], float)
+        return errors
 
     @cached_property
     def official_symmetries(self) -> list[dict[str, np.ndarray]]:

@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from sopose.core.bop.records import ImageRecord
-from sopose.core.bop.scene import read_depth
-from sopose.core.evaluation.bop import VSD_TAUS, TargetGroup
+from sopose.core.bop.scene import read_depth, read_image_size
+from sopose.core.evaluation.bop19 import VSD_TAUS, TargetGroup
 from sopose.core.geometry.camera import pixel_grid, pixel_rays
 from sopose.core.geometry.pose import Pose
 from sopose.core.objects.model import ObjectModel
 from sopose.core.rays.raycast import RayCaster
 from sopose.core.render.visibility import pixel_limits
+from sopose.core.utils.errors import UserError
 from sopose.core.utils.parallel import run_jobs
 
 DELTA = 0.015  # metres by which a visible surface may be behind the measured one
@@ -59,9 +60,19 @@ def cast_distance(caster: RayCaster, pose: Pose, K: np.ndarray, size: tuple[int,
 
 
 def measured_distance(record: ImageRecord) -> np.ndarray:
-    """(H, W) measured distances along the rays, metres, 0 where nothing was measured."""
+    """(H, W) measured distances along the rays, metres, 0 where nothing was measured.
+
+    Raises `UserError` where the depth image is damaged or of another size than the colour image beside it: K is of that
+    size, so that every distance would be wrong.
+    """
     depth = read_depth(record)
     height, width = depth.shape
+    if record.rgb_path.is_file():
+        size = read_image_size(record, record.rgb_path.parent)
+        if size != (width, height):
+            raise UserError(
+                f"{record.depth_path} has {width} x {height} pixels, its image {size[0]} x {size[1]}; restore the depth"
+            )
     return depth * np.linalg.norm(pixel_rays(record.K, pixel_grid(width, height)), axis=-1)
 
 

@@ -6,13 +6,16 @@ import codecs
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sopose.core.utils.errors import UserError
 
+MAX_ARRAY_BYTES = 256 << 20  # of all arrays in a file
 PART_NAME = re.compile(r"\..+\.([1-9]\d*)\.part(\..+)?")  # of what `atomic_path` has not finished
 
 
@@ -86,6 +89,24 @@ def decode_text(data: bytes) -> str:
         return data.decode("latin-1")
 
 
+def read_arrays(
+    path: Path, keys: Iterable[str], remedy: str = "restore the file", max_bytes: int = MAX_ARRAY_BYTES
+) -> dict[str, np.ndarray]:
+    """Those of an .npz file's arrays that are asked for and there; what else it has is left alone.
+
+    Raises `UserError` with `remedy` where the file is missing, damaged or unpacks to more than `max_bytes`.
+    """
+    path = require_file(path, remedy)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if sum(member.file_size for member in archive.zip.infolist()) > max_bytes:
+                raise ValueError(f"more than {max_bytes >> 20} MiB of arrays")
+            return {key: archive[key] for key in keys if key in archive}
+    except Exception as error:  # whatever numpy stumbles over, the file is at fault
+        reason = " ".join(str(error).split())[:100]
+        raise UserError(f"{path} cannot be read as arrays ({reason}); {remedy}") from error
+
+
 def require_file(path: Path, remedy: str = "check the path") -> Path:
     """`path` where it is a file, else a `UserError` that ends in `remedy`."""
     path = Path(path)
@@ -120,6 +141,21 @@ def require_writable_file(path: Path, remedy: str = "choose another name") -> Pa
         raise UserError(f"{path} is a folder, a file is to be written; {remedy}")
     require_writable_dir(path.parent, remedy)
     return path
+
+
+def distinct_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """What to call each of several files: its name, with as many of its folders' names as make all names differ.
+
+    Raises `UserError` where a file is named twice.
+    """
+    parts_of = {path: Path(path).absolute().with_suffix("").parts[1:] for path in paths}
+    for count in range(1, max(map(len, parts_of.values()), default=0) + 1):
+        names = {path: "-".join(parts[-count:]) for path, parts in parts_of.items()}
+        if len(set(names.values())) == len(paths):
+            return names
+    if paths:
+        raise UserError(f"a file is named twice among {', '.join(map(str, paths))[:200]}; name each once")
+    return {}
 
 
 def require_key(entry: dict, key: str | int, where: str) -> Any:

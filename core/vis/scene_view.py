@@ -1,20 +1,18 @@
 """An interactive view of model, truth and estimates in one html file, which loads nothing and opens offline.
 
-Drawing is three.js's, as trimesh ships it (MIT licence); it is taken from the installed package when a page is written.
+Drawing is three.js's (MIT licence), taken from the page that the installed trimesh writes for any scene. That page has
+no camera with intrinsics, no switches and no text, so ours has a script of its own.
 """
 
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
-from io import BytesIO
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, ZipFile
 
 import cv2
 import numpy as np
@@ -35,8 +33,8 @@ PHOTO_SIDE, TEXTURE_SIDE = 1600, 1024  # longest side of a picture in a page, pi
 TRUTH_NAME, MODEL_NAME = "truth", "model"
 OTHER_ESTIMATES = (PALETTE[5], PALETTE[2], PALETTE[3], PALETTE[6])  # after `ESTIMATE`
 SAME_TURN = 1e-6  # radians; what turns less is no symmetry to draw
-# trimesh's own page: the library's text ends where the lines of that page begin.
-LIBRARY = re.compile(r"<script>(.*?)var camera,\s*controls,\s*scene", re.DOTALL)
+VIEWER_START = "var camera,controls,scene"  # where trimesh's own lines begin, behind the library
+TESTED = ">=5.2,<6"  # releases of trimesh whose page is known
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,21 +101,17 @@ def write_scene_view(
 
 @lru_cache
 def three_js() -> str:
-    """The text of three.js and its TrackballControls in the installed trimesh, which define `THREE`."""
-    import trimesh
+    """The text of three.js and its TrackballControls, which define `THREE`: the script of trimesh's own viewer page.
 
-    try:
-        packed = files("trimesh").joinpath("resources/templates/viewer.zip").read_bytes()
-        with ZipFile(BytesIO(packed)) as archive:
-            page = archive.read("viewer.html.template").decode("utf-8")
-    except (OSError, KeyError, BadZipFile):
-        page = ""
-    found = LIBRARY.search(page)
-    if found is None or "TrackballControls" not in found[1]:
-        raise UserError(
-            f"trimesh {trimesh.__version__} has no viewer page with three.js in it; install one that has: trimesh<6"
-        )
-    return found[1]
+    Raises `UserError` where the installed trimesh writes another page.
+    """
+    import trimesh.viewer
+
+    page = trimesh.viewer.scene_to_html(trimesh.Scene(trimesh.creation.box()))
+    library, own_lines, _ = page.partition("<script>")[2].partition(VIEWER_START)
+    if not own_lines or "THREE.TrackballControls=" not in library:
+        raise UserError(f"trimesh {trimesh.__version__} has another viewer page; pip install 'trimesh{TESTED}'")
+    return library
 
 
 def symmetry_axes(model: ObjectModel) -> list[tuple[str, np.ndarray, np.ndarray]]:

@@ -1,49 +1,44 @@
-"""From a network and a test split to estimates, a BOP csv, a score table and an html report."""
+"""From a network and a test split to a file of predictions; from that to a BOP csv, a score table and an html report.
+
+The network runs once. What it predicted is on the disk before anything is scored or drawn.
+"""
 
 from __future__ import annotations
 
 import logging
 import re
-import time
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from tqdm import tqdm
+from torch import nn
 
-from sopose.batch import collate_samples
 from sopose.core.bop.catalog import dataset_name
-from sopose.core.bop.results import Estimate, result_name, write_results
-from sopose.core.data.loader import make_test_loader
+from sopose.core.bop.results import result_name, write_results
 from sopose.core.engine.checkpoint import FACTS, load_weights, model_weights, read_checkpoint
 from sopose.core.engine.checkpointer import last_checkpoint
-from sopose.core.engine.distributed import current_world, join_shares, process_group
-from sopose.core.engine.launch import select_device
+from sopose.core.engine.distributed import current_world, process_group, select_device
 from sopose.core.engine.logs import read_metrics
-from sopose.core.engine.modes import evaluation_mode
-from sopose.core.evaluation.bop import group_targets
+from sopose.core.evaluation.bop19 import group_targets
 from sopose.core.evaluation.evaluator import Scores, evaluate, write_scores
 from sopose.core.evaluation.report import write_report
 from sopose.core.evaluation.tables import format_table
 from sopose.core.evaluation.vsd import DELTA, DELTA_OF, VsdScorer
-from sopose.core.geometry.pose import Pose
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import require_writable_dir, write_text
 from sopose.data.build import ObjectCache
 from sopose.data.eval_set import EvalSet, build_test_set
-from sopose.data.mapper import EvalItem
 from sopose.inference.onnx_network import SUFFIX, OnnxNetwork, read_onnx
+from sopose.inference.predict import InferencePlan, predict
+from sopose.inference.predictions import FILE_NAME, Predictions, read_predictions, require_rois, write_predictions
 from sopose.models.build import build_model, build_pnp_input
 from sopose.models.pnp_points import MapReader, PoseSolver
 from sopose.models.pnp_solvers import RansacOptions
 from sopose.settings.groups import EvalSettings, Settings
 from sopose.settings.network import PoseNetSettings
-from sopose.vis.predictions import report_cases
+from sopose.vis.report_cases import report_cases
 
 logger = logging.getLogger(__name__)
 
@@ -134,24 +129,52 @@ def evaluate_model(
     `origin` says where the weights come from, for the report. The ROIs are shared out to all ranks; the first of them
     scores and writes, the others return None. The network is left in the mode it came in.
     """
-    with evaluation_mode(model):
-        estimates = run_inference(model, test_set, plan, device)
-        return _report(model, estimates, test_set, plan, device, origin) if current_world().is_first else None
+    folder = output_folder(plan, test_set)
+    # BOP's tools tell the parts of the name by '_' and '-', which a data set's own name therefore goes without.
+    dataset = re.sub("[-_]", "", dataset_name(test_set.spec.root))
+    csv = folder / result_name(plan.name, dataset, test_set.spec.split.replace("/", "-"))
+    predictions = run_inference(model, test_set, plan, device)
+    if not current_world().is_first:
+        return None
+    facts = {
+        "boxes": _boxes_in_words(plan.test),
+        "poses": _poses_in_words(plan.test),
+        "weights": origin,
+        "device": _device_name(device),
+    }
+    write_results(csv, predictions.estimates)
+    write_predictions(folder / FILE_NAME, replace(predictions, facts=facts))
+    print(f"estimates  {csv}\nkept       {folder / FILE_NAME}", flush=True)
+    return report_predictions(test_set, plan)
 
 
-def _report(
-    model: nn.Module,
-    estimates: list[Estimate],
-    test_set: EvalSet,
-    plan: EvaluationPlan,
-    device: torch.device,
-    origin: str,
-) -> Scores:
-    """Scores of the estimates, and all files of an evaluation."""
-    folder = plan.output_dir / "inference" / re.sub("[/:]", "-", test_set.spec.name)
+def report_again(settings: Settings) -> None:
+    """Score and report what the last evaluation kept in OUTPUT_DIR of every split of DATASETS.TEST; no network runs.
+
+    Raises `UserError` where a split has no predictions, or those of other boxes.
+    """
+    plan = build_plan(settings)
+    for test_set in build_test_sets(settings, ObjectCache(settings.datasets, plan.net)):
+        report_predictions(test_set, plan)
+
+
+def output_folder(plan: EvaluationPlan, test_set: EvalSet) -> Path:
+    """Where an evaluation's files are."""
+    return plan.output_dir / "inference" / re.sub("[/:]", "-", test_set.spec.name)
+
+
+def report_predictions(test_set: EvalSet, plan: EvaluationPlan) -> Scores:
+    """Scores of the predictions kept of a split: printed, and written as scores.json, table.txt and report.html.
+
+    A picture or a plot that can't be drawn is missing in the report, which says so. Raises `UserError` where the
+    predictions are missing, damaged or of other boxes.
+    """
+    folder = output_folder(plan, test_set)
+    predictions = read_predictions(folder / FILE_NAME)
+    require_rois(predictions, test_set.source, folder / FILE_NAME)
     delta = DELTA_OF.get(dataset_name(test_set.spec.root), DELTA)
     scores = evaluate(
-        estimates,
+        predictions.estimates,
         test_set.records,
         test_set.targets,
         test_set.models_eval,
@@ -159,33 +182,21 @@ def _report(
         progress=True,
         vsd=VsdScorer(test_set.models_eval, delta, progress=True),
     )
-    solver = build_pose_solver(plan.test, plan.net, model)
-    cases = report_cases(model, test_set, plan.report_cases, device, solver)  # reads files: nothing is written yet
-    table = format_table(scores)
-    # BOP's tools tell the parts of the name by '_' and '-', which a data set's own name therefore goes without.
-    dataset = re.sub("[-_]", "", dataset_name(test_set.spec.root))
-    csv = folder / result_name(plan.name, dataset, test_set.spec.split.replace("/", "-"))
-    write_results(csv, estimates)
+    table, report = format_table(scores), folder / "report.html"
     write_scores(folder / "scores.json", scores)
     write_text(folder / "table.txt", table + "\n")
-    facts = {
-        "data": f"{test_set.spec.name}: {len(test_set.records)} images, {scores.targets} targets",
-        "boxes": _boxes_in_words(plan.test),
-        "poses": _poses_in_words(plan.test),
-        "weights": origin,
-        "device": _device_name(device),
-    }
-    report = folder / "report.html"
+    print(f"{table}\nscores     {folder / 'scores.json'}", flush=True)
+    poses = [estimate.pose for estimate in predictions.estimates[predictions.pictured]]
+    data = f"{test_set.spec.name}: {len(test_set.records)} images, {scores.targets} targets"
     write_report(
         report,
         f"{plan.name} on {test_set.spec.name}",
         scores,
-        cases,
-        facts,
+        report_cases(test_set.source, predictions.pictured.tolist(), poses, predictions.maps),
+        {"data": data, **predictions.facts},
         read_metrics(plan.output_dir / "metrics.json"),
     )
-    print(table)
-    print(f"estimates  {csv}\nscores     {folder / 'scores.json'}\nreport     {report}", flush=True)
+    print(f"report     {report}", flush=True)
     return scores
 
 
@@ -205,59 +216,16 @@ def ransac_options(test: EvalSettings) -> RansacOptions:
     return RansacOptions(test.pnp_reproj_error, test.pnp_iterations, test.pnp_confidence)
 
 
-@torch.inference_mode()
-def run_inference(model: nn.Module, test_set: EvalSet, plan: EvaluationPlan, device: torch.device) -> list[Estimate]:
-    """One estimate per ROI of the test set, in its order; each rank works on its share and gets all.
-
-    An image's time is that of its ROIs in the network and the PnP solver plus the detector's; cropping runs beside it
-    in the workers.
-    """
-    world, items = current_world(), test_set.source.items
-    loader = make_test_loader(
-        test_set.source, collate_samples, plan.test.ims_per_batch, plan.workers, world.rank, world.size
-    )
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=plan.test.amp_test and device.type == "cuda")
-    solve = build_pose_solver(plan.test, plan.net, model)
-    rows: list[Tensor] = []
-    hidden = not world.is_first
-    with evaluation_mode(model):
-        for rois, _, infos in tqdm(loader, desc=f"poses of {test_set.spec.name}", unit="batch", disable=hidden):
-            started = time.perf_counter()
-            rois = rois.to(device)
-            with autocast:
-                prediction = model(rois)
-            poses = solve(prediction, rois)
-            seconds = (time.perf_counter() - started) / len(infos)
-            rows += [_pack(pose, seconds) for pose in poses]
-    share = torch.stack(rows) if rows else torch.zeros(0, PACKED, dtype=torch.float64)
-    joined = join_shares(share, len(items), world, device).numpy()
-    return with_image_times((_unpack(item, row) for item, row in zip(items, joined, strict=True)), test_set)
+def run_inference(model: nn.Module, test_set: EvalSet, plan: EvaluationPlan, device: torch.device) -> Predictions:
+    """Poses of all ROIs of a test set as TEST says, and the maps of VAL.REPORT_CASES of them, spread evenly."""
+    solver = build_pose_solver(plan.test, plan.net, model)
+    return predict(model, test_set, {"": solver}, inference_plan(plan, device), device, plan.report_cases)[""]
 
 
-PACKED = 13  # numbers of one estimate: R, t and seconds
-
-
-def _pack(pose: Pose, seconds: float) -> Tensor:
-    return torch.from_numpy(np.concatenate([pose.cam_R_obj.ravel(), pose.cam_t_obj, [seconds]]))
-
-
-def _unpack(item: EvalItem, row: np.ndarray) -> Estimate:
-    pose = Pose(row[:9].reshape(3, 3), row[9:12])
-    return Estimate(item.record.scene_id, item.record.im_id, item.obj_id, item.score, pose, float(row[12]))
-
-
-def with_image_times(estimates: Iterable[Estimate], test_set: EvalSet) -> list[Estimate]:
-    """The same estimates, each with the time of its whole image, as BOP's csv wants it.
-
-    It is -1 where the detector's is unknown.
-    """
-    estimates = list(estimates)
-    seconds: dict[tuple[int, int], float] = defaultdict(float)
-    for estimate in estimates:
-        seconds[estimate.scene_id, estimate.im_id] += estimate.time
-    for key, detection in test_set.detection_times().items():
-        seconds[key] = seconds[key] + detection if detection >= 0 else -1.0  # BOP's word for unknown
-    return [replace(estimate, time=seconds[estimate.scene_id, estimate.im_id]) for estimate in estimates]
+def inference_plan(plan: EvaluationPlan, device: torch.device) -> InferencePlan:
+    """How the network of a plan runs on a device."""
+    half = plan.test.amp_test and device.type == "cuda"
+    return InferencePlan(plan.test.ims_per_batch, plan.workers, half, build_pnp_input(plan.net))
 
 
 def _boxes_in_words(test: EvalSettings) -> str:

@@ -16,9 +16,9 @@ import numpy as np
 
 from sopose.core.bop.records import ImageRecord, Instance
 from sopose.core.data.roi import RoiView
-from sopose.core.legacy.pickled_arrays import MAX_BYTES, read_pickled_arrays
+from sopose.core.legacy.pickled_arrays import read_pickled_arrays
 from sopose.core.utils.errors import UserError
-from sopose.core.utils.files import require_dir, require_key
+from sopose.core.utils.files import read_arrays, require_dir, require_key
 from sopose.layers import Layers
 from sopose.maps.header import HEADER_KEY, Header, differing, map_header, parse_header
 
@@ -120,7 +120,7 @@ def existing_map(path: Path) -> Path:
 
 def read_content(path: Path, keys: tuple[str, ...]) -> Mapping[str, Any]:
     """What a map file, .npz or .pkl, has under these keys (a .pkl: all it has). `UserError` where it is damaged."""
-    return read_pickled_arrays(path) if path.suffix == ".pkl" else _read_npz(path, keys)
+    return read_pickled_arrays(path) if path.suffix == ".pkl" else read_arrays(path, keys, WAY_OUT)
 
 
 def _check_header(header: Header | None, wanted: Header, path: Path, kind: MapKind) -> None:
@@ -144,17 +144,3 @@ def _box(value: Any, path: Path, image_size: tuple[int, int]) -> tuple[int, int,
             f"{path}: xyxy {(x1, y1, x2, y2)} must be a box in the image of {width} x {height} pixels; {WAY_OUT}"
         )
     return x1, y1, x2, y2
-
-
-def _read_npz(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Those of an .npz file's arrays that are asked for and there; what else it has is left alone."""
-    if not path.is_file():
-        raise UserError(f"{path} is missing; {WAY_OUT}")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            if sum(member.file_size for member in archive.zip.infolist()) > MAX_BYTES:
-                raise ValueError(f"more than {MAX_BYTES >> 20} MiB of arrays")
-            return {key: archive[key] for key in keys if key in archive}
-    except Exception as error:  # whatever numpy stumbles over, the file is at fault
-        reason = " ".join(str(error).split())[:100]
-        raise UserError(f"{path} cannot be read as arrays ({reason}); {WAY_OUT}") from error

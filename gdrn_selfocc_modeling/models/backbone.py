@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sopose.core.engine.checkpoint import load_weights, model_weights, read_checkpoint
-from sopose.core.engine.float32 import is_depthwise
+from sopose.core.engine.modes import is_depthwise
 from sopose.core.utils.errors import UserError, nearest
 from sopose.core.utils.files import require_file
 

@@ -8,21 +8,11 @@ started again in the same way; the bytes don't depend on --workers.
 from __future__ import annotations
 
 import argparse
-import shutil
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from sopose.core.bop.catalog import DATASETS
-from sopose.core.bop.models import INFO_NAME
-from sopose.core.bop.splits import FOLDER_INFO_NAME, SplitSpec, resolve_split
-from sopose.core.utils.errors import UserError, run_cli
-from sopose.core.utils.files import atomic_path, require_file, write_json
+from sopose.core.utils.errors import run_cli
 from sopose.settings import SCHEMA, load_settings
-from sopose.settings.groups import DatasetSettings
-
-if TYPE_CHECKING:
-    pass
 
 EPILOG = """examples:
   python gdrn_selfocc_modeling/tools/generate_training_images.py --dataset-root datasets/BOP_DATASETS/mine --images 1000
@@ -76,61 +66,28 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Write the split."""
     args = parse_args(argv)
-    from sopose.core.synthesis.many_objects import CrowdRange
-    from sopose.core.synthesis.rendered_split import SplitPlan, write_split
-    from sopose.data.build_cad import build_scene_options, cad_camera
+    from sopose.data.build_split import RenderedSplit, render_split
 
     defaults = [] if args.config_file else ["CAD.ROTATIONS=stable", "CAD.ELEVATION=(20, 85)"]
     settings = load_settings(args.config_file or SCHEMA, [*defaults, *args.opts])
-    source = _source(settings.datasets, args.dataset_root)
-    output, photos = (args.output or source.root).resolve(), settings.input.bg_imgs_root
-    plan = SplitPlan(
-        split_dir=output / args.split,
-        models_dir=source.models_dir.resolve(),
-        options=build_scene_options(
-            settings.cad,
-            settings.datasets,
-            cad_camera(settings.cad, source.root),
-            CrowdRange(tuple(args.objects_per_image), args.floating, settings.cad.gap),
-        ),
+    split = RenderedSplit(
+        name=args.split,
         images=args.images,
-        seed=args.seed,
         images_per_scene=args.images_per_scene,
+        objects_per_image=tuple(args.objects_per_image),
+        floating=args.floating,
         rgb_format=args.format,
-        backgrounds_dir=Path(photos).resolve() if photos else None,
+        seed=args.seed,
+        photos=settings.input.bg_imgs_root,
     )
-    require_file(source.models_dir / INFO_NAME, "images are rendered from the models of that folder")
     start = time.monotonic()
-    written = write_split(plan, args.workers, args.cluster)
-    _complete_folder(source, output)
+    plan, written = render_split(
+        settings.cad, settings.datasets, split, args.output, args.dataset_root, args.workers, args.cluster
+    )
     print(
         f"{plan.split_dir}: {written} scenes written, {len(plan.scenes) - written} were finished, "
         f"{time.monotonic() - start:.1f} s"
     )
-
-
-def _source(datasets: DatasetSettings, dataset_root: Path | None) -> SplitSpec:
-    """Where models and camera come from: the folder given, else that of the configuration's training data."""
-    root = Path(datasets.root)
-    if dataset_root is not None:
-        return resolve_split(f"{dataset_root.absolute()}:cad", root)
-    if not datasets.train:
-        raise UserError("DATASETS.TRAIN is empty; name the folder of the models by --dataset-root")
-    spec = resolve_split(datasets.train[0], root)
-    return spec if spec.kind == "cad" else resolve_split(f"{spec.models_dir.parent.absolute()}:cad", root)
-
-
-def _complete_folder(source: SplitSpec, output: Path) -> None:
-    """Give a folder what it lacks of models, camera.json and names: with the split it is a BOP data set then."""
-    files = [source.root / "camera.json", *sorted(source.models_dir.iterdir())]
-    for path in files:
-        target = output / ("camera.json" if path.name == "camera.json" else f"models/{path.name}")
-        if path.is_file() and not target.exists():
-            with atomic_path(target) as beside:
-                shutil.copyfile(path, beside)
-    if output.name not in DATASETS and not (output / FOLDER_INFO_NAME).exists():
-        names = {str(obj_id): name for obj_id, name in source.object_names.items()}
-        write_json(output / FOLDER_INFO_NAME, {"object_names": names})
 
 
 if __name__ == "__main__":

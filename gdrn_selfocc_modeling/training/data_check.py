@@ -17,7 +17,7 @@ from sopose.core.data.loader import SampleSource
 from sopose.core.data.replacing import BREAKS
 from sopose.core.utils.errors import UserError
 
-Batch = tuple[RoiBatch, RoiTargets]
+TruthBatch = tuple[RoiBatch, RoiTargets]
 
 # Sound data stay clear of these bounds, each object by itself, and common mistakes lie far beyond them.
 MIN_DISTANCE = 1.0  # extents; nearer, an object is larger than the image of a usual lens
@@ -139,7 +139,7 @@ class _Measures(NamedTuple):
     fill: np.ndarray  # lengths of the box
 
 
-def look_at(batches: Iterable[Batch]) -> FirstLook:
+def look_at(batches: Iterable[TruthBatch]) -> FirstLook:
     """What batches of ROIs with their targets, on any device, say of the data they are from."""
     measured = [_measure(roi, targets) for roi, targets in batches]
     if not measured:
@@ -160,7 +160,7 @@ def look_at(batches: Iterable[Batch]) -> FirstLook:
     )
 
 
-def first_samples(source: SampleSource, count: int = 64, seed: int = 0) -> Iterator[Batch]:
+def first_samples(source: SampleSource, count: int = 64, seed: int = 0) -> Iterator[TruthBatch]:
     """One batch of `count` samples (or all, where there are fewer), spread evenly over a source.
 
     A seed always gives the same samples. Broken ones are left out; where all are, the last one's error is raised.

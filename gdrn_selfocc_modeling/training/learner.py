@@ -18,8 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from sopose.batch import Prediction, RoiBatch, RoiTargets, SampleInfo
 from sopose.core.engine.checkpointer import Stateful
 from sopose.core.engine.distributed import current_world
-from sopose.core.engine.float32 import keep_slow_parts_in_float32
-from sopose.core.engine.modes import evaluation_mode
+from sopose.core.engine.modes import evaluation_mode, keep_slow_parts_in_float32
 from sopose.core.engine.step import StepOptions
 from sopose.core.solver.optimizers import OPTIMIZERS, accumulation, build_optimizer
 from sopose.core.solver.schedules import build_schedule

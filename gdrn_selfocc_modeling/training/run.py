@@ -18,12 +18,18 @@ from sopose.batch import RoiBatch, RoiTargets, collate_samples
 from sopose.core.data.loader import SampleSource, make_train_loader
 from sopose.core.engine.checkpoint import load_weights, model_weights, read_checkpoint, save_weights
 from sopose.core.engine.checkpointer import Checkpointer, last_checkpoint
-from sopose.core.engine.distributed import current_world, of_all_ranks, process_group, take_buffers_of_first
+from sopose.core.engine.distributed import (
+    current_world,
+    of_all_ranks,
+    process_group,
+    select_device,
+    take_buffers_of_first,
+)
 from sopose.core.engine.guard import Guard
 from sopose.core.engine.hooks import Evaluate, Profile, SaveCheckpoint, UpdateAverage
-from sopose.core.engine.launch import seed_everything, select_device
 from sopose.core.engine.logs import ConsoleLog, JsonLog, TensorBoardLog
 from sopose.core.engine.modes import evaluation_mode
+from sopose.core.engine.random_state import seed_everything
 from sopose.core.engine.run_record import record_start
 from sopose.core.engine.signals import StopSignals
 from sopose.core.engine.trainer import Hook, Trainer
@@ -39,6 +45,7 @@ from sopose.inference.checkpoint_facts import class_models, focal_length, networ
 from sopose.inference.evaluation import EvaluationPlan, build_plan, build_test_sets, evaluate_model
 from sopose.models.build import build_model
 from sopose.models.gdrn import GDRN
+from sopose.models.predicted_maps import read_maps
 from sopose.settings import Settings, plain_settings, save_settings
 from sopose.settings.network import ModelSettings
 from sopose.training.data_check import first_samples, look_at
@@ -301,7 +308,8 @@ def _draw(batch: Batch, learner: Learner, roi_format: RoiFormat) -> dict[str, np
     rois, targets = (part.map(lambda tensor: tensor[:PICTURES]).to(device) for part in batch[:2])
     with evaluation_mode(learner.model):
         prediction = learner.model(rois)
-    return batch_pictures(rois, targets, prediction, roi_format, learner.model.pnp_input, PICTURES)
+    maps = read_maps(prediction, learner.model.pnp_input)
+    return batch_pictures(rois, targets, maps, prediction.pose, roi_format, PICTURES)
 
 
 def _guard(output: Path, max_skipped: int, learner: Learner) -> Guard:

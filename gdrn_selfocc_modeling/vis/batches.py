@@ -6,31 +6,29 @@ import cv2
 import numpy as np
 import torch
 
-from sopose.batch import Prediction, RoiBatch, RoiTargets, T
+from sopose.batch import PredictedMaps, RegressedPose, RoiBatch, RoiTargets, T
 from sopose.core.data.roi import crop_positions
+from sopose.core.evaluation.report import Panel
 from sopose.core.geometry.camera import project
 from sopose.core.geometry.pose import Pose
 from sopose.core.vis.colors import ESTIMATE, TRUTH, bgr
 from sopose.core.vis.maps import grey_to_rgb, grid
 from sopose.core.vis.overlays import legend
 from sopose.data.targets import RoiFormat
-from sopose.models.gdrn import PnPInput, mask_probability
-from sopose.vis.predictions import map_panels
+from sopose.vis.report_cases import map_panels
 
 TILE = 192  # side of each picture in a row, pixels
 DOTS = 60  # model points drawn of a pose, at most
 FAR = 4000  # pixels, beyond which nothing is handed to OpenCV's integers
 SUBPIXEL = 4  # binary places of the outlines' pixels
 
-Panels = list[tuple[str, np.ndarray]]
-
 
 def batch_pictures(
     rois: RoiBatch,
     targets: RoiTargets,
-    prediction: Prediction,
+    maps: PredictedMaps,
+    poses: RegressedPose,
     roi_format: RoiFormat,
-    pnp_input: PnPInput,
     count: int = 4,
 ) -> dict[str, np.ndarray]:
     """(H, W, 3) uint8 RGB pictures by topic, in each a row for every one of the first `count` ROIs of a batch.
@@ -39,11 +37,10 @@ def batch_pictures(
     it is predicted. The tensors may lie on any device and require gradients. No number is too bad to be drawn: a pose
     that isn't finite or is behind the camera is left out, for a training that goes wrong is the one to look at.
     """
-    rois, targets, prediction = (_first(part, count) for part in (rois, targets, prediction))
-    rows = []
-    for b in range(len(rois)):
-        roi, truth, estimate = (part.map(lambda tensor, b=b: tensor[b]) for part in (rois, targets, prediction))
-        rows.append(_topics(roi, truth, estimate, roi_format, pnp_input))
+    parts = [_first(part, count) for part in (rois, targets, maps, poses)]
+    rows = [
+        _topics(*(part.map(lambda tensor, b=b: tensor[b]) for part in parts), roi_format) for b in range(len(parts[0]))
+    ]
     return {topic: np.concatenate([grid(row[topic], size=TILE) for row in rows]) for topic in rows[0]}
 
 
@@ -53,25 +50,25 @@ def _first(part: T, count: int) -> T:
 
 
 def _topics(
-    roi: RoiBatch, truth: RoiTargets, estimate: Prediction, roi_format: RoiFormat, pnp_input: PnPInput
-) -> dict[str, Panels]:
+    roi: RoiBatch, truth: RoiTargets, maps: PredictedMaps, pose: RegressedPose, roi_format: RoiFormat
+) -> dict[str, list[Panel]]:
     """The titled pictures of one ROI by topic; unbatched arguments."""
-    maps = map_panels(estimate, truth, pnp_input)
+    layers = map_panels(maps, truth)
     masks = {
-        "mask": mask_probability(estimate.mask[None], pnp_input.mask_type)[0, 0],
+        "mask": maps.mask,
         "whole, truth": truth.mask_obj,
         "visible, truth": truth.mask_visib,
         "truncated, truth": truth.mask_trunc,
     }
     topics = {
-        "overlay": _overlay(roi, truth, estimate, roi_format),
+        "overlay": _overlay(roi, truth, pose, roi_format),
         "masks": [(title, grey_to_rgb(mask.numpy())) for title, mask in masks.items()],
-        "P": maps[:2],
+        "P": layers[:2],
     }
-    return topics if estimate.q is None else {**topics, "Q": maps[2:]}
+    return topics if maps.Q is None else {**topics, "Q": layers[2:]}
 
 
-def _overlay(roi: RoiBatch, truth: RoiTargets, estimate: Prediction, roi_format: RoiFormat) -> Panels:
+def _overlay(roi: RoiBatch, truth: RoiTargets, estimate: RegressedPose, roi_format: RoiFormat) -> list[Panel]:
     """The crop as the network sees it, and the same with the model at the estimate (orange) over the truth (blue)."""
     crop = roi_format.image_array(torch.nan_to_num(roi.image, nan=0.0, posinf=0.0, neginf=0.0))
     tile = cv2.resize(crop, (TILE, TILE), interpolation=cv2.INTER_AREA if len(crop) > TILE else cv2.INTER_LINEAR)

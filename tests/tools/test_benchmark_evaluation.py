@@ -11,7 +11,8 @@ from sopose.core.bop.models import load_models
 from sopose.core.bop.results import Estimate, write_results
 from sopose.core.bop.scene import load_split
 from sopose.core.bop.splits import resolve_split
-from sopose.core.evaluation.pairs import ErrorModel, PosePairs
+from sopose.core.evaluation.error_model import ErrorModel
+from sopose.core.evaluation.pairs import PosePairs
 from sopose.core.geometry.pose import Pose
 from sopose.core.utils.errors import UserError
 from tools import benchmark_evaluation

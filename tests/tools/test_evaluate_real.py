@@ -10,6 +10,7 @@ import pytest
 
 from sopose.core.images.files import read_image
 from sopose.core.utils.errors import UserError
+from tools import evaluate_real
 from tools.evaluate_real import main
 
 CONFIG, WEIGHTS = "configs/gdrn_selfocc/toy/demo.py", "configs/gdrn_selfocc/toy/demo.safetensors"
@@ -38,6 +39,16 @@ def test_both_sets_are_scored_with_each_part_put_right(words, tmp_path, capsys):
         # Rotations depend on which estimate goes to which of several objects of a kind, and on symmetries.
         assert placed["te_cm"] == 0 and placed["ad_0.10"] >= now["ad_0.10"]
         assert turned["te_cm"] > 0
+
+
+def test_the_same_is_reported_of_what_is_kept(words, tmp_path, monkeypatch):
+    settings = ["--images", "0", "--methods", "direct", "pnp, P and Q", *words]
+    main(settings)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert {"demo-real-direct.npz", "demo-real-pnp-P-and-Q.npz", "demo-real-direct.jpg"} < set(before)
+    monkeypatch.setattr(evaluate_real, "trained_model", None)  # no network is opened
+    main(["--report-only", *settings])
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
 
 
 def test_renderings_can_be_left_out_and_photographs_rendered(words, tmp_path):

@@ -16,7 +16,7 @@ from sopose.core.bop.targets import make_targets
 from sopose.core.detection.draw import RIGHT_IOU, box_overlap, draw_found, judge
 from sopose.core.detection.evaluate import detect_images, evaluate_detections
 from sopose.core.detection.facts import DetectorFacts, read_facts
-from sopose.core.detection.infer import Detector, Found
+from sopose.core.detection.infer import Detector, FoundObject
 from sopose.core.utils.errors import UserError
 
 
@@ -25,7 +25,7 @@ def image() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (72, 96, 3), dtype=np.uint8)
 
 
-def in_numbers(found: list[Found]) -> list[tuple[str, float, list[float]]]:
+def in_numbers(found: list[FoundObject]) -> list[tuple[str, float, list[float]]]:
     return [(item.object, item.score, item.box.tolist()) for item in found]
 
 
@@ -200,7 +200,12 @@ def test_overlap_of_boxes():
 
 def test_the_first_right_one_takes_the_truth():
     box = np.array([0.0, 0.0, 10.0, 10.0])
-    found = [Found("a", 0.9, box), Found("a", 0.8, box), Found("b", 0.7, box), Found("a", 0.6, box + 30)]
+    found = [
+        FoundObject("a", 0.9, box),
+        FoundObject("a", 0.8, box),
+        FoundObject("b", 0.7, box),
+        FoundObject("a", 0.6, box + 30),
+    ]
     right, missed = judge(found, [("a", box + 0.1), ("b", box + 50), ("a", box + 31)])
     assert right == [True, False, False, True] and missed == [1]
     assert judge(found[:1], [("a", box + (1 - RIGHT_IOU) * 10)]) == ([False], [0])
@@ -208,6 +213,6 @@ def test_the_first_right_one_takes_the_truth():
 
 def test_a_picture_is_large_enough_to_read(image):
     box = np.array([10.0, 10.0, 40.0, 40.0])
-    drawn = draw_found(image, [Found("mug", 0.9, box)], [("mug", box), ("bottle", box + 30)])
+    drawn = draw_found(image, [FoundObject("mug", 0.9, box)], [("mug", box), ("bottle", box + 30)])
     assert drawn.shape == (5 * 72, 5 * 96, 3)
     assert (drawn != image.repeat(5, axis=0).repeat(5, axis=1)).any()

@@ -14,10 +14,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sopose.core.engine.checkpoint import load_weights, model_weights, read_checkpoint, save_weights
 from sopose.core.engine.checkpointer import Checkpointer, checksum_path, last_checkpoint
+from sopose.core.engine.distributed import select_device
 from sopose.core.engine.guard import Guard
 from sopose.core.engine.hooks import Evaluate, SaveCheckpoint, UpdateAverage
-from sopose.core.engine.launch import seed_everything, select_device
 from sopose.core.engine.logs import ConsoleLog, JsonLog, TensorBoardLog, read_metrics
+from sopose.core.engine.random_state import seed_everything
 from sopose.core.engine.step import StepOptions
 from sopose.core.engine.trainer import Hook, Trainer
 from sopose.core.utils.errors import UserError

@@ -13,7 +13,7 @@ from sopose.core.bop.models import load_models
 from sopose.core.bop.results import read_results
 from sopose.core.bop.scene import load_split
 from sopose.core.bop.targets import Target, load_targets
-from sopose.core.evaluation.bop import group_targets
+from sopose.core.evaluation.bop19 import group_targets
 from sopose.core.evaluation.evaluator import evaluate, write_scores
 from sopose.core.evaluation.metrics import AR_MEAN, DEFAULT_METRICS, METRICS, columns_of
 from sopose.core.evaluation.tables import format_comparison, format_table

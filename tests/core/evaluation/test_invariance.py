@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from sopose.core.bop.targets import Target
-from sopose.core.evaluation.bop import VSD_TAUS
+from sopose.core.evaluation.bop19 import VSD_TAUS
+from sopose.core.evaluation.error_model import ErrorModel
 from sopose.core.evaluation.metrics import METRICS
-from sopose.core.evaluation.pairs import ErrorModel, PosePairs
+from sopose.core.evaluation.pairs import PosePairs
 from sopose.core.evaluation.recall import area_of_groups, hits_of_groups
 from sopose.core.evaluation.vsd import cast_distance, vsd_errors
 from sopose.core.geometry.pose import Pose

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from sopose.core.evaluation import pose_error
+from sopose.core.evaluation.error_model import ErrorModel
 from sopose.core.evaluation.nearest import NearestPoints
-from sopose.core.evaluation.pairs import ErrorModel, PosePairs
+from sopose.core.evaluation.pairs import PosePairs
 from sopose.core.geometry.pose import Pose
 from tests.support.evaluation_scene import K, box_model, random_pose
 

@@ -10,18 +10,18 @@ import pytest
 from sopose.core.bop.models import load_models
 from sopose.core.bop.results import read_results
 from sopose.core.bop.scene import load_split
+from sopose.core.evaluation.pairs import PosePairs, convex_hull_points
 from sopose.core.evaluation.pose_error import (
     add_error,
     adi_error,
-    convex_hull_points,
     deg_cm_error,
     mspd_error,
     mssd_error,
     proj_error,
     re_error,
-    symmetry_distances,
     te_error,
 )
+from sopose.core.evaluation.pruning import pruned_mspd, pruned_mssd, pruned_proj, symmetry_distances
 from sopose.core.geometry.pose import Pose
 from sopose.core.geometry.rotation import random_rotation
 from sopose.core.geometry.symmetry import symmetry_transforms
@@ -95,7 +95,7 @@ def test_the_truth_has_no_error(points, poses):
     gt = poses[1]
     assert add_error(gt, gt, points) == adi_error(gt, gt, points) == te_error(gt, gt) == 0
     assert mssd_error(gt, gt, points, TURNS) == pytest.approx(0, abs=1e-15)
-    assert mspd_error(gt, gt, K, points, TURNS, points[:9]) == pytest.approx(0, abs=1e-10)
+    assert mspd_error(gt, gt, K, points, TURNS) == pytest.approx(0, abs=1e-10)
 
 
 @pytest.mark.parametrize("symmetries", [HALF_TURNS, TURNS], ids=["discrete", "continuous"])
@@ -103,7 +103,7 @@ def test_a_symmetric_copy_of_the_truth_has_no_error(symmetries, points, poses):
     gt = poses[1]
     est = gt @ Pose(symmetries[-1, :3, :3], symmetries[-1, :3, 3])
     assert mssd_error(est, gt, points, symmetries) == pytest.approx(0, abs=1e-15)
-    assert mspd_error(est, gt, K, points, symmetries, points[:9]) == pytest.approx(0, abs=1e-10)
+    assert mspd_error(est, gt, K, points, symmetries) == pytest.approx(0, abs=1e-10)
     assert proj_error(est, gt, K, points, symmetries) == pytest.approx(0, abs=1e-10)
     assert re_error(est, gt, symmetries) == pytest.approx(0, abs=1e-5)
     assert deg_cm_error(est, gt, symmetries) == pytest.approx(0, abs=1e-5)
@@ -140,11 +140,12 @@ def test_shortcuts_give_the_brute_force_errors(symmetries, points, rng):
         gt = Pose(random_rotation(rng), np.array([0.08, -0.02, 1.0]))
         mssd, mspd, proj = brute_force(est, gt, points, symmetries)
         assert mssd_error(est, gt, hull, symmetries) == pytest.approx(mssd, rel=1e-12)
-        assert mspd_error(est, gt, K, points, symmetries, hull) == pytest.approx(mspd, rel=1e-12)
         assert mspd_error(est, gt, K, points, symmetries) == pytest.approx(mspd, rel=1e-12)
         assert proj_error(est, gt, K, points, symmetries) == pytest.approx(proj, rel=1e-12)
-        apart = symmetry_distances(points, symmetries)
-        assert proj_error(est, gt, K, points, symmetries, apart) == pytest.approx(proj, rel=1e-12)
+        pair, apart = PosePairs.of([(est, gt, K)]), symmetry_distances(points, symmetries)
+        assert pruned_mssd(pair, hull, symmetries, hull[:9]) == pytest.approx([mssd], rel=1e-12)
+        assert pruned_mspd(pair, points, symmetries, hull) == pytest.approx([mspd], rel=1e-12)
+        assert pruned_proj(pair, points, symmetries, apart) == pytest.approx([proj], rel=1e-12)
 
 
 def test_points_without_a_volume_are_all_kept(points):
@@ -169,7 +170,7 @@ def test_the_official_toolkit_agrees_on_every_pair(real_data):
         model, hull = models[pair["obj_id"]], hulls[pair["obj_id"]]
         ours = {
             "mssd": 1000 * mssd_error(est, gt, hull, model.symmetry_transforms),
-            "mspd": mspd_error(est, gt, record.K, model.vertices, model.symmetry_transforms, hull),
+            "mspd": mspd_error(est, gt, record.K, model.vertices, model.symmetry_transforms),
             "add": 1000 * add_error(est, gt, model.vertices),
             "adi": 1000 * adi_error(est, gt, model.vertices),
             "re": re_error(est, gt),
@@ -189,4 +190,5 @@ def test_no_symmetry_is_passed_over_where_the_object_reaches_the_camera(points, 
     apart = symmetry_distances(points, TURNS)
     gt = Pose(random_rotation(rng), np.array([0, 0, 1.01 * np.linalg.norm(points, axis=1).max() / 2]))
     est = Pose(random_rotation(rng), np.array([0, 0, 1.0]))
-    assert proj_error(est, gt, K, points, TURNS, apart) == proj_error(est, gt, K, points, TURNS)
+    found = pruned_proj(PosePairs.of([(est, gt, K)]), points, TURNS, apart)
+    assert found == pytest.approx([proj_error(est, gt, K, points, TURNS)], rel=1e-12)

@@ -9,7 +9,8 @@ from html.parser import HTMLParser
 import cv2
 import numpy as np
 
-from sopose.core.evaluation.report import ReportCase, image_uri, write_report
+from sopose.core.evaluation.report import ReportCase, drawn_case, image_uri, write_report
+from sopose.core.vis import plots
 
 VOID = {"meta", "img", "source", "link", "br"}
 
@@ -93,3 +94,23 @@ def test_a_small_picture_is_embedded_exactly():
     np.testing.assert_array_equal(decode(image_uri(picture))[..., ::-1], picture)
     photograph = np.random.default_rng(0).integers(0, 255, (400, 400, 3), np.uint8)
     assert image_uri(photograph).startswith("data:image/jpeg")
+
+
+def test_a_picture_that_fails_is_reported_and_those_before_it_are_kept(world, tmp_path, caplog):
+    def panels():
+        yield "first", np.zeros((4, 4, 3), np.uint8)
+        raise ValueError("a <mask>\nof another size")
+
+    case = drawn_case("mug", "far off", panels())
+    assert [name for name, _ in case.panels] == ["first"]
+    assert case.caption == "far off. The picture is missing: a <mask> of another size" and "mug" in caplog.text
+    write_report(tmp_path / "r.html", "one", world.score([]), [case])
+    assert Page((tmp_path / "r.html").read_text()).open == []
+
+
+def test_a_plot_that_fails_is_missing_and_the_report_is_there(world, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(plots, "error_against", lambda *args, **named: 1 / 0)
+    write_report(tmp_path / "r.html", "one", world.score(world.shifted(0.07)))
+    html = (tmp_path / "r.html").read_text()
+    assert html.count("The plot is missing") == 2 and "division by zero" in caplog.text
+    assert html.count("<picture>") == html.count('alt="') > 2

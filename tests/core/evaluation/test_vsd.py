@@ -14,7 +14,7 @@ from sopose.core.bop.records import ImageRecord, Instance
 from sopose.core.bop.results import Estimate
 from sopose.core.bop.targets import Target
 from sopose.core.evaluation import vsd
-from sopose.core.evaluation.bop import VSD_TAUS, group_targets
+from sopose.core.evaluation.bop19 import VSD_TAUS, group_targets
 from sopose.core.evaluation.evaluator import evaluate
 from sopose.core.evaluation.vsd import (
     DistanceCache,
@@ -27,6 +27,7 @@ from sopose.core.evaluation.vsd import (
     vsd_errors,
 )
 from sopose.core.geometry.pose import Pose
+from sopose.core.images.files import write_image
 from sopose.core.objects.model import ObjectModel
 
 K = np.array([[100.0, 0, 39.5], [0, 100, 29.5], [0, 0, 1]])
@@ -135,6 +136,20 @@ def test_ar_has_its_third_part_where_depth_is_there(scene):
     blind = [replace(record, depth_path=None)]
     scores = evaluate(arguments[0], blind, *arguments[2:], image_width=80, vsd=VsdScorer({1: model}))
     assert "1 of 1 target images have no depth" in scores.notes[0] and "AR" not in scores.overall
+
+
+@pytest.mark.parametrize("fault", ["damaged", "half the size"])
+def test_depth_that_cannot_be_used_costs_vsd_and_no_other_score(scene, tmp_path, caplog, fault):
+    model, record, truth = scene
+    write_image(tmp_path / "rgb.png", np.zeros((60, 80, 3), np.uint8))
+    write_image(tmp_path / "depth.png", np.full((30, 40), 1000, np.uint16))
+    if fault == "damaged":
+        (tmp_path / "depth.png").write_bytes(b"no image")
+    record = replace(record, rgb_path=tmp_path / "rgb.png", depth_path=tmp_path / "depth.png")
+    arguments = ([Estimate(1, 1, 1, 1.0, truth)], [record], [Target(1, 1, 1, 1)], {1: model}, ())
+    scores = evaluate(*arguments, vsd=VsdScorer({1: model}))
+    assert scores.overall["AR_MSSD"] == 1 and "AR" not in scores.overall
+    assert str(record.depth_path) in scores.notes[0] and str(record.depth_path) in caplog.text
 
 
 def test_the_mean_over_taus_and_thresholds_is_ar_vsd(scene):

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import (
     atomic_path,
+    distinct_names,
+    read_arrays,
     read_json,
     remove_parts,
     require_dir,
@@ -109,3 +112,22 @@ def test_only_what_dead_processes_left_is_removed(tmp_path):
         assert beside.exists()
     assert sorted(tmp_path.iterdir()) == sorted([*kept[1:], tmp_path / "name.npz"])
     remove_parts(tmp_path / "nowhere")
+
+
+def test_arrays_are_read_by_name_up_to_a_size(tmp_path):
+    np.savez_compressed(tmp_path / "a.npz", a=np.arange(3), big=np.zeros(1000), objects=np.array("text"))
+    assert read_arrays(tmp_path / "a.npz", ("a", "absent")).keys() == {"a"}
+    with pytest.raises(UserError, match=r"a\.npz cannot be read as arrays \(more than 0 MiB of arrays\); do this"):
+        read_arrays(tmp_path / "a.npz", ("a",), "do this", max_bytes=8000)
+    np.savez(tmp_path / "b.npz", a=np.array([object()]))
+    with pytest.raises(UserError, match="cannot be read as arrays"):
+        read_arrays(tmp_path / "b.npz", ("a",))
+
+
+def test_files_have_names_that_differ():
+    paths = [Path("run1/x/model.pth"), Path("run2/x/model.pth"), Path("other.pth")]
+    assert list(distinct_names(paths[1:]).values()) == ["model", "other"]
+    assert distinct_names(paths)[paths[0]] == "run1-x-model"
+    assert distinct_names([]) == {}
+    with pytest.raises(UserError, match="named twice"):
+        distinct_names([paths[0], paths[0]])

@@ -21,7 +21,6 @@ from sopose.core.geometry.camera import project
 from sopose.core.geometry.pose import Pose
 from sopose.core.objects.model import ObjectModel, measure
 from sopose.core.utils.errors import UserError
-from sopose.core.vis import scene_view
 from sopose.core.vis.scene_view import (
     MAX_FACES,
     Photograph,
@@ -294,10 +293,11 @@ def test_the_axis_of_a_symmetry_stays_where_it_is():
     assert model_facts(model)["symmetries"] == "any angle, 120°"
 
 
-def test_a_trimesh_without_viewer_is_told(monkeypatch):
-    assert "THREE" in three_js()
+@pytest.mark.parametrize("page", ["<script>no library</script>", "<script>THREE.TrackballControls=1;main()</script>"])
+def test_another_viewer_page_of_trimesh_is_refused(monkeypatch, page):
     three_js.cache_clear()
-    monkeypatch.setattr(scene_view, "LIBRARY", re.compile("(nothing like this)"))
-    with pytest.raises(UserError, match="trimesh"):
+    monkeypatch.setattr(trimesh.viewer, "scene_to_html", lambda scene: page)
+    with pytest.raises(UserError, match="another viewer page; pip install"):
         three_js()
-    three_js.cache_clear()
+    monkeypatch.undo()
+    assert "THREE" in three_js() and "</script>" not in three_js()

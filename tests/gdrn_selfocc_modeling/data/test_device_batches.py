@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sopose.batch import RoiTargets, collate_samples
-from sopose.core.data.color_ops import Multiply
+from sopose.core.data.color_ops import AUGMENTERS
 from sopose.core.data.loader import make_train_loader
 from sopose.core.render.lights import LightRange
 from sopose.core.render.materials import MaterialRange
@@ -37,7 +37,7 @@ EVERYTHING = SceneOptions(
     materials=MaterialRange(hue=20.0, stains=1.5),
     sensor=Sensor(jpeg_prob=0.5, sharpen=(0.0, 1.5)),
 )
-SPOILED = TrainAugmentation(color=Multiply((0.8, 1.2)), color_prob=0.5, truncate_prob=0.5)
+SPOILED = TrainAugmentation(color=AUGMENTERS["Multiply"](mul=(0.8, 1.2)), color_prob=0.5, truncate_prob=0.5)
 GREY_LEVEL = 1
 
 

@@ -19,9 +19,19 @@ from sopose.core.data.roi import eval_roi
 from sopose.core.engine.distributed import World, join_shares
 from sopose.core.engine.modes import evaluation_mode
 from sopose.core.geometry.pose import Pose
+from sopose.core.utils.errors import UserError
 from sopose.data.eval_set import EvalSet
 from sopose.inference import evaluation
-from sopose.inference.evaluation import build_plan, evaluate_model, run_inference, with_image_times
+from sopose.inference.evaluation import (
+    EvaluationPlan,
+    build_plan,
+    evaluate_model,
+    output_folder,
+    report_predictions,
+    run_inference,
+)
+from sopose.inference.predict import with_image_times
+from sopose.inference.predictions import FILE_NAME, read_predictions
 from sopose.models.gdrn import PnPInput
 from sopose.settings import Settings
 from tests.support.builders import eval_set_of
@@ -50,7 +60,7 @@ class BoxTeller(torch.nn.Module):
     def forward(self, rois: RoiBatch) -> Prediction:
         count = len(rois)
         self.calls.append((self.training, count))
-        maps = torch.zeros(count, 3, 8, 8)
+        maps = rois.box_center[:, :1, None, None].expand(count, 3, 32, 32)
         R = torch.eye(3).expand(count, 3, 3)
         t = torch.cat([rois.box_center, rois.box_wh[:, :1]], dim=1)
         return Prediction(maps[:, :1], maps, None, None, None, R, R, t, t)
@@ -94,7 +104,7 @@ def assert_each_roi_once(estimates: list[Estimate], test_set: EvalSet) -> None:
 def test_every_roi_of_a_crowded_image_gets_its_own_estimate(crowd, crowded_cfg):
     keys = [(item.record.im_id, item.obj_id) for item in crowd.source.items]
     assert max(keys.count(key) for key in set(keys)) >= 3
-    assert_each_roi_once(run_inference(BoxTeller(), crowd, build_plan(crowded_cfg), CPU), crowd)
+    assert_each_roi_once(run_inference(BoxTeller(), crowd, build_plan(crowded_cfg), CPU).estimates, crowd)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -112,7 +122,7 @@ def test_an_images_time_has_the_solver_in_it(crowd, crowded_cfg, monkeypatch):
         return [POSE] * len(rois)
 
     monkeypatch.setattr(evaluation, "build_pose_solver", lambda test, net, model: slow)
-    estimates = run_inference(BoxTeller(), crowd, build_plan(crowded_cfg), CPU)
+    estimates = run_inference(BoxTeller(), crowd, build_plan(crowded_cfg), CPU).estimates
     for estimate in estimates:
         same_image = sum(other.im_id == estimate.im_id for other in estimates)
         assert estimate.time >= 0.25 + 0.01 * same_image - 1e-6  # the detector's and the solver's
@@ -133,15 +143,68 @@ def test_shares_that_are_not_the_ranks_own_are_refused():
     torch.testing.assert_close(joined, torch.arange(6.0).reshape(3, 2), rtol=0, atol=0)
 
 
+def spread(total: int, count: int) -> list[int]:
+    return [round(place) for place in np.linspace(0, total - 1, count)]
+
+
+@pytest.fixture
+def evaluated(crowded_cfg, crowd, tmp_path) -> tuple[BoxTeller, EvaluationPlan]:
+    """A network that was evaluated with pictures of six ROIs, and how."""
+    plan = replace(build_plan(crowded_cfg), output_dir=tmp_path / "out", report_cases=6)
+    model = BoxTeller()
+    evaluate_model(model, crowd, plan, CPU, "a test")
+    return model, plan
+
+
+def files_of(plan: EvaluationPlan) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in plan.output_dir.rglob("*") if path.is_file()}
+
+
+def test_the_network_runs_once_and_all_is_reported_again_without_it(evaluated, crowd):
+    model, plan = evaluated
+    assert sum(count for _, count in model.calls) == len(crowd.source)
+    before = files_of(plan)
+    assert sorted(before) == ["crowd_toy-test.csv", FILE_NAME, "report.html", "scores.json", "table.txt"]
+    for name in ("report.html", "scores.json", "table.txt"):
+        (output_folder(plan, crowd) / name).unlink()
+    report_predictions(crowd, plan)
+    assert files_of(plan) == before
+    assert sum(count for _, count in model.calls) == len(crowd.source)
+
+
+def test_predictions_of_other_boxes_are_refused(evaluated, crowd):
+    _, plan = evaluated
+    moved = [replace(item, box=item.box + 0.5) for item in crowd.source.items]
+    for items, told in ((moved, "in other places"), (moved[1:], "of other objects")):
+        with pytest.raises(UserError, match=told):
+            report_predictions(replace(crowd, source=crowd.source.of_items(items)), plan)
+
+
+def test_a_bad_mask_costs_a_picture_and_nothing_else(crowd, crowded_cfg, tmp_path, caplog):
+    """The csv, the scores and the other pictures are there; log and report say what is missing."""
+    plan = replace(build_plan(crowded_cfg), output_dir=tmp_path / "out", report_cases=3)
+    first = crowd.source.items[0]
+    bad = tmp_path / "mask.png"
+    bad.write_bytes(b"no image")
+    truth = replace(first.truth, mask_visib_path=bad)
+    items = [replace(first, truth=truth), *crowd.source.items[1:]]
+    scores = evaluate_model(BoxTeller(), replace(crowd, source=crowd.source.of_items(items)), plan, CPU, "")
+    report = (output_folder(plan, crowd) / "report.html").read_text()
+    assert scores.found == scores.targets and report.count("The picture is missing") == 1
+    assert str(bad) in caplog.text and report.count("estimate and truth</figcaption>") == 3
+    assert report.count("P truth</figcaption>") == 2
+
+
 def evaluate_as_rank(cfg: Settings, folder: Path) -> None:
     """One of several processes; what it saw goes to a file of its own."""
     dist.init_process_group("gloo")
     rank = dist.get_rank()
     try:
         model, test_set = BoxTeller().train(), eval_set_of(cfg, "toy_test")
-        plan = replace(build_plan(cfg), output_dir=Path(folder, f"rank{rank}"))  # so that it shows which of them wrote
+        # A folder for each rank shows which of them wrote.
+        plan = replace(build_plan(cfg), output_dir=Path(folder, f"rank{rank}"), report_cases=5)
         scores = evaluate_model(model, test_set, plan, CPU, "")
-        estimates = run_inference(model, test_set, plan, CPU)
+        estimates = run_inference(model, test_set, plan, CPU).estimates
         assert_each_roi_once(estimates, test_set)
         told = sum(count for _, count in model.calls) // 2
         (folder / f"told{rank}").write_text(f"{told} {scores is None} {model.training}")
@@ -159,5 +222,10 @@ def test_two_processes_share_the_rois_and_one_writes(crowded_cfg, crowd, tmp_pat
     assert not (tmp_path / "rank1").exists()
     estimates = read_results(written[0])
     assert_each_roi_once(estimates, crowd)
+    kept = read_predictions(written[0].with_name(FILE_NAME))
+    assert_each_roi_once(kept.estimates, crowd)
+    assert kept.pictured.tolist() == spread(len(crowd.source), 5) and len(kept.maps) == 5
+    centers = [eval_roi(crowd.source.items[number].box, (640, 480), 1.5).center[0] for number in kept.pictured]
+    assert kept.maps.P[:, 0, 0, 0].tolist() == pytest.approx(centers, abs=0.5)  # whichever process saw the ROI
     times = {(e.scene_id, e.im_id): {other.time for other in estimates if other.im_id == e.im_id} for e in estimates}
     assert all(len(of_image) == 1 and min(of_image) > 0.25 for of_image in times.values())  # network and detector

@@ -26,7 +26,7 @@ from sopose.core.utils.errors import UserError
 from sopose.data.cad_source import CadSource
 from sopose.data.mapper import InstanceSource, TrainAugmentation, TrainMapper, select_instances
 from sopose.data.targets import RoiFormat, prepare_objects
-from sopose.training.data_check import Batch, FirstLook, first_samples, look_at
+from sopose.training.data_check import FirstLook, TruthBatch, first_samples, look_at
 from tests.support.builders import train_dataset_of
 
 FORMAT = RoiFormat(input_res=32, output_res=32)
@@ -306,7 +306,7 @@ def test_a_planted_mistake_is_told(make_source, fault):
 class Ellipsoids:
     """Samples of one batch, which note what they were asked for; some indices are broken."""
 
-    def __init__(self, batch: Batch, length: int, broken: tuple[int, ...] = ()) -> None:
+    def __init__(self, batch: TruthBatch, length: int, broken: tuple[int, ...] = ()) -> None:
         self.batch, self.length, self.broken = batch, length, broken
         self.asked: list[tuple[int, float]] = []
 

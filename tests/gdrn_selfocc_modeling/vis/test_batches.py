@@ -8,17 +8,32 @@ import numpy as np
 import pytest
 import torch
 
+from sopose.batch import Prediction, RoiBatch, RoiTargets
 from sopose.core.data.roi import Roi, crop_positions, roi_positions
 from sopose.core.vis.maps import BACKGROUND
 from sopose.data.targets import RoiFormat
 from sopose.layers import bin_labels
 from sopose.models.gdrn import PnPInput
+from sopose.models.predicted_maps import read_maps
 from sopose.vis.batches import TILE, batch_pictures
 
+PLAIN = PnPInput()
 FORMAT = RoiFormat(input_res=64, output_res=32, pixel_format="RGB", pixel_mean=(0, 0, 0), pixel_std=(255, 255, 255))
 BAR, GAP = 22, 4  # above and beside every picture, pixels
 LEGEND = 20  # pixels of the overlay's upper edge that the legend may take
 FAINT = 16  # levels, of which smoothed edges leave fewer
+
+
+def draw(
+    rois: RoiBatch,
+    targets: RoiTargets,
+    prediction: Prediction,
+    roi_format: RoiFormat,
+    form: PnPInput = PLAIN,
+    count: int = 4,
+) -> dict[str, np.ndarray]:
+    """The pictures of a prediction."""
+    return batch_pictures(rois, targets, read_maps(prediction, form), prediction.pose, roi_format, count)
 
 
 def tiles(picture: np.ndarray) -> np.ndarray:
@@ -45,11 +60,11 @@ def batch(make_ellipsoids, tell_truth):
 
 def test_a_topic_is_a_picture_with_a_row_for_each_of_the_first_rois(batch):
     for count, rows in ((2, 2), (9, 3)):
-        pictures = batch_pictures(*batch, FORMAT, PnPInput(), count)
+        pictures = draw(*batch, FORMAT, count=count)
         shapes = {topic: tiles(picture).shape[:2] for topic, picture in pictures.items()}
         assert shapes == {"overlay": (rows, 2), "masks": (rows, 4), "P": (rows, 2), "Q": (rows, 6)}
     single_layer = replace(batch[2], q=None)
-    assert list(batch_pictures(*batch[:2], single_layer, FORMAT, PnPInput())) == ["overlay", "masks", "P"]
+    assert list(draw(*batch[:2], single_layer, FORMAT)) == ["overlay", "masks", "P"]
 
 
 def test_the_crop_is_shown_in_its_colours(batch):
@@ -57,12 +72,12 @@ def test_the_crop_is_shown_in_its_colours(batch):
     normalised = RoiFormat(64, 32, "BGR", pixel_mean=(10, 20, 30), pixel_std=(50, 60, 70))
     levels = np.array([200, 100, 50], np.uint8)  # red, green, blue
     image = normalised.image_tensor(np.tile(levels[::-1], (64, 64, 1))).expand(3, 3, 64, 64)
-    pictures = batch_pictures(replace(rois, image=image), *batch[1:], normalised, PnPInput())
+    pictures = draw(replace(rois, image=image), *batch[1:], normalised)
     assert (tiles(pictures["overlay"])[:, 0] == levels).all()
 
 
 def test_truth_as_prediction_looks_like_the_truth(batch):
-    pictures = batch_pictures(*batch, FORMAT, PnPInput())
+    pictures = draw(*batch, FORMAT)
     predicted, true = tiles(pictures["P"]).swapaxes(0, 1)
     np.testing.assert_array_equal(predicted, true)
     mask, *masks = tiles(pictures["masks"]).swapaxes(0, 1)
@@ -83,7 +98,7 @@ def test_classified_coordinates_and_logits_are_read(batch):
     logits = torch.nn.functional.one_hot(labels, bins + 1).movedim(-1, 2).flatten(1, 2).float()
     sides = torch.stack([1 - targets.mask_obj, targets.mask_obj], dim=1)
     told = replace(truth, xyz=40 * logits, mask=40 * sides, q=None)
-    pictures = batch_pictures(rois, targets, told, FORMAT, PnPInput(mask_type="CE", bins=bins))
+    pictures = draw(rois, targets, told, FORMAT, PnPInput(mask_type="CE", bins=bins))
     predicted, true = tiles(pictures["P"]).swapaxes(0, 1).astype(int)
     assert abs(predicted - true).max() <= 255 / (2 * bins) + 1  # levels: half a bin, and rounding
     np.testing.assert_array_equal(*tiles(pictures["masks"])[:, :2].swapaxes(0, 1))
@@ -112,7 +127,7 @@ def test_a_point_is_drawn_where_it_is_seen(batch):
     points = (targets.cam_R_obj.double().mT @ (point_cam - targets.cam_t_obj.double())[..., None])[..., 0]
     targets = replace(targets, model_points=points[:, None].float().expand(3, 5, 3))
     unseen = replace(truth, cam_t_obj=-truth.cam_t_obj)
-    picture = batch_pictures(rois, targets, unseen, FORMAT, PnPInput())["overlay"]
+    picture = draw(rois, targets, unseen, FORMAT)["overlay"]
     plain, drawn = tiles(picture).swapaxes(0, 1).astype(float)
     strength = abs(drawn - plain).sum(-1)
     strength[:, :LEGEND] = 0
@@ -125,13 +140,13 @@ def test_a_point_is_drawn_where_it_is_seen(batch):
 def test_both_poses_are_drawn_by_one_law(batch):
     rois, targets, truth = batch
     rois = replace(rois, image=torch.zeros_like(rois.image))  # on which either colour stands out
-    both = drawn_on(batch_pictures(rois, targets, truth, FORMAT, PnPInput())["overlay"])
+    both = drawn_on(draw(rois, targets, truth, FORMAT)["overlay"])
     behind = replace(truth, cam_t_obj=-truth.cam_t_obj)
-    alone = drawn_on(batch_pictures(rois, targets, behind, FORMAT, PnPInput())["overlay"])
+    alone = drawn_on(draw(rois, targets, behind, FORMAT)["overlay"])
     assert alone.any((1, 2)).all()
     np.testing.assert_array_equal(both, alone)  # the estimate's thinner lines lie within those of the truth
     moved = replace(truth, cam_t_obj=truth.cam_t_obj + torch.tensor([0.01, 0, 0]))
-    apart = drawn_on(batch_pictures(rois, targets, moved, FORMAT, PnPInput())["overlay"])
+    apart = drawn_on(draw(rois, targets, moved, FORMAT)["overlay"])
     assert (apart & ~alone).any((1, 2)).all()
 
 
@@ -143,10 +158,10 @@ def test_no_number_is_too_bad_to_be_drawn(batch, number, mask_type):
     bad = truth.map(lambda tensor: torch.full_like(tensor, number))
     if mask_type == "CE":
         bad.mask = bad.mask.repeat(1, 2, 1, 1)
-    pictures = batch_pictures(rois, targets, bad, FORMAT, PnPInput(mask_type=mask_type))
+    pictures = draw(rois, targets, bad, FORMAT, PnPInput(mask_type=mask_type))
     assert list(pictures) == ["overlay", "masks", "P", "Q"]
     only_translation = replace(truth, cam_t_obj=bad.cam_t_obj)
-    batch_pictures(rois, targets, only_translation, FORMAT, PnPInput())
+    draw(rois, targets, only_translation, FORMAT)
 
 
 @pytest.mark.filterwarnings("error")
@@ -154,7 +169,7 @@ def test_no_number_is_too_bad_to_be_drawn(batch, number, mask_type):
 def test_an_image_that_is_not_finite_is_drawn(batch, number):
     rois, targets, truth = batch
     ruined = replace(rois, image=torch.full_like(rois.image, number))
-    picture = batch_pictures(ruined, targets, truth, FORMAT, PnPInput())["overlay"]
+    picture = draw(ruined, targets, truth, FORMAT)["overlay"]
     assert (tiles(picture)[:, 0] == 0).all()
 
 
@@ -162,7 +177,7 @@ def test_half_precision_in_a_graph_is_read_and_left_as_it_is(batch):
     rois, targets, truth = batch
     told = truth.map(lambda tensor: tensor.bfloat16().requires_grad_())
     state = torch.random.get_rng_state()
-    pictures = batch_pictures(rois, targets, told, FORMAT, PnPInput())
+    pictures = draw(rois, targets, told, FORMAT)
     assert torch.equal(state, torch.random.get_rng_state())
     assert all(isinstance(picture, np.ndarray) for picture in pictures.values())
     assert told.xyz.requires_grad and told.xyz.grad is None and told.xyz.dtype is torch.bfloat16

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from sopose.core.engine.float32 import keep_slow_parts_in_float32
+from sopose.core.engine.modes import keep_slow_parts_in_float32
 
 
 def network() -> nn.Sequential:
