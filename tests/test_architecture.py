@@ -6,7 +6,7 @@ import ast
 import runpy
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -51,7 +51,12 @@ def module_name(repository: Path, path: Path) -> str:
 
 def imported_modules(path: Path) -> Iterator[str]:
     """Every module that a file imports, wherever the import stands; `from a import b` may be of a module a.b."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    yield from modules_of(ast.walk(ast.parse(path.read_text())), path)
+
+
+def modules_of(nodes: Iterable[ast.AST], path: Path) -> Iterator[str]:
+    """The modules that some nodes of a file import."""
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -247,3 +252,16 @@ def test_help_is_shown_without_what_is_slow_to_import(repository):
     imported = {path: SLOW_TO_IMPORT & set(modules) for path, *modules in map(str.split, said.splitlines())}
     assert list(imported) == list(QUICK)
     assert not {path: modules for path, modules in imported.items() if modules}
+
+
+# Their classes are of torchvision; whoever needs them imports them where that is.
+OF_TORCHVISION = {f"{CORE}/detection/model.py", f"{METHOD}/models/torchvision_backbone.py"}
+
+
+def test_what_is_slow_to_import_is_imported_where_it_is_used(repository):
+    slow = SLOW_TO_IMPORT - {"torch"} | {"torch.utils.tensorboard"}
+    for path in sources(repository, CORE, METHOD):
+        top = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        if str(path.relative_to(repository)) not in OF_TORCHVISION:
+            found = {name for name in slow for module in modules_of(top, path) if f"{module}.".startswith(f"{name}.")}
+            assert not found, f"{path} imports {found}"

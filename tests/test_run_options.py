@@ -92,6 +92,7 @@ def test_the_last_weights_are_there_alone(toy_run, tmp_path):
     assert alone["facts"]["objects"] == whole["facts"]["objects"]
 
 
+@pytest.mark.slow
 def test_a_compiled_network_learns_the_same(toy_run, tmp_path, monkeypatch):
     """With the graph that torch.compile takes, run as it is: code for a CPU needs a compiler."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))

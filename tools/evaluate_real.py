@@ -22,9 +22,9 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
 from tqdm import tqdm
 
 from sopose.core.bop.records import ImageRecord
@@ -59,6 +59,9 @@ from sopose.inference.predict import predict
 from sopose.inference.predictions import read_predictions, require_rois, write_predictions
 from sopose.settings import Settings, load_settings
 from sopose.settings.groups import CadSettings, DatasetSettings, InputSettings
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 EXAMPLE = """examples:
   python tools/evaluate_real.py --config-file configs/gdrn_selfocc/lmo/cad_only_cpu.py --weights model.safetensors \\

@@ -123,11 +123,8 @@ def _read_list(item: ImageList, selection: Selection) -> None:
 def _read_scene(scene_dir: Path, wanted: set[int], chosen: set[int] | None) -> Found:
     """Records of a scene's (chosen) images and the number of chosen images it doesn't list."""
     cameras = entries_by_image(scene_dir / CAMERA_NAME)
-    gts = entries_by_image(scene_dir / GT_NAME, optional=True)
     infos = entries_by_image(scene_dir / GT_INFO_NAME, optional=True)
-    if infos and not (scene_dir / GT_NAME).is_file():
-        logger.warning("%s has %s without %s; its images count as not annotated", scene_dir, GT_INFO_NAME, GT_NAME)
-        infos = {}
+    gts = entries_by_image(scene_dir / GT_NAME, optional=not infos)
     for im_id in gts:
         if im_id not in cameras:
             raise UserError(f"{scene_dir / CAMERA_NAME} needs image {im_id} of {GT_NAME}; repair it")

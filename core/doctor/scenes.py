@@ -108,7 +108,8 @@ class _Reader:
 
     def _json(self, name: str) -> dict[int, Any] | None:
         """A json file by image; None where it is missing or broken."""
-        if not (self.dir / name).is_file() and name != CAMERA_NAME:
+        lost = name == GT_NAME and (self.dir / GT_INFO_NAME).is_file()  # the loader refuses one without the other
+        if not (self.dir / name).is_file() and name != CAMERA_NAME and not lost:
             meaning = {
                 GT_NAME: "not there: images without annotations can be tested on, not trained or scored",
                 GT_INFO_NAME: "not there: boxes are made from the models, visibility from masks or the models",

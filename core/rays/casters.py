@@ -118,9 +118,9 @@ class EmbreeCaster:
             mine = asked if len(self._blockers) == 1 else asked & (scene == number)
             index = mine.nonzero()[:, 0]
             starts, along = (part.index_select(1, index).numpy() for part in (starts_cam, towards))
-            blocked, squared = np.zeros(len(index), bool), _dot(along, along)
+            blocked = np.zeros(len(index), bool)
             for blocker in blockers:
-                blocker.block(starts, along, squared, blocked)
+                blocked |= blocker.between(starts, along)
             answer.index_copy_(0, index, torch.from_numpy(blocked))
         return answer
 
@@ -132,17 +132,10 @@ class _Blocker:
         self.mesh, self.pose = mesh, pose
         self.obj_R_cam = pose.cam_R_obj.T.astype(np.float32)
         self._origin_obj = _column(-pose.cam_R_obj.T @ pose.cam_t_obj)  # the camera's centre
-        self._center_cam, self._reach = _column(pose.transform(mesh.center)), np.float32(1.01 * mesh.radius**2)
 
-    def block(self, starts: np.ndarray, along: np.ndarray, squared: np.ndarray, blocked: np.ndarray) -> None:
-        """Set `blocked` (M,) where the mesh lies between start (3, M) and `start + along`; squared (M,): lengths."""
-        # A segment that stays outside the bounding sphere needs no Embree; most between objects do.
-        to_center = self._center_cam - starts
-        nearest = to_center - np.clip(_dot(to_center, along) / squared, 0, 1) * along
-        near = np.flatnonzero((_dot(nearest, nearest) <= self._reach) & ~blocked)
-        if len(near):
-            starts_obj = self.obj_R_cam @ starts[:, near] + self._origin_obj
-            blocked[near] = self.mesh.occluded(starts_obj.T, (self.obj_R_cam @ along[:, near]).T, 1.0)
+    def between(self, starts: np.ndarray, along: np.ndarray) -> np.ndarray:
+        """(M,) bool: the mesh lies on the segment from a start (3, M) to `start + along`, float32."""
+        return self.mesh.occluded((self.obj_R_cam @ starts + self._origin_obj).T, (self.obj_R_cam @ along).T, 1.0)
 
 
 def turned_to_camera(normals: Tensor, points_cam: Tensor) -> Tensor:

@@ -104,7 +104,8 @@ class RayCaster:
         to_center, rows, squared, along = self._unit_rays(origins_obj, directions_obj)
         # A ray that stays outside the bounding sphere needs no Embree; most shadow rays between objects do.
         nearest = np.maximum(along, 0) ** 2 / squared
-        near = np.flatnonzero(np.einsum("in,in->n", to_center, to_center) - nearest <= 1 + START_MARGIN)
+        x, y, z = to_center
+        near = np.flatnonzero(x * x + y * y + z * z - nearest <= 1 + START_MARGIN)
         if origins_obj.ndim == 2:
             to_center = to_center[:, near]
         starts, rays = _near_rays(to_center, rows[:, near], squared[near], along[near])

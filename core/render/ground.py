@@ -96,9 +96,13 @@ class Grounds:
         parts = (torch.from_numpy(part).to(device) for part in (normals, heights, sizes, *single))
         return Grounds(*parts)
 
-    def depth(self, scene: Tensor, rays_cam: Tensor) -> Tensor:
-        """(N,) float64 depth of the planes along rays (3, N), z = 1, metres; inf above their horizons."""
-        depth = columns(self.heights, scene) / -(columns(self.normals, scene) * rays_cam).sum(dim=0)
+    def depth(self, scene: Tensor, rays: Tensor, uv: Tensor) -> Tensor:
+        """(N,) float64 depth of the planes of scenes (N,) at pixels (N, 2), metres; inf above their horizons.
+
+        rays (3, 3, B): the cameras' K inverted, which makes pixels (u, v, 1) to rays with z = 1.
+        """
+        sinking = columns(-(self.normals[:, None] * rays).sum(dim=0), scene)
+        depth = columns(self.heights, scene) / (sinking[0] * uv[:, 0] + sinking[1] * uv[:, 1] + sinking[2])
         return torch.where((depth > 0) & (depth < FARTHEST), depth, torch.inf)
 
     def occlude(self, scene: Tensor, starts_cam: Tensor, towards: Tensor) -> Tensor:

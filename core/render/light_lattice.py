@@ -69,17 +69,16 @@ class Grid:
         owners.view(-1).index_copy_(0, cell, self.owner.int())
         grid, down, across = places
         maps = values.new_zeros(len(values), length + 2 * margin)
-        maps[:, margin + (grid * rows + down + 1) * width + across + 1] = values
+        maps.index_copy_(1, margin + (grid * rows + down + 1) * width + across + 1, values)
         # The lattice's own pixels are the plane of half a stride.
         near_owners = pad(owners[half * stride + half], (margin, margin), value=-1)
         # The mean of neighbours k - 1 and k, and that of k and k + 1, interpolated: three weights along each axis.
         phase = (torch.arange(stride, device=device) + 0.5 * (stride % 2)) / stride
         weights = torch.stack([(1 - phase) / 2, torch.full_like(phase, 0.5), phase / 2])
-        same = near_owners.as_strided((3, 3, 1, length), (width, 1, 1, 1)) == owners
-        weights = (weights[:, None, :, None] * weights[:, None]).view(3, 3, -1, 1)
-        weight = torch.where(same, weights, weights.new_zeros(()))
-        total = values.new_zeros(len(values), *owners.shape)
+        nothing, total = values.new_zeros(()), values.new_zeros(len(values), *owners.shape)
         for down, across in product(range(3), range(3)):
-            start = down * width + across
-            total.addcmul_(maps[:, None, start : start + length], weight[down, across])
+            near = slice(down * width + across, down * width + across + length)
+            weight = (weights[down, :, None] * weights[across]).view(-1, 1)
+            # One neighbour at a time: what they share stays in the cache.
+            total.addcmul_(maps[:, None, near], torch.where(near_owners[near] == owners, weight, nothing))
         return total.flatten(1).index_select(1, cell)

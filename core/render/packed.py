@@ -55,9 +55,7 @@ class PackedScenes:
         steps = [uv[1] - uv[0] if sizes and len(uv) > 1 else np.zeros(2) for uv in flat]
         angles = [np.linalg.norm(ray[:, :2] @ step) for ray, step in zip(rays, steps, strict=True)]
         self._grounds = Grounds.of([scene.ground for scene in scenes], angles, device)
-        if self._grounds is not None:
-            matrix, (u, v) = columns(as_tensor(np.stack(rays, axis=-1), device), self.scene), self.uv.T
-            self._rays_cam = matrix[:, 0] * u + matrix[:, 1] * v + matrix[:, 2]  # (3, N) float64, z = 1
+        self._rays = as_tensor(np.stack(rays, axis=-1), device)  # (3, 3, B) float64, inverse of K
         self._coats = Coats(self._bodies, device)
         self._models = list(dict.fromkeys(body.model for body in self._bodies))
         places = {model: place for place, model in enumerate(self._models)}
@@ -70,7 +68,7 @@ class PackedScenes:
         hits = self.caster.first_hits(self.scene, self.uv)
         if self._grounds is None:
             return hits
-        depth = self._grounds.depth(self.scene, self._rays_cam)
+        depth = self._grounds.depth(self.scene, self._rays, self.uv)
         nearer = depth < hits.depth
         return SceneHits(
             torch.where(nearer, len(self._bodies) + self.scene, hits.owner),
@@ -104,9 +102,10 @@ class PackedScenes:
             face, points_obj = (part.index_select(0, seen[:end]) for part in (hits.face, hits.points_obj))
             parts.append(self._of_bodies(owner[:end], face, points_obj, sizes))
         if grounds and self._grounds is not None:
-            at = seen[end:]
-            points_cam = self._rays_cam.index_select(1, at) * hits.depth.index_select(0, at)
-            parts.append(self._grounds.surface(self.scene.index_select(0, at), points_cam.float()))
+            scene, uv, depth = (part.index_select(0, seen[end:]) for part in (self.scene, self.uv, hits.depth))
+            ray = columns(self._rays, scene)
+            points_cam = (ray[:, 0] * uv[:, 0] + ray[:, 1] * uv[:, 1] + ray[:, 2]) * depth
+            parts.append(self._grounds.surface(scene, points_cam.float()))
         return parts[0] if len(parts) == 1 else Surface.joined(parts)
 
     def occlusion(self, scene: Tensor) -> Occlusion:

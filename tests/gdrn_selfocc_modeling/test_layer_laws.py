@@ -20,7 +20,7 @@ from sopose.core.data.roi import Roi, RoiView
 from sopose.core.geometry.pose import Pose
 from sopose.core.objects.model import ObjectModel
 from sopose.core.rays.bvh_caster import BvhMeshes
-from sopose.core.rays.raycast import RayCaster, camera_rays
+from sopose.core.rays.raycast import camera_rays
 from sopose.data.targets import TrainedObject, cast_layers
 from sopose.layers import Layers, cast_Q, unpack_Q
 from sopose.maps.files import P_MAP, Q_MAP, MapFiles
@@ -40,10 +40,7 @@ class Case(NamedTuple):
 
     @property
     def target(self) -> TrainedObject:
-        caster = RayCaster(self.model.vertices, self.model.faces)
-        return TrainedObject(
-            self.model, 0, caster, None, np.zeros((1, 3), np.float32), np.eye(3, dtype=np.float32)[None]
-        )
+        return TrainedObject(self.model, 0, None, np.zeros((1, 3), np.float32), np.eye(3, dtype=np.float32)[None])
 
 
 MESHES = ("closed", "inverted", "open", "soup")

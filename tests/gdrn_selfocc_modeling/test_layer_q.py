@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from scipy.spatial.transform import Rotation
 
 from sopose.core.geometry.pose import Pose
 from sopose.core.rays.raycast import RayCaster, camera_rays
-from sopose.layers import cast_P, normalise_Q, pack_Q, plane_hits, unpack_Q
+from sopose.layers import (
+    cast_P,
+    denormalise_Q,
+    normalise_Q,
+    pack_Q,
+    plane_channels,
+    plane_hits,
+    unpack_Q,
+    unpack_Q_maps,
+)
 
 K = np.array([[572.4, 0.0, 325.3], [0.0, 573.6, 242.0], [0.0, 0.0, 1.0]])
 SEMI_AXES = np.array([0.05, 0.03, 0.08])
@@ -126,3 +139,26 @@ def test_normalising_uses_each_channels_own_axis_and_keeps_invalid_zero():
     corners = np.broadcast_to(extent / 2, (3, 3)) * (1 - np.eye(3))
     valid = np.array([True, False, True])
     assert normalise_Q(pack_Q(corners), extent, valid).tolist() == [1, 1, 0, 0, 1, 1]
+
+
+METRES = st.floats(-1, 1, allow_subnormal=False)
+
+
+@given(
+    hnp.arrays(np.float64, st.tuples(st.integers(1, 3), st.integers(1, 4), st.just(6)), elements=METRES),
+    hnp.arrays(np.float64, 3, elements=st.floats(0.01, 1)),
+)
+def test_numpy_and_torch_have_one_order_of_planes_axes_and_channels(Q6, extent):
+    """(h, w, 6) of the loader and (B, 6, H, W) of the network name the same numbers, normalised or not."""
+    points = unpack_Q(Q6)
+    maps = torch.from_numpy(Q6).permute(2, 0, 1)[None]
+    as_maps = unpack_Q_maps(maps)[0].permute(2, 3, 0, 1).numpy()
+    assert np.array_equal(points, as_maps) and np.array_equal(pack_Q(points), Q6)
+    for plane in range(3):
+        kept = [axis for axis in range(3) if axis != plane]
+        assert np.array_equal(Q6[..., plane_channels(plane)], points[..., plane, kept])
+        assert not points[..., plane, plane].any()
+    known = np.ones((*Q6.shape[:2], 3), bool)
+    q = torch.from_numpy(normalise_Q(Q6, extent, known)).permute(2, 0, 1)[None]
+    back = denormalise_Q(q, torch.from_numpy(extent)[None])[0].permute(2, 3, 0, 1).numpy()
+    np.testing.assert_allclose(back, points, rtol=0, atol=1e-15)  # metres

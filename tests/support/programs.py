@@ -5,6 +5,7 @@ They are forked from a process that has imported everything and done nothing yet
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -38,6 +39,7 @@ class Program:
         said.touch()
         self._process = context.Process(target=_do, args=(str(said), dict(environment or {}), function, arguments))
         self._process.start()
+        atexit.register(self.kill)  # a test that failed may have left it at work, and it would be waited for
 
     def read_until(self, word: str, seconds: float = 120) -> None:
         """Wait until it says so."""
@@ -62,8 +64,9 @@ class Program:
 
     def kill(self) -> None:
         """End it as a full memory does, and wait until it is gone."""
-        self._process.kill()
-        self._process.join()
+        if self.exit_code is None:
+            self._process.kill()
+            self._process.join()
 
 
 def _do(said: str, environment: dict[str, str], function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
@@ -111,8 +114,7 @@ def finish(programs: Sequence[Program], seconds: float = 300) -> None:
             break
         time.sleep(POLL)
     for program in programs:
-        if program.exit_code is None:
-            program.kill()
+        program.kill()
     failed = [program.said.read_text() for program in programs if program.exit_code]
     assert not failed, "\n".join(failed)
 

@@ -11,18 +11,15 @@ from pathlib import Path
 import cv2
 import pytest
 
-from sopose.core.bop.splits import resolve_split
-from sopose.core.detection.facts import DetectorDesign
 from sopose.core.detection.infer import Detector
 from sopose.core.engine.checkpointer import last_checkpoint
 from sopose.core.utils.errors import UserError
-from sopose.data.build import class_names
 from sopose.settings import load_settings
 from tests.support.builders import eval_set_of
 from tests.support.programs import Program, run_words
 from tests.support.shared import shared_folder
 from tools.predict import main as predict
-from tools.train_detector import build_facts, build_source, detection_augmentation, main, parse_args
+from tools.train_detector import main
 
 SMALL = ["--backbone", "resnet10t", "--pretrained", "none", "--size", "96", "--batch-size", "2"]
 MIXED = 'DATASETS = dict(TRAIN=("toy_train",), TRAIN2=("toy_cad",), TRAIN2_RATIO=0.3)\n'
@@ -134,21 +131,3 @@ def test_several_processes_are_refused(write_tiny_config, tmp_path, monkeypatch)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="trained by one process"):
         main(["--config-file", str(write_tiny_config(tmp_path)), "--output", str(tmp_path / "run")])
-
-
-def test_one_object_alone_is_learned(write_tiny_config, tmp_path):
-    cfg = load_settings(write_tiny_config(tmp_path), ["DATASETS.OBJS=[cross]"])
-    args = parse_args(["--config-file", "x", "--output", "y", "--no-mirror"])
-    spec = resolve_split("toy_train", Path(cfg.datasets.root))
-    facts = build_facts(class_names(cfg.datasets), [spec], DetectorDesign(96))
-    source = build_source(cfg, args, facts)
-    assert facts.obj_ids == (3,) and not source.first.augmentation.mirror_prob
-    assert all(any(item.obj_id == 3 for item in record.instances) for record in source.first.records)
-
-
-def test_scenes_with_one_object_annotated_lose_the_others(write_tiny_config, tmp_path):
-    cfg = load_settings(write_tiny_config(tmp_path))
-    args = parse_args(["--config-file", "x", "--output", "y"])
-    spec = resolve_split("toy_train", Path(cfg.datasets.root))
-    assert detection_augmentation(cfg.input, cfg.cad, args, spec).change_bg_prob == 0.0
-    assert detection_augmentation(cfg.input, cfg.cad, args, replace(spec, scene_is_object=True)).change_bg_prob == 1.0

@@ -224,10 +224,14 @@ def test_files_without_a_number_and_hidden_ones_are_no_images_of_a_scene(tiny_bo
     assert [record.rgb_path.name for record in load_split(mini(tiny_bop))] == ["3.png", "000007.png"]
 
 
-def test_a_scene_without_annotations_is_read_whatever_else_is_there(tiny_bop, caplog):
-    (tiny_bop / "test/000001/scene_gt.json").unlink()
+def test_a_scene_without_annotations_is_read_unless_half_of_them_are_there(tiny_bop):
+    """`scene_gt_info.json` alone is a lost `scene_gt.json`, not a scene that never had one."""
+    scene = tiny_bop / "test/000001"
+    (scene / "scene_gt.json").unlink()
+    with pytest.raises(UserError, match=r"scene_gt\.json is missing"):
+        load_split(mini(tiny_bop))
+    (scene / "scene_gt_info.json").unlink()
     assert all(not record.instances for record in load_split(mini(tiny_bop)))
-    assert "scene_gt_info.json without scene_gt.json" in caplog.text
 
 
 def test_an_image_that_a_file_names_twice_is_told(tiny_bop):

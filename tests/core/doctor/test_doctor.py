@@ -108,9 +108,17 @@ def test_images_turned_by_their_tag_are_a_warning(toy):
 def test_what_is_not_there_is_a_note(toy, lacking):
     path = toy / SCENE / lacking
     shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if lacking == "scene_gt.json":
+        (toy / SCENE / "scene_gt_info.json").unlink()
     found = examine(toy, images=0)
     assert codes_of(found) == {"absent"}
     assert any(f"{SCENE}/{lacking}" in line for line in told(found, "absent"))
+
+
+def test_half_of_the_annotations_is_an_error_as_it_is_to_the_loader(toy):
+    (toy / SCENE / "scene_gt.json").unlink()
+    (finding,) = told(examine(toy, images=0), "json-broken")
+    assert f"{SCENE}/scene_gt.json" in finding and "missing" in finding
 
 
 @pytest.mark.parametrize("kept", [("models",), ("test",), ("models", "camera.json")])
@@ -203,6 +211,7 @@ def test_what_the_loader_refuses_is_an_error_to_the_doctor(toy, planted):
         ),
     ],
 )
+@pytest.mark.filterwarnings("ignore:overflow")
 def test_hostile_files_end_in_findings(toy, name):
     edit(toy / "models/models_info.json", lambda info: [entry.pop("symmetries_discrete", 0) for entry in info.values()])
     edit(

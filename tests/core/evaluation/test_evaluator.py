@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sopose.core.bop.models import load_models
 from sopose.core.bop.results import read_results
@@ -18,6 +19,7 @@ from sopose.core.evaluation.evaluator import evaluate, write_scores
 from sopose.core.evaluation.metrics import AR_MEAN, DEFAULT_METRICS, METRICS, columns_of
 from sopose.core.evaluation.tables import format_comparison, format_table
 from sopose.core.geometry.pose import Pose
+from sopose.core.images.files import EXIF_ORIENTATION
 from sopose.core.utils.errors import UserError
 
 COLUMNS = (*columns_of(DEFAULT_METRICS), AR_MEAN)
@@ -113,6 +115,16 @@ def test_mspd_is_scaled_to_an_image_of_640_pixels(world):
     narrow, wide = world.score(moved), world.score(moved, image_width=1280)
     assert narrow.overall["AR_MSPD"] < wide.overall["AR_MSPD"]
     assert narrow.instances == wide.instances
+
+
+def test_the_width_is_that_of_images_as_they_are_read(world, tmp_path):
+    """A picture stored lying and turned by its EXIF entry is as wide as it is when it is read."""
+    entries = Image.Exif()
+    entries[EXIF_ORIENTATION] = 6
+    Image.new("RGB", (480, 1280)).save(tmp_path / "turned.jpg", exif=entries)
+    world.records = [replace(record, rgb_path=tmp_path / "turned.jpg") for record in world.records]
+    moved = world.shifted(0.2)
+    assert world.score(moved, image_width=None).overall == world.score(moved, image_width=1280).overall
 
 
 def test_scores_do_not_depend_on_the_order_of_the_estimates(world):

@@ -244,16 +244,16 @@ def test_grounds_of_several_scenes_are_each_their_own_and_some_have_none():
     rng = np.random.default_rng(0)
     alone = [ground_at(z, rng, tilt) for z, tilt in ((1.0, 0.2), (1.4, -0.3))]
     grounds = Grounds.of([alone[0], None, alone[1]], [1e-3] * 3, torch.device("cpu"))
-    rays = torch.from_numpy(pixel_rays(K, rng.uniform(0, 100, (60, 2))).T)
-    scene = torch.arange(60) % 3
-    depth = grounds.depth(scene, rays)
+    uv = torch.from_numpy(rng.uniform(0, 100, (60, 2)))
+    scene, inverse = torch.arange(60) % 3, torch.from_numpy(np.linalg.inv(K))[..., None]
+    depth, rays = grounds.depth(scene, inverse, uv), torch.from_numpy(pixel_rays(K, uv.numpy()).T)
     points = torch.where(depth.isfinite(), rays * depth, 1.0).float()
     shown, up = grounds.albedo(scene, points), torch.zeros_like(points)
     assert (depth[scene == 1] == torch.inf).all() and not grounds.occlude(scene, points, 9 * points)[scene == 1].any()
     for number, ground in ((0, alone[0]), (2, alone[1])):
         mine, single = scene == number, packed_ground(ground, 1e-3)
         first = torch.zeros(int(mine.sum()), dtype=torch.long)
-        torch.testing.assert_close(depth[mine], single.depth(first, rays[:, mine]), rtol=1e-12, atol=0)
+        torch.testing.assert_close(depth[mine], single.depth(first, inverse, uv[mine]), rtol=1e-12, atol=0)
         torch.testing.assert_close(shown[:, mine], single.albedo(first, points[:, mine]), rtol=0, atol=1e-4)
         assert grounds.occlude(scene, points, points)[mine].all()
         assert not grounds.occlude(scene, points / 2, up)[mine].any()

@@ -44,7 +44,7 @@ GREY_LEVEL = 1
 @pytest.fixture(scope="module")
 def make_source(models) -> Callable[..., CadSource]:
     """`make_source(options)`; object 3 is scenery only."""
-    objects = prepare_objects(models, {k: m.caster for k, m in models.items()}, {1: 0, 2: 1, 4: 2}, num_points=100)
+    objects = prepare_objects(models, {1: 0, 2: 1, 4: 2}, num_points=100)
 
     def make(options: SceneOptions = EVERYTHING) -> CadSource:
         drawer = SceneDrawer(models, options, Backgrounds())

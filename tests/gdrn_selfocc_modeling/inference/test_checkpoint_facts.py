@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from sopose.core.bop import models as bop_models
@@ -14,13 +17,19 @@ from sopose.settings import plain_settings
 
 
 @pytest.fixture
-def settings(make_small_config, toy_root):
+def copied_toy(toy_root, tmp_path) -> Path:
+    """A data set of this test's own: models in use elsewhere are given again and not read."""
+    return Path(shutil.copytree(toy_root, tmp_path / "toy"))
+
+
+@pytest.fixture
+def settings(make_small_config, copied_toy):
     data = ("DATASETS.TRAIN=[toy_train]", "DATASETS.TRAIN2=[toy_cad]", "DATASETS.TEST=[toy_test]")
     few = ("MODEL.POSE_NET.LOSS_CFG.NUM_PM_POINTS=16", "TEST.TEST_BBOX_TYPE=gt")
-    return make_small_config(f"DATASETS.ROOT={toy_root.parent}", *data, *few)
+    return make_small_config(f"DATASETS.ROOT={copied_toy.parent}", *data, *few)
 
 
-def test_a_start_reads_every_model_once(settings, toy_root, monkeypatch):
+def test_a_start_reads_every_model_once(settings, copied_toy, monkeypatch):
     read, original = [], bop_models.load_model
 
     def counted(path, *arguments):
@@ -32,13 +41,13 @@ def test_a_start_reads_every_model_once(settings, toy_root, monkeypatch):
     build_train_dataset(settings, cache)
     build_test_set(settings, "toy_test", cache)
     class_models(settings.datasets, cache)
-    assert len(read) == len(set(read)) and {path.parent.parent for path in read} == {toy_root}
+    assert len(read) == len(set(read)) and {path.parent.parent for path in read} == {copied_toy}
 
 
-def test_facts_are_of_the_models_that_are_trained(settings, toy_root):
+def test_facts_are_of_the_models_that_are_trained(settings, copied_toy):
     cache = ObjectCache(settings.datasets, settings.model.pose_net)
     models = class_models(settings.datasets, cache)
-    spec = resolve_split("toy_train", toy_root.parent)
+    spec = resolve_split("toy_train", copied_toy.parent)
     assert [model.name for model in models] == cache.names
     assert all(model is cache.get(spec).models[model.obj_id] for model in models)
     facts = network_facts(plain_settings(settings), models, (500.0, 600.0))

@@ -161,7 +161,7 @@ def file_for_a_folder(root: Path) -> None:
     [
         (nan_pose, "image 2, entry 0: cam_t_m2c must be 3 finite numbers"),
         (singular_K, "image 2: cam_K must have an inverse"),
-        (empty_mesh, "obj_000002.ply is a mesh without faces"),
+        (empty_mesh, "obj_000002.ply cannot be read as a PLY mesh (it has no vertices)"),
         (cut_mesh, "obj_000002.ply cannot be read as a PLY mesh"),
         (missing_model, "obj_000002.ply is missing"),
         (no_size, "of scene 1 is not known"),

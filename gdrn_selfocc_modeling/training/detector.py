@@ -1,0 +1,170 @@
+"""A 2D detector on the data of a pose configuration: its objects, its images, its first weights, its score."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from torch import nn
+
+from sopose.core.bop.models import load_models
+from sopose.core.bop.records import ImageRecord
+from sopose.core.bop.scene import load_split, read_image_size
+from sopose.core.bop.splits import SplitSpec, resolve_split
+from sopose.core.bop.targets import Target
+from sopose.core.data.loader import JoinedSource, MixedSource, SampleSource
+from sopose.core.detection.data import CadDetectionSource, DetectionAugmentation, DetectionSource
+from sopose.core.detection.evaluate import detect_images, report
+from sopose.core.detection.facts import DetectorDesign, DetectorFacts
+from sopose.core.detection.infer import Detector
+from sopose.core.detection.labels import Labeler
+from sopose.core.detection.model import build_detector, stage_indices
+from sopose.core.synthesis.many_objects import CrowdRange
+from sopose.core.utils.errors import UserError
+from sopose.data.build import build_augmentation, build_backgrounds, class_indices
+from sopose.data.build_cad import build_scene_options, cad_camera, split_to_learn
+from sopose.data.eval_set import evaluation_targets
+from sopose.models.backbone import LITE0_NAME, LITE0_PACKAGE, leading_modules, make_backbone
+from sopose.settings import Settings
+from sopose.settings.groups import CadSettings, DatasetSettings, InputSettings
+
+logger = logging.getLogger(__name__)
+LARGEST_SIDE = 640  # of an input whose size is not given
+LEAST_VISIBLE = 0.1  # of an object that is learned; scores ignore what is less visible
+FROZEN_STAGES = 2  # of a pretrained backbone: their features are general, and half of a step's time
+
+
+@dataclass(frozen=True)
+class DetectorData:
+    """What of a detector's training images the configuration of poses does not say."""
+
+    objects_per_image: tuple[int, int] = (3, 10)  # of rendered ones
+    mirror: bool = True  # False for objects that are mirror images of each other
+    least: int = 1  # rendered images of an epoch
+
+
+@dataclass(frozen=True, eq=False)
+class DetectionSplit:
+    """A split to score on; `obj_ids` are its ids of the detector's objects, by name."""
+
+    spec: SplitSpec
+    records: list[ImageRecord]
+    targets: list[Target]
+    obj_ids: dict[str, int]
+
+
+def evaluate_detector(detector: Detector, split: DetectionSplit, output: Path) -> None:
+    """Score the detector on a split; the files go to a folder of the split's name."""
+    folder = output / split.spec.name.replace("/", "-").replace(":", "-")
+    print(f"\n{split.spec.name}: {len(split.records)} images")
+    detections = detect_images(detector, split.records, split.obj_ids)
+    if split.spec.scene_is_object:  # its other objects are not annotated
+        detections = [item for item in detections if item.obj_id == item.scene_id]
+    names = {obj_id: name for name, obj_id in split.obj_ids.items()}
+    report(detections, split.records, split.targets, names, folder)
+
+
+def build_test_splits(datasets: DatasetSettings, targets_filename: str, names: Sequence[str]) -> list[DetectionSplit]:
+    """The splits of DATASETS.TEST with the objects `names` that are trained."""
+    splits = []
+    for name in datasets.test:
+        spec = resolve_split(name, Path(datasets.root))
+        obj_ids = {spec.object_names[obj_id]: obj_id for obj_id in class_indices(names, spec)}
+        records = load_split(spec, obj_ids.values())
+        targets = evaluation_targets(targets_filename, spec, records, obj_ids.values())
+        splits.append(DetectionSplit(spec, records, targets, obj_ids))
+    return splits
+
+
+def training_specs(datasets: DatasetSettings) -> list[SplitSpec]:
+    """The splits of DATASETS.TRAIN. Raises `UserError` without any."""
+    if not datasets.train:
+        raise UserError("DATASETS.TRAIN is empty; name at least one split, such as lmo_cad or toy_train")
+    return [split_to_learn(datasets, name) for name in datasets.train]
+
+
+def input_side(cad: CadSettings, spec: SplitSpec) -> int:
+    """The longer side of a split's images, pixels, at most `LARGEST_SIDE`."""
+    if spec.kind == "cad":
+        return min(max(cad_camera(cad, spec.root)[1]), LARGEST_SIDE)
+    return min(max(read_image_size(load_split(spec)[0], spec.root)), LARGEST_SIDE)
+
+
+def build_facts(names: Sequence[str], specs: list[SplitSpec], design: DetectorDesign) -> DetectorFacts:
+    """The objects by the ids that the first training split with them has."""
+    known: dict[str, int] = {}
+    for spec in specs:
+        known = {name: obj_id for obj_id, name in spec.object_names.items()} | known
+    absent = [name for name in names if name not in known]
+    if absent:
+        raise UserError(f"no split of DATASETS.TRAIN has {', '.join(absent)}; correct DATASETS.OBJS or TRAIN")
+    return DetectorFacts(tuple(names), tuple(known[name] for name in names), design)
+
+
+def build_source(settings: Settings, data: DetectorData, facts: DetectorFacts) -> SampleSource:
+    """DATASETS.TRAIN joined, mixed with TRAIN2 by TRAIN2_RATIO."""
+    images, cad, datasets, side = settings.input, settings.cad, settings.datasets, facts.design.side
+    backgrounds, min_visib = build_backgrounds(images), max(settings.dataloader.filter_visib_thr, LEAST_VISIBLE)
+
+    def source_of(name: str) -> SampleSource:
+        spec = split_to_learn(datasets, name)
+        classes, models = class_indices(facts.objects, spec), load_models(spec.models_dir, names=spec.object_names)
+        labeler = Labeler(classes, {obj_id: model.caster for obj_id, model in models.items()}, min_visib)
+        common = (detection_augmentation(images, cad, data, spec), backgrounds)
+        if spec.kind == "cad":
+            crowd = CrowdRange(data.objects_per_image, gap=cad.gap)
+            options = build_scene_options(cad, datasets, cad_camera(cad, spec.root), crowd)
+            # EPOCH_LENGTH counts objects.
+            count = max(cad.epoch_length * 2 // sum(data.objects_per_image), data.least)
+            return CadDetectionSource(models, labeler, options, side, count, *common)
+        source = DetectionSource(load_split(spec, classes), labeler, side, *common)
+        if not len(source):
+            raise UserError(f"'{spec.name}' has no object to learn; lower DATALOADER.FILTER_VISIB_THR or change OBJS")
+        return source
+
+    def join(names: Sequence[str]) -> SampleSource:
+        sources = [source_of(name) for name in names]
+        return sources[0] if len(sources) == 1 else JoinedSource(sources)
+
+    first = join(datasets.train)
+    if not datasets.train2 or datasets.train2_ratio == 0:
+        return first
+    return MixedSource(first, join(datasets.train2), datasets.train2_ratio)
+
+
+def detection_augmentation(
+    images: InputSettings, cad: CadSettings, data: DetectorData, spec: SplitSpec
+) -> DetectionAugmentation:
+    """The configuration's colours and backgrounds, and the detector's own zoom."""
+    given = build_augmentation(images, cad, spec.kind)
+    # Where a scene has annotations of one object alone, the others in it would be taught to be nothing.
+    unlabelled = spec.scene_is_object and len(spec.object_names) > 1
+    return DetectionAugmentation(
+        mirror_prob=0.5 if data.mirror else 0.0,
+        color=given.color,
+        color_prob=given.color_prob,
+        change_bg_prob=1.0 if unlabelled else given.change_bg_prob,
+    )
+
+
+def build_network(facts: DetectorFacts, pretrained: str | None, start_anew: bool) -> nn.Module:
+    """The network with the backbone's first weights; a run that is resumed reads its own later.
+
+    `pretrained` as in `make_backbone`; None takes the weights of an installed package where they are the backbone's.
+    """
+    backbone = facts.design.backbone
+    pretrained = pretrained or _default_weights(backbone)
+    first = pretrained if start_anew else "none"
+    features = make_backbone(f"timm/{backbone}", stage_indices(backbone), pretrained=first)
+    frozen = [] if pretrained == "none" else leading_modules(features, FROZEN_STAGES)
+    return build_detector(len(facts.objects), facts.design, features, frozen)
+
+
+def _default_weights(backbone: str) -> str:
+    if backbone == LITE0_NAME and find_spec(LITE0_PACKAGE) is not None:
+        return LITE0_PACKAGE
+    logger.warning("the backbone starts from random weights, which takes many more images; see --pretrained")
+    return "none"
