@@ -17,7 +17,7 @@ from tqdm import tqdm
 from sopose.core.images.files import require_image_name, write_image
 from sopose.core.utils.errors import run_cli
 from sopose.core.utils.files import require_writable_file
-from sopose.core.vis.maps import coordinates_to_rgb, grey_to_rgb, grid, pair_to_rgb
+from sopose.core.vis.maps import categories_to_rgb, coordinates_to_rgb, grid, pair_to_rgb
 from sopose.settings import load_settings
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def sample_panels(sample: Sample, roi_format: RoiFormat) -> list[tuple[str, np.ndarray]]:
     """Titled RGB pictures of one sample."""
+    from sopose.layers import plane_channels
+
     roi, targets, info = sample
     on_object = targets.mask_obj.numpy() > 0
     panels = [
@@ -62,10 +64,9 @@ def sample_panels(sample: Sample, roi_format: RoiFormat) -> list[tuple[str, np.n
         ("P", coordinates_to_rgb(targets.P.numpy(), on_object)),
     ]
     for k, axis in enumerate("xyz"):
-        pair = targets.Q[2 * k : 2 * k + 2].numpy()
-        panels.append((f"Q_{axis}", pair_to_rgb(pair, targets.q_mask[k].numpy() > 0)))
+        panels.append((f"Q_{axis}", pair_to_rgb(targets.Q[plane_channels(k)].numpy(), targets.q_mask[k].numpy() > 0)))
     regions = targets.region.numpy()
-    panels.append(("regions", grey_to_rgb(regions * 29 % 64 * (regions > 0), 64)))
+    panels.append(("regions", categories_to_rgb(regions, regions > 0)))
     masks = np.zeros((*on_object.shape, 3), np.uint8)
     for mask, color in ((targets.mask_obj, HIDDEN), (targets.mask_visib, CUT), (targets.mask_trunc, VISIBLE)):
         masks[mask.numpy() > 0] = color

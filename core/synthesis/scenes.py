@@ -84,13 +84,16 @@ class SceneDrawer:
         return SceneDrawer(self.models, replace(self.options, K=K, image_size=image_size), self.backgrounds)
 
     def crowd(self, rng: np.random.Generator) -> DrawnScene:
-        """Many objects."""
+        """Many objects. Raises `UserError` where none is ever in the image."""
         options = self.options
         for _ in range(CROWD_TRIES):
             placed, table = options.crowd.draw(self.models, options.poses, options.K, options.image_size, rng)
             if placed:
-                break
-        return self.dressed(placed, table, rng)
+                return self.dressed(placed, table, rng)
+        raise UserError(
+            f"no object found a place before the camera in {CROWD_TRIES} tries; check "
+            f"CAD.Z_RANGE={options.poses.z_range} and CAD.CENTER_RANGE, or draw fewer floating objects"
+        )
 
     def around(self, obj_id: int, rng: np.random.Generator) -> DrawnScene:
         """One object, the first, with others around it; it is visible enough, or alone after too many tries.

@@ -112,7 +112,7 @@ def build_source(settings: Settings, data: DetectorData, facts: DetectorFacts) -
     def source_of(name: str) -> SampleSource:
         spec = split_to_learn(datasets, name)
         classes, models = class_indices(facts.objects, spec), load_models(spec.models_dir, names=spec.object_names)
-        labeler = Labeler(classes, {obj_id: model.caster for obj_id, model in models.items()}, min_visib)
+        labeler = Labeler(classes, models, min_visib)
         common = (detection_augmentation(images, cad, data, spec), backgrounds)
         if spec.kind == "cad":
             crowd = CrowdRange(data.objects_per_image, gap=cad.gap)

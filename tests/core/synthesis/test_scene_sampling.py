@@ -14,9 +14,11 @@ from sopose.core.geometry.camera import project
 from sopose.core.geometry.pose import Pose
 from sopose.core.geometry.resting import apart, supports, turned
 from sopose.core.objects.model import ObjectModel
+from sopose.core.synthesis.backgrounds import Backgrounds
 from sopose.core.synthesis.many_objects import CrowdRange
 from sopose.core.synthesis.pose_statistics import level_view, pose_statistics
 from sopose.core.synthesis.scene_sampling import OccluderRange, PoseRange, Table, resting_of
+from sopose.core.synthesis.scenes import SceneDrawer, SceneOptions
 from sopose.core.utils.errors import UserError
 
 K = np.array([[572.4, 0, 325.3], [0, 573.6, 242.0], [0, 0, 1]])
@@ -172,3 +174,11 @@ def test_a_level_view_has_the_object_s_z_axis_up():
 def test_an_impossible_range_is_refused(make, message):
     with pytest.raises(UserError, match=message):
         make()
+
+
+def test_a_crowd_that_has_no_place_before_the_camera_is_refused(models):
+    """Floating objects are larger than the view so near to the camera: none is ever inside the image."""
+    poses, crowd = PoseRange(z_range=(0.01, 0.02)), CrowdRange(count=(2, 3), floating_prob=1.0)
+    drawer = SceneDrawer(models, SceneOptions(K, SIZE, poses, crowd=crowd), Backgrounds())
+    with pytest.raises(UserError, match=r"no object found a place .* check CAD\.Z_RANGE"):
+        drawer.crowd(np.random.default_rng(0))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sopose.core.bop.splits import SplitSpec, resolve_split
@@ -36,3 +38,17 @@ def test_scenes_with_one_object_annotated_lose_the_others(settings, spec):
         changed = replace(spec, scene_is_object=alone)
         given = detection_augmentation(settings.input, settings.cad, DetectorData(), changed)
         assert given.change_bg_prob == probability
+
+
+def test_boxes_that_no_file_has_are_cast_from_the_models(settings, spec, write_tiny_config, toy_root, tmp_path):
+    copied = Path(shutil.copytree(toy_root, tmp_path / "bop" / "toy"))
+    for path in copied.glob("train/*/scene_gt_info.json"):
+        path.unlink()
+    words = ["DATASETS.OBJS=[cross]", f"DATASETS.ROOT={copied.parent}"]
+    bare = load_settings(write_tiny_config(tmp_path / "bop"), words)
+    facts = build_facts(class_names(settings.datasets), [spec], DetectorDesign(96))
+    data = DetectorData(mirror=False)
+    with_files, without = (build_source(given, data, facts).first for given in (settings, bare))
+    for index in range(len(without)):
+        expected, found = (source.sample(index, np.random.default_rng(index)) for source in (with_files, without))
+        np.testing.assert_allclose(found.boxes, expected.boxes, rtol=0, atol=1)  # a pixel
