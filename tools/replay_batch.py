@@ -16,6 +16,7 @@ from torch import Tensor
 from sopose.core.engine.checkpoint import load_weights
 from sopose.core.engine.distributed import select_device
 from sopose.core.engine.load_report import by_module
+from sopose.core.engine.machine import this_machine
 from sopose.core.images.files import require_image_name, write_image
 from sopose.core.utils.errors import run_cli
 from sopose.core.utils.files import require_writable_file
@@ -33,7 +34,7 @@ from sopose.training.failed_batch import (
     read_failed_step,
     roi_of,
 )
-from sopose.training.learner import Batch, Learner, RunLength, build_learner
+from sopose.training.learner import AMP_TYPES, Batch, Learner, RunLength, build_learner, choose_precision
 from sopose.vis.batches import batch_pictures
 
 EPILOG = """example:
@@ -64,7 +65,8 @@ def main(argv: list[str] | None = None) -> None:
     device = select_device(settings.model.device)
     model = build_model(settings.model.pose_net, pretrained=False)
     load_weights(model, step.weights, args.step)
-    learner = build_learner(settings, model.to(device), RunLength(1, settings.solver.total_epochs), device)
+    precision = AMP_TYPES.get(choose_precision(settings.solver.amp, device, this_machine().bfloat16))
+    learner = build_learner(settings, model.to(device), RunLength(1, settings.solver.total_epochs), device, precision)
     roi_format = build_roi_format(settings.input, settings.model)
     print(f"iteration {step.iteration + 1}, epoch {step.epoch}, on {device}")
     for batch in step.batches:

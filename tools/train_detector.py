@@ -18,6 +18,7 @@ from sopose.core.detection.infer import Detector
 from sopose.core.detection.training import TrainingOptions, build_trainer
 from sopose.core.engine.checkpointer import last_checkpoint
 from sopose.core.engine.distributed import launched_world, select_device
+from sopose.core.engine.machine import share_cores
 from sopose.core.engine.random_state import seed_everything
 from sopose.core.engine.run_record import record_start
 from sopose.core.engine.signals import StopSignals
@@ -105,7 +106,12 @@ def main(argv: list[str] | None = None) -> None:
         source = build_source(settings, data, facts)
         network = build_network(facts, args.pretrained, start_anew=not resumed)
         network = network.to(device, memory_format=torch.channels_last)
-        options = training_options(args, settings.dataloader.num_workers)
+        shares = share_cores(
+            settings.dataloader.num_workers if args.workers is None else args.workers,
+            settings.cpu_threads,
+            computes=device.type == "cpu",
+        )
+        options = training_options(args, shares.workers)
         options = replace(options, max_skipped=settings.train.max_skipped, picture_period=settings.vis_period)
         trainer = build_trainer(network, source, facts, options, args.output, args.resume, signals.asked)
         remove_parts(args.output)
@@ -124,8 +130,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def training_options(args: argparse.Namespace, workers: int) -> TrainingOptions:
-    """How the detector learns; `workers` where the command line says nothing of them."""
-    workers = workers if args.workers is None else args.workers
+    """How the detector learns, with so many processes that prepare images."""
     return TrainingOptions(args.epochs, args.batch_size, args.lr, seed=args.seed, workers=workers)
 
 

@@ -9,6 +9,7 @@ OUTPUT_DIR = "output"  # checkpoints, metrics.json, TensorBoard, csv, tables and
 EXP_NAME = ""  # name in the results csv; "" takes the configuration's file name
 DEBUG = False  # accepted, without effect: DATALOADER.NUM_WORKERS=0 keeps all in one process
 SEED = -1  # random seed of data, weights and augmentation; -1 draws one and logs it
+CPU_THREADS = 0  # threads of the network on a CPU; 0: the cores that DATALOADER.NUM_WORKERS leaves
 CUDNN_BENCHMARK = True  # let cuDNN choose its fastest convolutions
 IM_BACKEND = "cv2"  # accepted, without effect: OpenCV reads every image
 VIS_PERIOD = 0  # iterations between pictures of P, Q, masks and poses in TensorBoard; 0: none
@@ -74,6 +75,10 @@ DATASETS = dict(  # data sets, their objects, and the boxes to test in
 # What looks of objects, light and camera are drawn from is wider than life: photographs then are one case of many.
 CAD = dict(
     EPOCH_LENGTH=20000,  # samples called an epoch
+    # A rendered window is used so often, each time with another crop, background, cut, camera and colours and with
+    # exact maps of its own; 1: every sample is rendered. Uses of a window are about POOL samples apart
+    REUSE=1,
+    POOL=256,  # windows that are kept, a multiple of 8; about 0.2 MB each at 128 pixels
     DEVICE="",  # "": rendered by the loader's processes; cuda, cuda:1: whole batches, on that GPU
     K=(),  # fx, fy, cx, cy of the camera, pixels; empty for the data set's camera.json
     IMAGE_SIZE=(),  # width, height, pixels; goes with K
@@ -124,7 +129,7 @@ CAD = dict(
 )
 
 DATALOADER = dict(  # how samples are read
-    NUM_WORKERS=4,  # processes that prepare samples; 0 for the main process
+    NUM_WORKERS=-1,  # processes that prepare samples; 0 for the main process, -1: half of the cores
     FILTER_VISIB_THR=0.0,  # drop training instances with a visible fraction up to this
     FILTER_EMPTY_DETS=True,  # accepted, without effect: an image without a detection gives no ROI
     # accepted, without effect: sampling of the ancestor's detector framework
@@ -166,7 +171,8 @@ SOLVER = dict(  # optimizer, learning rate, length, checkpoints
     BEST_METRIC="ad_0.10",  # best.pth is the best by this score on the first test split; names as in scores.json
     AMP=dict(  # mixed precision in training
         ENABLED=False,  # half precision but for the pose and the losses; pays on GPUs, and on CPUs with AMX
-        DTYPE="bfloat16",  # bfloat16, or on a GPU float16 with a scaled loss
+        # bfloat16; auto: bfloat16, but float32 on a CPU without units for it; on a GPU float16 with a scaled loss, too
+        DTYPE="bfloat16",
     ),
 )
 

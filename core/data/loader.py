@@ -18,7 +18,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -35,6 +35,7 @@ from sopose.core.data.replacing import (
     Replacement,
     SampleFailure,
 )
+from sopose.core.data.replay import Place
 from sopose.core.utils.errors import UserError, one_line
 from sopose.core.utils.read_ahead import read_ahead
 
@@ -49,6 +50,19 @@ class SampleSource(Protocol):
 
     def sample(self, index: int, rng: np.random.Generator) -> Any:
         """Sample `index` (0 <= index < len), all of its randomness drawn from `rng`."""
+
+
+@runtime_checkable
+class PlacedSource(Protocol):
+    """A `SampleSource` whose training samples depend on where in the run they stand as well."""
+
+    def sample_at(self, place: Place, index: int, rng: np.random.Generator) -> Any:
+        """As `SampleSource.sample`, for the sample at a place."""
+
+
+def sample_at(source: SampleSource, place: Place, index: int, rng: np.random.Generator) -> Any:
+    """The sample of a source at a place of a run."""
+    return source.sample_at(place, index, rng) if isinstance(source, PlacedSource) else source.sample(index, rng)
 
 
 @dataclass(frozen=True)
@@ -71,9 +85,17 @@ class JoinedSource:
         return int(self._ends[-1])
 
     def sample(self, index: int, rng: np.random.Generator) -> Any:
+        source, own = self._chosen(index)
+        return source.sample(own, rng)
+
+    def sample_at(self, place: Place, index: int, rng: np.random.Generator) -> Any:
+        source, own = self._chosen(index)
+        return sample_at(source, place, own, rng)
+
+    def _chosen(self, index: int) -> tuple[SampleSource, int]:
+        """The source of an index, and its own index."""
         which = int(np.searchsorted(self._ends, index, side="right"))
-        start = int(self._ends[which - 1]) if which else 0
-        return self.sources[which].sample(index - start, rng)
+        return self.sources[which], index - (int(self._ends[which - 1]) if which else 0)
 
 
 class MixedSource:
@@ -91,9 +113,18 @@ class MixedSource:
         return len(self.first)
 
     def sample(self, index: int, rng: np.random.Generator) -> Any:
+        source, own = self._chosen(index, rng)
+        return source.sample(own, rng)
+
+    def sample_at(self, place: Place, index: int, rng: np.random.Generator) -> Any:
+        source, own = self._chosen(index, rng)
+        return sample_at(source, place, own, rng)
+
+    def _chosen(self, index: int, rng: np.random.Generator) -> tuple[SampleSource, int]:
+        """One of the two, and the index in it."""
         if rng.random() < self.ratio:
-            return self.second.sample(int(rng.integers(len(self.second))), rng)
-        return self.first.sample(index, rng)
+            return self.second, int(rng.integers(len(self.second)))
+        return self.first, index
 
 
 class TrainingSampler(Sampler[SampleKey]):
@@ -165,9 +196,12 @@ class ReplacingDataset(SeededDataset):
 
     def __getitem__(self, key: SampleKey) -> Any:
         messages: list[str] = []
-        for index, rng in self._draws(key):
+        place = Place(self.seed, key.epoch * len(self.source) + key.position)
+        for attempt, (index, rng) in enumerate(self._draws(key)):
             try:
-                sample = self.source.sample(index, rng)
+                # What stands in for a broken sample is made anew: what that used may be what is broken.
+                made_anew = attempt > 0
+                sample = self.source.sample(index, rng) if made_anew else sample_at(self.source, place, index, rng)
             except BREAKS as error:
                 messages.append(one_line(error))
             else:

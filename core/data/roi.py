@@ -112,6 +112,29 @@ def sample_dzi(
     return _roi(center, side * pad_scale, _center_wh(box)[1], image_size)
 
 
+# How far ROIs reach: the longest side in longer sides of the box before padding, and the largest shift of the centre
+# in sides of the box; by `scale` and `shift` ratio.
+DZI_REACH: dict[str, Callable[[float, float], tuple[float, float]]] = {
+    "uniform": lambda scale, shift: (1 + scale, shift),
+    "roi10d": lambda scale, shift: (1 + 2 * ROI10D_SIDE_SHIFT, ROI10D_SIDE_SHIFT),
+    "truncnorm": lambda scale, shift: (1 + scale, shift),
+    "none": lambda scale, shift: (1.0, 0.0),
+}
+
+
+def dzi_window(
+    box: np.ndarray,
+    dzi_type: str = "uniform",
+    pad_scale: float = 1.5,
+    scale_ratio: float = 0.25,
+    shift_ratio: float = 0.25,
+) -> Roi:
+    """The smallest square about a box (4,) xyxy that holds every ROI that `sample_dzi` draws of it."""
+    center, wh = _center_wh(box)
+    side, shift = DZI_REACH[check_dzi_type(dzi_type)](scale_ratio, shift_ratio)
+    return Roi(center, float(wh.max() * (side * pad_scale + 2 * shift)), wh)
+
+
 def roi_positions(roi: Roi, out: int) -> np.ndarray:
     """(out, out, 2) float64 source positions (u, v) in pixels of the ROI's samples, row by row."""
     offsets = (np.arange(out) - out / 2) * (roi.size / out)
@@ -141,6 +164,17 @@ def inside_image(positions: np.ndarray, image_size: ImageSize) -> np.ndarray:
     """(...) bool: which positions (..., 2) lie on a pixel of the image."""
     limit = np.asarray(image_size) - 0.5
     return ((positions >= -0.5) & (positions < limit)).all(axis=-1)
+
+
+def part_inside(positions: np.ndarray, image_size: ImageSize) -> tuple[slice, slice]:
+    """Rows and columns of a grid of positions (H, W, 2), parallel to the image's axes, that lie on the image."""
+    middle, spans = (np.asarray(image_size) - 1) / 2, []
+    for axis, line in ((1, positions[:, 0]), (0, positions[0])):
+        at = np.tile(middle, (len(line), 1))
+        at[:, axis] = line[:, axis]
+        used = np.flatnonzero(inside_image(at, image_size))
+        spans.append(slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 0))
+    return spans[0], spans[1]
 
 
 def coord_2d(positions: np.ndarray, image_size: ImageSize) -> np.ndarray:

@@ -14,6 +14,7 @@ from sopose.core.bop.splits import SplitSpec, resolve_split
 from sopose.core.data.augment import parse_augmentation
 from sopose.core.data.color_ops import Augmenter
 from sopose.core.data.loader import JoinedSource, MixedSource, SampleSource
+from sopose.core.data.replay import ReplaySchedule
 from sopose.core.data.roi import check_dzi_type
 from sopose.core.objects.model import ObjectModel
 from sopose.core.synthesis.backgrounds import Backgrounds
@@ -177,7 +178,8 @@ def build_train_dataset(settings: Settings, cache: ObjectCache) -> SampleSource:
         if spec.kind == "cad":
             options = build_scene_options(cad, datasets, cad_camera(cad, spec.root))
             drawer = SceneDrawer(objects.models, options, backgrounds)
-            return CadSource(objects.trained, drawer, roi_format, augmentation, cad.epoch_length)
+            replay = _replay(cad, settings.solver.ims_per_batch)
+            return CadSource(objects.trained, drawer, roi_format, augmentation, cad.epoch_length, replay)
         items = _instances(spec, objects, settings.dataloader.filter_visib_thr)
         with_Q = settings.model.pose_net.selfocc_head.enabled
         map_files = None if given.xyz_source == "online" else _map_files(spec, objects, with_Q)
@@ -193,6 +195,18 @@ def build_train_dataset(settings: Settings, cache: ObjectCache) -> SampleSource:
     if not datasets.train2 or datasets.train2_ratio == 0:
         return first
     return MixedSource(first, join(datasets.train2), datasets.train2_ratio)
+
+
+def _replay(cad: CadSettings, batch: int) -> ReplaySchedule | None:
+    """Which rendered window a sample of batches of a size uses; None where each has one of its own."""
+    if cad.reuse == 1:
+        return None
+    if cad.device:
+        logger.info(
+            "CAD.REUSE=%d is for rendering on the CPU; on CAD.DEVICE=%s it has no effect", cad.reuse, cad.device
+        )
+        return None
+    return ReplaySchedule(cad.pool, cad.reuse, batch)
 
 
 def _instances(spec: SplitSpec, objects: SplitObjects, min_visib: float) -> list[tuple[ImageRecord, Instance]]:

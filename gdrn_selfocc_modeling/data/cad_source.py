@@ -1,7 +1,8 @@
 """Training samples from CAD models alone: every ROI is a scene drawn, rendered and cast on the fly.
 
 No full image is made. The camera's pixels inside the ROI are rendered (at most as many as the crop has),
-pass through a sensor model, and are resampled to the crop as a crop of a real image would be.
+pass through a sensor model, and are resampled to the crop as a crop of a real image would be. Where windows are used
+again, a crop's pixels come from a window that was rendered before; its truth is cast at its own cells all the same.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-from sopose.batch import RoiTargets, Sample, SampleInfo
+from sopose.batch import RoiBatch, RoiTargets, Sample, SampleInfo
 from sopose.core.data.augment import Cut, draw_cut
-from sopose.core.data.roi import RoiView, inside_image, roi_positions
-from sopose.core.render.shade import Picture, render_rgb
+from sopose.core.data.replay import Place, ReplayPool, ReplaySchedule
+from sopose.core.data.roi import RoiView, part_inside, roi_positions
+from sopose.core.render.shade import render_rgb
 from sopose.core.render.visibility import unhidden
 from sopose.core.synthesis.scenes import DrawnScene, SceneDrawer
+from sopose.core.synthesis.windows import Foreground, ShadedWindow, foreground_of, shade_window
 from sopose.core.utils.errors import UserError
 from sopose.data.mapper import TrainAugmentation
 from sopose.data.targets import RoiFormat, TrainedObject, cast_layers, make_roi_batch, make_targets
@@ -44,14 +47,7 @@ class DrawnCrop:
     @cached_property
     def window(self) -> tuple[slice, slice]:
         """Rows and columns of the rendering that lie on the image."""
-        positions, middle = self.positions, (np.asarray(self.view.image_size) - 1) / 2
-        spans = []
-        for axis, line in ((1, positions[:, 0]), (0, positions[0])):
-            at = np.tile(middle, (len(line), 1))
-            at[:, axis] = line[:, axis]
-            used = np.flatnonzero(inside_image(at, self.view.image_size))
-            spans.append(slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 0))
-        return spans[0], spans[1]
+        return part_inside(self.positions, self.view.image_size)
 
 
 class CadSource:
@@ -64,12 +60,17 @@ class CadSource:
         roi_format: RoiFormat,
         augmentation: TrainAugmentation,
         length: int = 20000,
+        replay: ReplaySchedule | None = None,
     ) -> None:
-        """`objects` are those trained for, among the drawer's models; `length`: samples called an epoch."""
+        """`objects` are those trained for, among the drawer's models; `length`: samples called an epoch.
+
+        replay: which rendered window a sample uses; by default each has a rendering of its own.
+        """
         if length < 1:
             raise UserError(f"CAD.EPOCH_LENGTH must be at least 1, got {length}")
         self.objects, self.drawer, self.length = objects, drawer, length
         self.format, self.augmentation = roi_format, augmentation
+        self.pool = None if replay is None else ReplayPool(replay, self.window)
         self._ids = sorted(objects)
 
     def __len__(self) -> int:
@@ -78,42 +79,63 @@ class CadSource:
     def sample(self, index: int, rng: np.random.Generator) -> Sample:
         """A fresh scene of the `index % number`-th object, its crop and its truth."""
         crop, targets, info = self.draw(index, rng)
-        scene = crop.scene.of(self.drawer.models)
-        picture = render_rgb(scene, crop.positions[crop.window], self.drawer.options.shading)
-        target = self.objects[info.obj_id]
-        image = self.finish(crop, picture)
-        return make_roi_batch(image, crop.view, target.model.extent, target.class_index, self.format), targets, info
+        positions = crop.positions[crop.window]
+        picture = render_rgb(crop.scene.of(self.drawer.models), positions, self.drawer.options.shading)
+        return self._seen(self.finish(crop, foreground_of(picture, positions.shape[:2])), crop, info), targets, info
+
+    def sample_at(self, place: Place, index: int, rng: np.random.Generator) -> Sample:
+        """The sample at a place of a run: of the window that it uses where windows are used again, else as `sample`."""
+        if self.pool is None:
+            return self.sample(index, rng)
+        window = self.pool.get(place)
+        crop, targets, info = self._cropped(window.scene, index, rng)
+        seen = window.foreground(crop.view.roi, crop.side).part(crop.window)
+        return self._seen(self.finish(crop, seen), crop, info), targets, info
+
+    def window(self, number: int, rng: np.random.Generator) -> ShadedWindow:
+        """A fresh scene of the `number % objects`-th object, rendered as wide as any of its crops."""
+        scene = self.drawer.around(self._ids[number % len(self._ids)], rng)
+        roi = self.augmentation.window(scene.box)
+        # As fine as the crops are on average; they are never coarser than the camera.
+        most = round(roi.size / (self.augmentation.pad_scale * roi.wh.max()) * self.format.input_res)
+        return shade_window(self.drawer, scene, roi, most)
 
     def draw(self, index: int, rng: np.random.Generator) -> tuple[DrawnCrop, RoiTargets, SampleInfo]:
         """Everything of a sample but its picture."""
-        target, options = self.objects[self._ids[index % len(self._ids)]], self.drawer.options
-        scene = self.drawer.around(target.model.obj_id, rng)
+        return self._cropped(self.drawer.around(self._ids[index % len(self._ids)], rng), index, rng)
+
+    def _cropped(
+        self, scene: DrawnScene, index: int, rng: np.random.Generator
+    ) -> tuple[DrawnCrop, RoiTargets, SampleInfo]:
+        """A crop of a scene and its exact truth, cast at its own cells."""
+        (obj_id, pose), *others = scene.objects
+        target, options = self.objects[obj_id], self.drawer.options
         roi = self.augmentation.draw_roi(scene.box, options.image_size, rng)
         view = RoiView(options.K, options.image_size, roi, self.format.output_res)
-        (_, pose), *others = scene.objects
         layers = cast_layers(target, pose, view)
         visib = layers.mask.copy()
-        occluders = [(self.drawer.models[obj_id].caster, where) for obj_id, where in others]
+        occluders = [(self.drawer.models[other].caster, where) for other, where in others]
         visib[visib] = unhidden(pose.transform(layers.P_obj[visib]), occluders)
         cut = draw_cut(visib, view.positions, rng) if rng.random() < self.augmentation.truncate_prob else None
         keeps = None if cut is None else cut.keeps(view.positions)
         targets = make_targets(target, pose, view, layers, visib, keeps)
         side = int(np.clip(round(roi.size), min(MIN_RENDER_RES, self.format.input_res), self.format.input_res))
-        info = SampleInfo(scene_id=0, im_id=index, obj_id=target.model.obj_id)
-        return DrawnCrop(scene, view, side, cut, rng), targets, info
+        return DrawnCrop(scene, view, side, cut, rng), targets, SampleInfo(scene_id=0, im_id=index, obj_id=obj_id)
 
-    def finish(self, crop: DrawnCrop, picture: Picture) -> np.ndarray:
-        """(in, in, 3) uint8 BGR: the rendering of a crop's window before a background, taken by a camera.
+    def _seen(self, image: np.ndarray, crop: DrawnCrop, info: SampleInfo) -> RoiBatch:
+        target = self.objects[info.obj_id]
+        return make_roi_batch(image, crop.view, target.model.extent, target.class_index, self.format)
+
+    def finish(self, crop: DrawnCrop, seen: Foreground) -> np.ndarray:
+        """(in, in, 3) uint8 BGR: what a crop's window shows before a background, taken by a camera.
 
         Black where the window leaves the image. Where a cut takes cells away, the target's pixels show the background.
         """
         window, rng, side = crop.window, crop.rng, crop.side
         image = self.drawer.backgrounds.sample((side, side), rng).copy()
-        owner = picture.owner.reshape(image[window].shape[:2])
-        shown = owner >= 0
         if crop.cut is not None:
-            shown &= (owner != 0) | crop.cut.keeps(crop.positions[window])
-        image[window][shown] = picture.rgb.reshape(*owner.shape, 3)[shown, ::-1]
+            seen = seen.without_target(~crop.cut.keeps(crop.positions[window]))
+        image[window] = seen.before(image[window])
         image = self.drawer.options.sensor(image, side / crop.view.roi.size, rng)
         shown_part = np.zeros_like(image)
         shown_part[window] = image[window]

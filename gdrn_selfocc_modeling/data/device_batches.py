@@ -18,6 +18,7 @@ from sopose.core.rays.bvh_caster import Backend, BvhCaster, BvhMeshes
 from sopose.core.rays.casters import PosedMeshes
 from sopose.core.render.packed import Scene
 from sopose.core.render.shade import render_scenes
+from sopose.core.synthesis.windows import foreground_of
 from sopose.data.cad_source import CadSource, DrawnCrop
 from sopose.data.targets import make_roi_batch
 
@@ -46,7 +47,8 @@ class DeviceRenderer:
         """A batch with its pictures, in the host's memory."""
         crops, targets, infos = batch
         pictures = render_scenes(*self.scenes(crops), self.source.drawer.options.shading, self.caster)
-        images = pool.map(self.source.finish, crops, pictures)
+        shapes = [crop.positions[crop.window].shape[:2] for crop in crops]
+        images = pool.map(self.source.finish, crops, map(foreground_of, pictures, shapes))
         return collate(list(pool.map(self._roi, crops, infos, images))), targets, infos
 
     def scenes(self, crops: Sequence[DrawnCrop]) -> tuple[list[Scene], list[np.ndarray]]:

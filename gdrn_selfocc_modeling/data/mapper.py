@@ -13,7 +13,17 @@ from sopose.batch import RoiTargets, Sample, SampleInfo
 from sopose.core.bop.scene import ImageRecord, Instance, read_mask, read_rgb
 from sopose.core.data.augment import draw_cut
 from sopose.core.data.color_ops import Augmenter
-from sopose.core.data.roi import ImageSize, Roi, RoiView, crop_image, eval_roi, inside_image, roi_positions, sample_dzi
+from sopose.core.data.roi import (
+    ImageSize,
+    Roi,
+    RoiView,
+    crop_image,
+    dzi_window,
+    eval_roi,
+    inside_image,
+    roi_positions,
+    sample_dzi,
+)
 from sopose.core.geometry.camera import project
 from sopose.core.objects.model import ObjectModel
 from sopose.core.rays.casters import cast_scene
@@ -42,6 +52,10 @@ class TrainAugmentation:
         """A dynamically zoomed-in ROI about a box (4,) xyxy."""
         scale, shift = self.dzi_scale_ratio, self.dzi_shift_ratio
         return sample_dzi(box, image_size, rng, self.dzi_type, self.pad_scale, scale, shift)
+
+    def window(self, box: np.ndarray) -> Roi:
+        """The smallest square that holds every ROI about a box (4,) xyxy."""
+        return dzi_window(box, self.dzi_type, self.pad_scale, self.dzi_scale_ratio, self.dzi_shift_ratio)
 
     def draw_color(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The crop (in, in, 3) uint8 with its colours augmented, or as it is."""

@@ -21,6 +21,7 @@ from sopose.core.engine.checkpoint import FACTS, load_weights, model_weights, re
 from sopose.core.engine.checkpointer import last_checkpoint
 from sopose.core.engine.distributed import current_world, process_group, select_device
 from sopose.core.engine.logs import read_metrics
+from sopose.core.engine.machine import share_cores
 from sopose.core.evaluation.bop19 import group_targets
 from sopose.core.evaluation.evaluator import Scores, evaluate, write_scores
 from sopose.core.evaluation.report import write_report
@@ -78,7 +79,9 @@ def evaluate_checkpoint(settings: Settings) -> None:
     if path is None:
         raise UserError(f"{output} has no checkpoint; train first, or name one by MODEL.WEIGHTS in --opts")
     require_writable_dir(output, "name another OUTPUT_DIR in --opts")
-    device, plan = select_device(settings.model.device), build_plan(settings)
+    device, loading = select_device(settings.model.device), settings.dataloader
+    shares = share_cores(loading.num_workers, settings.cpu_threads, computes=device.type == "cpu")
+    plan = build_plan(replace(settings, dataloader=replace(loading, num_workers=shares.workers)))
     with process_group(device):
         model, classes = trained_model(plan.net, path, device, with_maps=plan.report_cases > 0)
         cache = ObjectCache(settings.datasets, plan.net, classes)

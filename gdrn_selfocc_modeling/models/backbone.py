@@ -1,4 +1,4 @@
-"""Feature extractors of timm and torchvision by name, and where their first weights come from."""
+"""Feature extractors by name, of timm, torchvision and our own, and where their first weights come from."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from sopose.core.engine.checkpoint import load_weights, model_weights, read_chec
 from sopose.core.engine.modes import is_depthwise
 from sopose.core.utils.errors import UserError, nearest
 from sopose.core.utils.files import require_file
+from sopose.models.plain_backbone import PLAIN, PlainBackbone
 
 logger = logging.getLogger(__name__)
 
-TIMM_PREFIX, TV_PREFIX = "timm/", "tv/"
+TIMM_PREFIX, TV_PREFIX, PLAIN_PREFIX = "timm/", "tv/", "own/"
 OWN_WEIGHTS = ("timm", "tv")
 STAGES = 5  # of most backbones: strides 2 to 32
 TYPE_KEY = "MODEL.POSE_NET.BACKBONE.INIT_CFG.type"
@@ -35,8 +36,8 @@ def make_backbone(
     """A model that maps (B, in_chans, H, W) to a list of feature maps.
 
     Args:
-        name: "timm/<model>", any model of timm with `features_only`, or "tv/<model>", one of torchvision's
-            classifiers whose maps halve in size.
+        name: "timm/<model>", any model of timm with `features_only`, "tv/<model>", one of torchvision's classifiers
+            whose maps halve in size, or "own/<model>", one of `PLAIN`, for CPUs.
         out_indices: which stages to return, counted from the finest; the last one counts. 4 has stride 32 in most
             models. In a model with fewer stages numbers that reach beyond its last are counted from the end.
         in_chans: channels of the image; torchvision's models have 3.
@@ -50,7 +51,9 @@ def make_backbone(
     """
     library, _, model_name = name.partition("/")
     if f"{library}/" not in MAKERS or not model_name:
-        raise UserError(f"{TYPE_KEY} is '{name}', wanted 'timm/<model>' or 'tv/<model>'{_full_names(name)}")
+        raise UserError(
+            f"{TYPE_KEY} is '{name}', wanted 'timm/<model>', 'tv/<model>' or 'own/<model>'{_full_names(name)}"
+        )
     backbone = MAKERS[f"{library}/"](model_name, out_indices, (in_chans, image_size), pretrained in OWN_WEIGHTS)
     if pretrained == LITE0_PACKAGE:
         _load_lite0(backbone, model_name)
@@ -154,7 +157,18 @@ def _make_torchvision(model_name: str, out_indices: Sequence[int], image: tuple[
     return extract_stages(model, stages, _own_indices(out_indices, len(stages), f"tv/{model_name}"))
 
 
-MAKERS = {TIMM_PREFIX: _make_timm, TV_PREFIX: _make_torchvision}
+def _make_plain(model_name: str, out_indices: Sequence[int], image: tuple[int, int], download: bool) -> nn.Module:
+    """`image` is (channels, side)."""
+    if model_name not in PLAIN:
+        _refuse_name(PLAIN_PREFIX, model_name, [*PLAIN])
+    if download:
+        raise UserError(f"{PLAIN_PREFIX}{model_name} has no weights of a library; set {PRETRAINED_KEY}=''")
+    widths = PLAIN[model_name]
+    indices = _own_indices(out_indices, len(widths.channels), f"{PLAIN_PREFIX}{model_name}")
+    return PlainBackbone(widths, indices, image[0])
+
+
+MAKERS = {TIMM_PREFIX: _make_timm, TV_PREFIX: _make_torchvision, PLAIN_PREFIX: _make_plain}
 
 
 def _own_indices(out_indices: Sequence[int], count: int, name: str) -> tuple[int, ...]:
@@ -185,6 +199,7 @@ def _full_names(name: str) -> str:
 
     word = name.rpartition("/")[2]
     known = {TIMM_PREFIX: timm.list_models(), TV_PREFIX: torchvision.models.list_models(module=torchvision.models)}
+    known[PLAIN_PREFIX] = [*PLAIN]
     full = [f"'{prefix}{word}'" for prefix, models in known.items() if word in models]
     return f"; did you mean {' or '.join(full)}?" if full else ""
 

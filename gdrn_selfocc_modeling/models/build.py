@@ -19,7 +19,7 @@ from sopose.models.backbone import (
 from sopose.models.gdrn import GDRN, PnPInput
 from sopose.models.geo_head import TopDownMaskXyzRegionHead
 from sopose.models.layers.blocks import MapSpec, TrunkConfig
-from sopose.models.neck import FeaturePyramid
+from sopose.models.neck import FeaturePyramid, TopDownPath
 from sopose.models.pnp_net import PNP_NETS, PnPConfig, PnPNet
 from sopose.models.pose_decoder import PoseDecoder
 from sopose.models.selfocc_head import ConvSelfoccHead
@@ -33,6 +33,8 @@ PARTS = {
     "selfocc_head": "selfocc_head_net",
     "pnp_net": "pnp_net",
 }
+
+NECKS: dict[str, type[nn.Module]] = {"FPN": FeaturePyramid, "TopDown": TopDownPath}
 
 
 @dataclass(frozen=True)
@@ -163,15 +165,18 @@ def _build_neck(net: PoseNetSettings, backbone: nn.Module) -> tuple[nn.Module | 
     if not net.neck.enabled:
         return None, FeatureMaps(channels[-1:], strides[-1:])
     options = net.neck.init_cfg
-    if options.type != "FPN":
-        raise UserError(f"MODEL.POSE_NET.NECK.INIT_CFG.type is '{options.type}'; known: FPN")
-    if list(options.in_channels) != channels or options.num_outs != len(channels):
+    if options.type not in NECKS:
+        raise UserError(f"MODEL.POSE_NET.NECK.INIT_CFG.type is '{options.type}'; known: {', '.join(NECKS)}")
+    outs = 1 if options.type == "TopDown" else len(channels)
+    if list(options.in_channels) != channels or options.num_outs != outs:
         raise UserError(
             f"MODEL.POSE_NET.NECK.INIT_CFG has in_channels={list(options.in_channels)}, num_outs={options.num_outs}, "
             f"the backbone {net.backbone.init_cfg.type} gives {len(channels)} maps of {channels} channels (its "
-            f"out_indices choose them); set both to that"
+            f"out_indices choose them), of which {options.type} makes {outs}; set both to that"
         )
-    return FeaturePyramid(channels, options.out_channels), FeatureMaps([options.out_channels] * len(channels), strides)
+    return NECKS[options.type](channels, options.out_channels), FeatureMaps(
+        [options.out_channels] * outs, strides[:outs]
+    )
 
 
 def _heads(net: PoseNetSettings) -> dict[str, HeadArguments]:

@@ -65,6 +65,8 @@ class CadSettings:
     """CAD: what samples rendered from the models are drawn from. Lengths in metres, angles in degrees."""
 
     epoch_length: int
+    reuse: Positive
+    pool: Positive
     device: str
     k: tuple[float, ...]
     image_size: tuple[float, ...]
@@ -113,7 +115,7 @@ class CadSettings:
 class LoaderSettings:
     """DATALOADER: how samples are read."""
 
-    num_workers: NotNegative
+    num_workers: Annotated[int, AtLeast(-1)]
     filter_visib_thr: float
 
 
@@ -193,6 +195,7 @@ class Settings:
     output_dir: str
     exp_name: str
     seed: int
+    cpu_threads: NotNegative
     cudnn_benchmark: bool
     vis_period: NotNegative
     input: InputSettings

@@ -33,6 +33,8 @@ from sopose.settings.network import EmaSettings
 logger = logging.getLogger(__name__)
 Batch = tuple[RoiBatch, RoiTargets, list[SampleInfo]]
 AMP_TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+AUTO, FLOAT32 = "auto", "float32"
+FUSED_DEVICES = ("cuda", "cpu")
 
 
 @dataclass(frozen=True)
@@ -97,17 +99,22 @@ class Learner:
 
 
 def build_learner(
-    settings: Settings, model: GDRN, length: RunLength, device: torch.device, probe: Batch | None = None
+    settings: Settings,
+    model: GDRN,
+    length: RunLength,
+    device: torch.device,
+    amp_dtype: torch.dtype | None = None,
+    probe: Batch | None = None,
 ) -> Learner:
     """All of it for a network on `device`. Every rank of a distributed run builds its own.
 
+    `amp_dtype` is the type of mixed precision, None for float32, see `choose_precision`.
     `probe` is any batch, alike on all ranks, that shows whether the losses reach every parameter. Raises `UserError`
     for bad input.
     """
     solver, net, world = settings.solver, settings.model.pose_net, current_world()
     if settings.model.sync_bn and device.type == "cuda" and world.size > 1:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    amp_dtype = _amp_dtype(solver.amp, device)
     if amp_dtype is not None and device.type == "cpu":
         keep_slow_parts_in_float32(model)
     criterion = build_criterion(net, settings.train, solver.total_epochs).to(device)
@@ -169,14 +176,14 @@ def _build_optimizer(
     decay_factor: float,
     device: torch.device,
 ) -> torch.optim.Optimizer:
-    """SOLVER.OPTIMIZER_CFG over the network's groups and the learned loss weights; fused on a GPU that has it."""
+    """SOLVER.OPTIMIZER_CFG over the network's groups and the learned loss weights; fused where torch has it."""
     options = {**solver.optimizer_cfg}
     if loss_weights:
         groups = [*groups, {"params": loss_weights, "lr": options["lr"], "name": "loss_weights"}]
     if "weight_decay" in options:
         options["weight_decay"] *= decay_factor
     known = signature(OPTIMIZERS[options["type"]]).parameters
-    if device.type == "cuda" and "fused" in known and not {"fused", "foreach"} & options.keys():
+    if device.type in FUSED_DEVICES and "fused" in known and not {"fused", "foreach"} & options.keys():
         options["fused"] = True
     return build_optimizer(groups, **options)
 
@@ -199,16 +206,27 @@ def make_schedule(optimizer: torch.optim.Optimizer, solver: SolverSettings, tota
     )
 
 
-def _amp_dtype(amp: AmpSettings, device: torch.device) -> torch.dtype | None:
-    """The type of SOLVER.AMP; None for float32, as on a CPU that is asked for float16."""
-    if amp.dtype not in AMP_TYPES:
-        known = list(AMP_TYPES)
+def choose_precision(amp: AmpSettings, device: torch.device, bfloat16: str, before: str = "") -> str:
+    """The name of the type that a run computes in: float32, or that of SOLVER.AMP.
+
+    bfloat16: the CPU's units for that type, "" for none. before: what a run that is resumed computed in so far; it goes
+    on in that, for its course depends on it. Raises `UserError` for an unknown type.
+    """
+    known = [*AMP_TYPES, AUTO]
+    if amp.dtype not in known:
         raise UserError(f"SOLVER.AMP.DTYPE is '{amp.dtype}'{nearest(amp.dtype, known)} (known: {', '.join(known)})")
-    dtype = AMP_TYPES[amp.dtype] if amp.enabled else None
-    if dtype == torch.float16 and device.type != "cuda":
+    asked = amp.dtype if amp.enabled else FLOAT32
+    if asked == AUTO:
+        asked = before or (FLOAT32 if device.type == "cpu" and not bfloat16 else "bfloat16")
+    if asked == "float16" and device.type != "cuda":
         logger.info("SOLVER.AMP.DTYPE=float16 is for GPUs; on the CPU the run stays in float32")
-        return None
-    return dtype
+        asked = FLOAT32
+    if before and before != asked:
+        logger.warning("the run began in %s and goes on in it; SOLVER.AMP says %s now", before, asked)
+        return before
+    if asked == "bfloat16" and device.type == "cpu" and not bfloat16:
+        logger.warning("this CPU has no units for bfloat16, so float32 is faster; set SOLVER.AMP.DTYPE=auto")
+    return asked
 
 
 def _moving_average(model: nn.Module, options: EmaSettings) -> AveragedModel | None:

@@ -28,6 +28,7 @@ from sopose.core.engine.distributed import (
 from sopose.core.engine.guard import Guard
 from sopose.core.engine.hooks import Evaluate, Profile, SaveCheckpoint, UpdateAverage
 from sopose.core.engine.logs import ConsoleLog, JsonLog, TensorBoardLog
+from sopose.core.engine.machine import keep_freed_memory, share_cores, this_machine
 from sopose.core.engine.modes import evaluation_mode
 from sopose.core.engine.random_state import seed_everything
 from sopose.core.engine.run_record import record_start
@@ -48,9 +49,19 @@ from sopose.models.gdrn import GDRN
 from sopose.models.predicted_maps import read_maps
 from sopose.settings import Settings, plain_settings, save_settings
 from sopose.settings.network import ModelSettings
+from sopose.training.before import PRECISION, SEED, facts_before, run_seed
 from sopose.training.data_check import first_samples, look_at
 from sopose.training.failed_batch import keep_failed_step
-from sopose.training.learner import Batch, Learner, RunLength, build_learner, rois_per_rank, rois_per_step
+from sopose.training.learner import (
+    AMP_TYPES,
+    Batch,
+    Learner,
+    RunLength,
+    build_learner,
+    choose_precision,
+    rois_per_rank,
+    rois_per_step,
+)
 from sopose.vis.batches import batch_pictures
 
 logger = logging.getLogger(__name__)
@@ -112,6 +123,7 @@ def train(settings: Settings, options: RunOptions | None = None) -> None:
     holds another run that is not to be resumed.
     """
     options = options or RunOptions()
+    keep_freed_memory()
     if options.dry:
         settings = replace(settings, vis_period=DRY_STEPS, train=replace(settings.train, print_freq=1))
     device = select_device(settings.model.device)
@@ -154,8 +166,12 @@ def build_run(settings: Settings, options: RunOptions, device: torch.device, sig
     """Everything of a run, at the iteration it starts from; the data are looked at, nothing is written."""
     torch.backends.cudnn.benchmark = settings.cudnn_benchmark
     output, solver, net = Path(settings.output_dir), settings.solver, settings.model.pose_net
-    last = last_checkpoint(output) if options.resume else None
-    seed = seed_everything(_seed(settings.seed, last))
+    before = facts_before(output) if options.resume else {}
+    seed = seed_everything(run_seed(settings.seed, before))
+    machine, loading = this_machine(), settings.dataloader
+    shares = share_cores(loading.num_workers, settings.cpu_threads, computes=device.type == "cpu")
+    settings = replace(settings, dataloader=replace(loading, num_workers=shares.workers))
+    precision = choose_precision(solver.amp, device, machine.bfloat16, str(before.get(PRECISION, "")))
     world = current_world()
     cache = ObjectCache(settings.datasets, net)
     source = build_train_dataset(settings, cache)
@@ -164,13 +180,13 @@ def build_run(settings: Settings, options: RunOptions, device: torch.device, sig
         test_sets = [test_set.first_images(DRY_IMAGES) for test_set in test_sets]
     length = RunLength(max(len(source) // rois_per_step(solver), 1), solver.total_epochs)
     max_iter = DRY_STEPS if options.dry else length.total
-    model = _initial_model(settings.model, last is not None, device)
+    model = _initial_model(settings.model, bool(before), device)
     probe = next(iter(first_samples(source, 2, seed))) if world.size > 1 else None
-    learner = build_learner(settings, model, length, device, probe)
+    learner = build_learner(settings, model, length, device, AMP_TYPES.get(precision), probe)
     samples = list(first_samples(source, LOOKED_AT, seed))
     seed_everything(seed + world.rank)  # what ranks draw from here on differs
     models = class_models(settings.datasets, cache)
-    facts = network_facts(plain_settings(settings), models, _focal_range(samples)) | {"seed": seed}
+    facts = network_facts(plain_settings(settings), models, _focal_range(samples)) | {SEED: seed, PRECISION: precision}
     checkpointer = Checkpointer(output, learner.model, learner.stateful_parts(), facts, keep=solver.max_to_keep)
     iteration = _resume(checkpointer, learner.schedule, output) if options.resume else 0
     evaluation = RunEvaluation(learner, checkpointer, test_sets, build_plan(settings), solver.best_metric)
@@ -189,6 +205,10 @@ def build_run(settings: Settings, options: RunOptions, device: torch.device, sig
         iteration=iteration,
     )
     logger.info(
+        "%s: %d threads compute in %s on %s, %d processes prepare samples",
+        *(machine, shares.threads, precision, device, shares.workers),
+    )
+    logger.info(
         "%d samples an epoch, %d epochs of %d iterations, %d x %d ROIs, seed %d, %s, output in %s",
         *(len(source), length.epochs, length.per_epoch, world.size, rois_per_rank(solver), seed, device, output),
     )
@@ -196,16 +216,6 @@ def build_run(settings: Settings, options: RunOptions, device: torch.device, sig
         _look_at_data(samples, net.selfocc_head.enabled)
     start = {"iteration": iteration, "seed": seed, "samples": len(source), "iterations": length.total}
     return Run(trainer, checkpointer, learner, evaluation, start)
-
-
-def _seed(given: int, last: Path | None) -> int:
-    """SEED; where it is to be drawn, a run goes on with that of its `last` checkpoint, and all ranks with the same."""
-    if given >= 0:
-        return given
-    facts = None if last is None else read_checkpoint(last).get("facts")
-    known = facts.get("seed") if isinstance(facts, dict) else None
-    drawn = np.random.SeedSequence().generate_state(1)[0] % 2**31
-    return known if isinstance(known, int) else int(of_all_ranks(int(drawn))[0])
 
 
 def _resume(checkpointer: Checkpointer, schedule: LRScheduler, output: Path) -> int:

@@ -26,6 +26,7 @@ NORMS.register("SyncBN")((lambda channels, groups: nn.SyncBatchNorm(channels), "
 
 # kernel size -> (padding, output padding) for which a stride-2 deconvolution doubles the size exactly
 DECONV_PADDING = {2: (0, 0), 3: (1, 1), 4: (1, 0)}
+SAME_SIZE = "same"  # the one stage of a trunk without up-sampling
 
 
 def make_activation(name: str) -> nn.Module:
@@ -79,12 +80,12 @@ class ConvBlock(nn.Module):
 
 @dataclass(frozen=True)
 class TrunkConfig:
-    """A head's trunk: one stage per up-sampling, each doubles the map's size."""
+    """A head's trunk: one stage per up-sampling, each doubles the map's size; without any, one stage that doesn't."""
 
     in_dim: int  # channels of the backbone's last map
-    up_types: tuple[str, ...] = ("deconv", "bilinear", "bilinear")  # also "nearest"
+    up_types: tuple[str, ...] = ("deconv", "bilinear", "bilinear")  # also "nearest"; () keeps the map's size
     deconv_kernel_size: int = 3
-    num_conv_per_block: int = 2  # conv blocks after each up-sampling
+    num_conv_per_block: int = 2  # conv blocks of a stage
     feat_dim: int = 256
     feat_kernel_size: int = 3
     norm: str = "GN"
@@ -104,16 +105,9 @@ def make_trunk(config: TrunkConfig) -> nn.Sequential:
     """
     layers: list[nn.Module] = []
     channels = config.in_dim
-    for up_type in config.up_types:
-        if up_type == "deconv":
-            layers += _deconv(channels, config)
-            channels = config.feat_dim
-        elif up_type == "bilinear":
-            layers.append(nn.UpsamplingBilinear2d(scale_factor=2))
-        elif up_type == "nearest":
-            layers.append(nn.UpsamplingNearest2d(scale_factor=2))
-        else:
-            raise UserError(f"up_types has '{up_type}'; known: deconv, bilinear, nearest")
+    for up_type in config.up_types or (SAME_SIZE,):
+        layers += _up_sampling(up_type, channels, config)
+        channels = config.feat_dim if up_type == "deconv" else channels
         for _ in range(config.num_conv_per_block):
             layers.append(
                 ConvBlock(
@@ -126,7 +120,25 @@ def make_trunk(config: TrunkConfig) -> nn.Sequential:
                 )
             )
             channels = config.feat_dim
+    if channels != config.feat_dim:
+        raise UserError(
+            f"a head without convolutions (num_conv_per_block=0, no deconv in up_types) keeps its in_dim={channels} "
+            f"channels; set feat_dim={channels}, it is {config.feat_dim}"
+        )
     return nn.Sequential(*layers)
+
+
+def _up_sampling(up_type: str, channels: int, config: TrunkConfig) -> list[nn.Module]:
+    """What doubles a map's size; nothing for `SAME_SIZE`."""
+    if up_type == SAME_SIZE:
+        return []
+    if up_type == "deconv":
+        return _deconv(channels, config)
+    if up_type == "bilinear":
+        return [nn.UpsamplingBilinear2d(scale_factor=2)]
+    if up_type == "nearest":
+        return [nn.UpsamplingNearest2d(scale_factor=2)]
+    raise UserError(f"up_types has '{up_type}'; known: deconv, bilinear, nearest")
 
 
 def _deconv(in_dim: int, config: TrunkConfig) -> list[nn.Module]:

@@ -68,6 +68,7 @@ def plain(value: object) -> object:
 # Where our default is another one.
 OTHER_DEFAULTS = {
     "INPUT.BG_IMGS_ROOT": "a folder of the ancestor's machine; ours draws backgrounds where there is none",
+    "DATALOADER.NUM_WORKERS": "4 processes, however many cores there are; ours goes by the cores",
     "VAL.TARGETS_FILENAME": "a file for the ancestor's script; ours takes the data set's own targets",
 }
 

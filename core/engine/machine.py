@@ -1,0 +1,107 @@
+"""What the CPU can do, and how a run shares it out: cores, arithmetic in bfloat16, memory."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+logger = logging.getLogger(__name__)
+# oneDNN's names of instruction sets, from the least on; ONEDNN_MAX_CPU_ISA names the largest that it may use.
+ISAS = (
+    *("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2"),
+    *("AVX512_CORE", "AVX512_CORE_VNNI", "AVX512_CORE_BF16", "AVX10_1_512", "AVX512_CORE_FP16"),
+    *("AVX512_CORE_AMX", "AVX10_1_512_AMX", "AVX512_CORE_AMX_FP16", "AVX10_1_512_AMX_FP16"),
+)
+ISA_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+# Units that compute in bfloat16: the flags a CPU has them by, and the instruction set that oneDNN needs for them.
+BFLOAT16_UNITS = {
+    "AMX": (("amx_tile", "amx_bf16"), "AVX512_CORE_AMX"),
+    "AVX512-BF16": (("avx512_bf16",), "AVX512_CORE_BF16"),
+}
+CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")  # "quota period", or "max period"
+MAX_WORKERS = 8  # more are seldom kept busy
+# glibc's mallopt parameters
+TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
+KEPT_BYTES = 2**31 - 1  # free memory at the heap's end that is kept
+GROWN_BYTES = 64 * 2**20  # by which the heap grows at once
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A computer, as this process may use it."""
+
+    cores: int
+    bfloat16: str  # the units that compute in bfloat16, "" where float32 is as fast
+
+    def __str__(self) -> str:
+        cores = f"{self.cores} core{'s' if self.cores > 1 else ''}"
+        return f"{cores} with {self.bfloat16}" if self.bfloat16 else f"{cores} without bfloat16 units"
+
+
+def this_machine() -> Machine:
+    """The cores that this process may use, and what oneDNN will use them for."""
+    flags = torch.cpu.get_capabilities()
+    return Machine(usable_cores(), bfloat16_units([name for name, has in flags.items() if has]))
+
+
+def usable_cores() -> int:
+    """The cores of this process: those it may run on, and no more than a container's share of time."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = CGROUP_LIMIT.read_text().split()
+        share = int(quota) // int(period)
+    except (OSError, ValueError):  # another system, or no limit
+        share = allowed
+    return max(min(allowed, share), 1)
+
+
+def bfloat16_units(flags: list[str]) -> str:
+    """Which units of a CPU with some flags oneDNN computes in bfloat16 with, its limit in the environment included."""
+    limit = next((os.environ[name].upper() for name in ISA_LIMITS if name in os.environ), "")
+    for units, (needed, isa) in BFLOAT16_UNITS.items():
+        allowed = limit not in ISAS or ISAS.index(limit) >= ISAS.index(isa)
+        if allowed and all(flag in flags for flag in needed):
+            return units
+    return ""
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How the cores are shared out."""
+
+    workers: int  # processes that prepare samples
+    threads: int  # of this process, that compute
+
+
+def share_cores(workers: int, threads: int, computes: bool) -> Shares:
+    """Share the cores out between `workers` processes that prepare samples and the threads of this one.
+
+    workers: -1 for half of the cores, a power of two; none for one core. threads: 0 for the cores that the workers
+    leave, or what OMP_NUM_THREADS says: more than there are cores would wait for each other in every step. They are set
+    where this process `computes` on the CPU.
+    """
+    cores = usable_cores()
+    if workers < 0:
+        workers = min(2 ** ((cores // 2).bit_length() - 1), MAX_WORKERS) if cores > 1 else 0
+    if computes and (threads or "OMP_NUM_THREADS" not in os.environ):
+        torch.set_num_threads(threads or max(cores - workers, 1))
+    return Shares(workers, torch.get_num_threads())
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what is freed for what is asked for next; without effect on others than glibc's.
+
+    By default it gives large blocks back at once. Each step of a training asks for the same ones again, and the system
+    fills every page with zeros before it hands it out. MALLOC_* variables in the environment are left to say otherwise.
+    """
+    if platform.libc_ver()[0] != "glibc" or any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    for parameter, value in ((MMAP_MAX, 0), (TRIM_THRESHOLD, KEPT_BYTES), (TOP_PAD, GROWN_BYTES)):
+        mallopt(parameter, value)
