@@ -22,8 +22,10 @@ from tests.support.programs import finish, start_run
 from tests.support.shared import shared_folder
 from tools.replay_batch import main as replay_batch
 
-# Everything that has a state: Lookahead, accumulation, average, dropout, learned loss weights, a worker, two sources.
+# Everything that has a state: Lookahead, accumulation, average, dropout, learned loss weights, a worker, two sources,
+# rendered windows that are used again.
 EVERYTHING = """
+CAD = dict(REUSE=3, POOL=8)
 SOLVER = dict(IMS_PER_BATCH=2, REFERENCE_BS=4, TOTAL_EPOCHS=2, CHECKPOINT_PERIOD=1, CHECKPOINT_BY_EPOCH=False)
 DATALOADER = dict(NUM_WORKERS=1)
 DATASETS = dict(TEST=())

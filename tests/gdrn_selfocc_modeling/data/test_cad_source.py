@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sopose.batch import Sample, collate_samples
 from sopose.core.bop.scene import load_split
 from sopose.core.bop.splits import SplitSpec, resolve_split
+from sopose.core.data.loader import make_train_loader
+from sopose.core.data.replay import Place, ReplaySchedule
 from sopose.core.data.roi import Roi, roi_positions
 from sopose.core.geometry.camera import pixel_grid, project
 from sopose.core.geometry.pose import Pose
@@ -49,10 +53,13 @@ def make_source(models):
     objects = prepare_objects(models, {k: i for i, k in enumerate(models)}, num_points=100)
 
     def make(
-        options: SceneOptions = OPTIONS, augmentation: TrainAugmentation = PLAIN, resolution: int = 64
+        options: SceneOptions = OPTIONS,
+        augmentation: TrainAugmentation = PLAIN,
+        resolution: int = 64,
+        replay: ReplaySchedule | None = None,
     ) -> CadSource:
         drawer = SceneDrawer(models, options, Backgrounds())
-        return CadSource(objects, drawer, RoiFormat(resolution, 32), augmentation, length=100)
+        return CadSource(objects, drawer, RoiFormat(resolution, 32), augmentation, length=100, replay=replay)
 
     return make
 
@@ -63,6 +70,58 @@ def test_samples_obey_the_laws(make_source, options):
     for index in range(24):
         sample = source.sample(index, np.random.default_rng(index))
         assert_lawful(sample, source.objects[sample[2].obj_id])
+
+
+REPLAY = ReplaySchedule(size=8, reuse=4, batch=4)
+
+
+def replayed(source: CadSource, number: int) -> Sample:
+    return source.sample_at(Place(0, number), number % 100, np.random.default_rng(number))
+
+
+@pytest.mark.parametrize("options", [OPTIONS, ON_TABLE], ids=["floating", "on a table"])
+def test_samples_of_windows_used_again_obey_the_laws(make_source, options):
+    """Their truth is cast at their own cells, so it is as exact as that of a fresh scene."""
+    source = make_source(options, augmentation=replace(PLAIN, truncate_prob=0.5), replay=REPLAY)
+    for number in range(48):
+        sample = replayed(source, number)
+        assert_lawful(sample, source.objects[sample[2].obj_id])
+    assert source.pool.made < 24
+
+
+def test_a_window_used_again_shows_the_object_where_the_maps_say(make_source):
+    options = replace(OPTIONS, occluders=OccluderRange(max_count=0))
+    source = make_source(options, resolution=64, replay=REPLAY)
+    source.drawer.backgrounds.sample = lambda size, rng: np.full((size[1], size[0], 3), (255, 0, 255), np.uint8)
+    for number in range(24):
+        roi, targets, _ = replayed(source, number)
+        image = source.format.image_array(roi.image)[::2, ::2].astype(int)
+        background = (np.abs(image - (255, 0, 255)) < 3).all(axis=-1) | (image == 0).all(axis=-1)
+        assert (background == (targets.mask_obj.numpy() > 0)).mean() < 0.06
+
+
+def test_each_use_of_a_window_is_another_sample_of_the_same_pose(make_source):
+    source = make_source(ON_TABLE, replay=REPLAY)
+    uses: dict[int, list[Sample]] = {}
+    for number in range(96):
+        uses.setdefault(REPLAY.thing(Place(0, number)), []).append(replayed(source, number))
+    several = next(samples for samples in uses.values() if len(samples) == 4)
+    assert len({roi.image.numpy().tobytes() for roi, _, _ in several}) == 4
+    assert len({targets.P.numpy().tobytes() for _, targets, _ in several}) == 4
+    assert len({targets.cam_R_obj.numpy().tobytes() for _, targets, _ in several}) == 1
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_windows_used_again_are_the_same_with_any_number_of_workers(make_source, num_workers):
+    source = make_source(ON_TABLE, replay=REPLAY)
+
+    def images(workers: int, start: int = 0) -> list[bytes]:
+        loader = make_train_loader(source, collate_samples, 4, seed=3, num_workers=workers, start=start)
+        return [rois.image.numpy().tobytes() + targets.P.numpy().tobytes() for rois, targets, _ in islice(loader, 9)]
+
+    alone = images(0)
+    assert images(num_workers) == alone
+    assert images(num_workers, start=12)[:6] == alone[3:]
 
 
 def test_objects_come_in_turn_and_samples_differ(make_source):

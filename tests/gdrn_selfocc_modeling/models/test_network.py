@@ -10,13 +10,38 @@ from sopose.core.geometry.pose import ego_to_allo
 from sopose.core.solver.optimizers import build_optimizer
 from sopose.core.utils.errors import UserError
 from sopose.layers import bin_probability, likeliest_coordinate
-from sopose.models.backbone import LITE0_PACKAGE, make_backbone
+from sopose.models.backbone import (
+    LITE0_PACKAGE,
+    backbone_channels,
+    backbone_strides,
+    depthwise_modules,
+    leading_modules,
+    make_backbone,
+)
 from sopose.models.gdrn import mask_probability
 from sopose.models.layers.blocks import MapSpec
+from sopose.models.plain_backbone import PLAIN as PLAIN_SIZES
 from sopose.models.pose_decoder import ROT_TYPES, ROTATIONS, PoseDecoder
 from tests.support.builders import criterion_of, model_of, parameter_groups_of
 
 NET = "MODEL.POSE_NET"
+
+
+# The network for CPUs: no depthwise convolution, no group norm, one 3 x 3 convolution at the maps' size.
+PLAIN = [
+    f"{NET}.BACKBONE.INIT_CFG.type='own/plain_light'",
+    f"{NET}.BACKBONE.INIT_CFG.out_indices=(0,1,2)",
+    f"{NET}.NECK.ENABLED=True",
+    f"{NET}.NECK.INIT_CFG.type='TopDown'",
+    f"{NET}.NECK.INIT_CFG.in_channels=[32,96,192]",
+    f"{NET}.NECK.INIT_CFG.out_channels=64",
+    f"{NET}.NECK.INIT_CFG.num_outs=1",
+    *(
+        f"{NET}.{head}.INIT_CFG.{word}"
+        for head in ("GEO_HEAD", "SELFOCC_HEAD")
+        for word in ("in_dim=64", "feat_dim=64", "up_types=('nearest',)", "num_conv_per_block=0", "norm='BN'")
+    ),
+]
 
 
 def test_maps_and_pose_of_a_small_network(make_small_config, make_ellipsoids):
@@ -47,6 +72,8 @@ def test_maps_and_pose_of_a_small_network(make_small_config, make_ellipsoids):
         [f"{NET}.LOSS_CFG.HANDLE_SYM=True", f"{NET}.LOSS_CFG.PM_LOSS_SYM=True"],
         [f"{NET}.BACKBONE.INIT_CFG.type='timm/tf_efficientnet_lite0'"]
         + [f"{NET}.{head}.INIT_CFG.in_dim=112" for head in ("GEO_HEAD", "SELFOCC_HEAD")],
+        PLAIN,
+        [*PLAIN, f"{NET}.GEO_HEAD.INIT_CFG.num_conv_per_block=1"],
     ],
 )
 def test_options_train_together(overrides, make_small_config, make_ellipsoids):
@@ -155,6 +182,11 @@ def test_every_rotation_type_gives_rotations(rot_type, make_ellipsoids):
         ([f"{NET}.PNP_NET.MASK_ATTENTION='add'"], "MASK_ATTENTION is 'add'.*concat"),
         ([f"{NET}.PNP_NET.INIT_CFG.type='PointNet'"], "unknown network.*'PointNet'.*ConvPnPNet"),
         ([f"{NET}.NECK.ENABLED=True"], r"NECK.INIT_CFG has in_channels=.*1 maps of \[256\]"),
+        ([*PLAIN, f"{NET}.NECK.INIT_CFG.num_outs=3"], "num_outs=3.*of which TopDown makes 1"),
+        ([*PLAIN, f"{NET}.NECK.INIT_CFG.type='BiFPN'"], "'BiFPN'; known: FPN, TopDown"),
+        ([*PLAIN, f"{NET}.SELFOCC_HEAD.INIT_CFG.feat_dim=32"], "keeps its in_dim=64 channels; set feat_dim=64"),
+        ([f"{NET}.BACKBONE.INIT_CFG.type='own/plane'"], "own/plane.*did you mean 'plain'"),
+        ([f"{NET}.BACKBONE.INIT_CFG.type='plain'"], "did you mean 'own/plain'"),
         ([f"{NET}.GEO_HEAD.NUM_REGIONS=0"], "REGION_ATTENTION.*NUM_REGIONS"),
         ([f"{NET}.GEO_HEAD.INIT_CFG.num_gn_groups=7"], "32 channels.*7 groups"),
         ([f"{NET}.GEO_HEAD.INIT_CFG.act='sine'"], "unknown activation 'sine'"),
@@ -163,6 +195,23 @@ def test_every_rotation_type_gives_rotations(rot_type, make_ellipsoids):
 def test_misfits_are_told(overrides, words, make_small_config):
     with pytest.raises(UserError, match=words):
         model_of(make_small_config(*overrides))
+
+
+@pytest.mark.parametrize("name", PLAIN_SIZES)
+def test_plain_backbones_are_what_they_say(name):
+    backbone = make_backbone(f"own/{name}", out_indices=(0, 1, 2), in_chans=4).eval()
+    maps = backbone(torch.rand(2, 4, 64, 96))
+    for x, channels, stride in zip(maps, backbone_channels(backbone), backbone_strides(backbone), strict=True):
+        assert x.shape == (2, channels, 64 // stride, 96 // stride)
+    assert not depthwise_modules(backbone)
+    assert leading_modules(backbone, 2) == ["stem", "stages.0", "stages.1"]
+    assert len(make_backbone(f"own/{name}", out_indices=(0,)).stages) == 1
+    assert backbone_strides(make_backbone(f"own/{name}")) == [16]  # 4, beyond its last stage, is counted from the end
+
+
+def test_a_plain_backbone_has_no_weights_to_download():
+    with pytest.raises(UserError, match=r"own/plain has no weights of a library; set .*PRETRAINED=''"):
+        make_backbone("own/plain", pretrained="timm")
 
 
 def test_unreachable_weights_tell_the_way_out(monkeypatch):

@@ -274,7 +274,7 @@ def test_neither_underscore_nor_slash_of_a_given_name_reaches_it():
 @pytest.mark.parametrize(
     "override",
     [
-        *("SOLVER.IMS_PER_BATCH=0", "SOLVER.TOTAL_EPOCHS=-3", "TEST.IMS_PER_BATCH=0", "DATALOADER.NUM_WORKERS=-1"),
+        *("SOLVER.IMS_PER_BATCH=0", "SOLVER.TOTAL_EPOCHS=-3", "TEST.IMS_PER_BATCH=0", "DATALOADER.NUM_WORKERS=-2"),
         *("VAL.REPORT_CASES=-1", "CAD.MAX_OCCLUDERS=-1", "INPUT.DZI_PAD_SCALE=0"),
         *("MODEL.PIXEL_MEAN=[0]", "CAD.Z_RANGE=[1]", "CAD.BLUR=[0.1, 0.2, 0.3]"),
         *("DATASETS.TRAIN=[3]", "DATASETS.OBJS=[null]", "DATASETS.DET_FILES_TEST=[[]]"),
