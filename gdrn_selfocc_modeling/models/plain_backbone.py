@@ -68,7 +68,7 @@ class PlainBackbone(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions beside a short cut; at first the short cut alone counts."""
+    """Two 3 x 3 convolutions beside a short cut."""
 
     def __init__(self, in_dim: int, out_dim: int, stride: int) -> None:
         super().__init__()
@@ -76,7 +76,6 @@ class ResidualBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(out_dim)
         self.conv2 = nn.Conv2d(out_dim, out_dim, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(out_dim)
-        nn.init.zeros_(self.bn2.weight)
         self.act = nn.ReLU(inplace=True)
         self.shortcut = nn.Identity()
         if stride > 1 or in_dim != out_dim:

@@ -15,6 +15,8 @@ MODEL = dict(
             INIT_CFG=dict(type="own/plain_light", out_indices=(0, 1, 2)),
         ),
         NECK=dict(ENABLED=True, INIT_CFG=dict(type="TopDown", in_channels=[32, 96, 192], out_channels=64, num_outs=1)),
+        # An L1 mask of random weights stays at "nowhere" for thousands of steps.
+        LOSS_CFG=dict(MASK_LOSS_TYPE="BCE"),
         PNP_NET=dict(INIT_CFG=dict(featdim=64, act="relu")),
         GEO_HEAD=dict(
             NUM_REGIONS=16,
