@@ -2,7 +2,8 @@
 
 The three take turns in one process: batches from the loader that nobody uses, steps on a batch that is there already,
 and training, which can't be faster than the slower of the two. Medians of the turns; the ratio is taken within a turn,
-so that a busy machine slows all alike.
+so that a busy machine slows all alike. Processor time counts this process and the loader's, and is what a crop costs
+where neighbours are busy; --shares tells what it is spent on.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import logging
 import multiprocessing
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -27,12 +29,15 @@ from sopose.core.engine.signals import StopSignals
 from sopose.core.engine.trainer import Trainer
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import require_writable_file, write_json
-from sopose.settings import load_settings
+from sopose.data.build import ObjectCache, build_train_dataset
+from sopose.settings import Settings, load_settings
+from sopose.settings.groups import CadSettings
 from sopose.training.learner import Batch
 from sopose.training.run import RunOptions, build_run
+from sopose.training.shares import loader_shares, network_shares
 
 EPILOG = """examples:
-  OMP_NUM_THREADS=1 python tools/benchmark_train.py --config-file configs/gdrn_selfocc/toy/demo.py
+  python tools/benchmark_train.py --config-file configs/gdrn_selfocc/toy/demo.py --shares
   python tools/benchmark_train.py --config-file configs/gdrn_selfocc/lmo/cad_only.py --batch-sizes 24 192 \\
       --variants fp32 bf16 bf16+compile --peak-tflops 989 --opts DATASETS.ROOT=path/to/bop CAD.DEVICE=cuda
 """
@@ -42,6 +47,7 @@ VARIANTS = {
     "bf16": ["SOLVER.AMP.ENABLED=True", "SOLVER.AMP.DTYPE=bfloat16", "MODEL.COMPILE=False"],
     "bf16+compile": ["SOLVER.AMP.ENABLED=True", "SOLVER.AMP.DTYPE=bfloat16", "MODEL.COMPILE=True"],
 }
+SHARED_SAMPLES, SHARED_STEPS = 512, 6  # whose parts are timed
 WARM_UP_SHARE = 0.2  # of the steps whose memory is watched
 
 
@@ -58,6 +64,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--batch-sizes", nargs="+", type=int, help="ROIs of a step (default: SOLVER.IMS_PER_BATCH)")
     parser.add_argument("--peak-tflops", type=float, help="what the device could do, for the share of its peak")
+    parser.add_argument("--shares", action="store_true", help="also the parts of a crop's processor time, one thread")
     parser.add_argument("--memory-steps", type=int, default=0, help="watch the memory of so many steps (default: none)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers")
     parser.add_argument("--opts", nargs="+", default=[], metavar="KEY=VALUE", help="override configuration keys")
@@ -95,7 +102,13 @@ def measure(args: argparse.Namespace, variant: str, batch_size: int | None) -> d
     rois = solver.ims_per_batch * trainer.options.batches
     found: dict[str, Any] = {"variant": variant, "rois_per_step": rois, "device": device_name(device)}
     found["gflop_per_roi"] = count_flop(trainer, next(batches)) / rois / 1e9
+    found["parameters"] = sum(parameter.numel() for parameter in trainer.model.parameters())
+    warm_up(batches, settings.cad, solver.ims_per_batch)
     found |= take_turns(trainer, batches, rois, args.rounds, args.steps)
+    if "_cad" in "".join(settings.datasets.train) and not settings.cad.device:
+        found["windows"] = found["training"] / settings.cad.reuse
+    if args.shares:
+        found |= measure_shares(settings, trainer, next(batches))
     if args.peak_tflops:
         found["share_of_peak"] = found["gflop_per_roi"] * found["training"] / (1e3 * args.peak_tflops)
     if args.memory_steps:
@@ -110,6 +123,27 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
 
 
+def warm_up(batches: Iterator[Batch], cad: CadSettings, batch: int) -> None:
+    """Take as many batches as fill the pool of rendered windows: from then on a part of them is new in each sweep."""
+    drain(batches, 1 if cad.reuse == 1 else 2 * cad.pool // batch)
+
+
+def measure_shares(settings: Settings, trainer: Trainer, batch: Batch) -> dict[str, dict[str, float]]:
+    """Milliseconds of one thread a crop, by share, of the loader and of the network."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    size, cad = settings.solver.ims_per_batch, settings.cad
+    source = build_train_dataset(settings, ObjectCache(settings.datasets, settings.model.pose_net))
+    first = 0 if cad.reuse == 1 else 2 * cad.pool
+    loader_shares(source, 0, first, size)
+    found = {
+        "loader_ms": loader_shares(source, first, SHARED_SAMPLES, size),
+        "network_ms": network_shares(trainer, batch, SHARED_STEPS),
+    }
+    torch.set_num_threads(threads)
+    return found
+
+
 def count_flop(trainer: Trainer, batch: Batch) -> float:
     """Floating-point operations of a step: convolutions and matrix products, forward and backward."""
     with FlopCounterMode(display=False) as counter:
@@ -121,7 +155,7 @@ def take_turns(trainer: Trainer, batches: Iterator[Batch], rois: int, rounds: in
     """ROIs a second of the three, medians, and the median of training / min(loader, network)."""
     kept = next(batches)
     per_step, rates = trainer.options.batches, {name: [] for name in ("loader", "network", "training")}
-    waits, ratios = [], []
+    waits, ratios, spent = [], [], []
     for _ in trange(-1, rounds, desc="turns"):  # the first warms up
         drain(batches, 3 * per_step)
         rates["loader"].append(rate(lambda: drain(batches, per_step), rois, steps, trainer.step.device))
@@ -130,11 +164,14 @@ def take_turns(trainer: Trainer, batches: Iterator[Batch], rois: int, rounds: in
         drain(batches, 3 * per_step)
         for _ in range(2):
             trainer.run_step(batches)
+        before = processor_seconds()
         rates["training"].append(rate(lambda: trainer.run_step(batches), rois, steps, trainer.step.device))
+        spent.append(1e3 * (processor_seconds() - before) / (steps * rois))
         waits.append(sum(trainer.events.window("data_time")) / sum(trainer.events.window("time")))
         ratios.append(rates["training"][-1] / min(rates["loader"][-1], rates["network"][-1]))
     medians = {name: float(np.median(values[1:])) for name, values in rates.items()}
-    return {**medians, "ratio": float(np.median(ratios[1:])), "waiting": float(np.median(waits[1:]))}
+    ratio, waiting, cpu_ms = (float(np.median(values[1:])) for values in (ratios, waits, spent))
+    return {**medians, "ratio": ratio, "waiting": waiting, "cpu_ms_per_roi": cpu_ms}
 
 
 def drain(batches: Iterator[Batch], count: int) -> None:
@@ -151,6 +188,19 @@ def rate(act: Any, rois: int, steps: int, device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize()
     return steps * rois / (time.perf_counter() - started)
+
+
+def processor_seconds() -> float:
+    """Processor time so far of this process and, where the system tells, of its workers."""
+    total = time.process_time()
+    for child in multiprocessing.active_children():
+        try:
+            # The name, the second of the fields, may hold blanks; user and system time are the 14th and 15th.
+            fields = Path("/proc", str(child.pid), "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return total
 
 
 def watch_memory(trainer: Trainer, batches: Iterator[Batch], steps: int) -> dict[str, Any]:
@@ -190,8 +240,15 @@ def report(found: dict[str, Any]) -> None:
     print(
         f"{found['variant']}, {found['rois_per_step']} ROIs a step, {found['device']}: loader {found['loader']:.1f}, "
         f"network {found['network']:.1f}, training {found['training']:.1f} ROIs/s; training / the slower "
-        f"{found['ratio']:.3f}; waiting for data {found['waiting']:.1%}; {flop}"
+        f"{found['ratio']:.3f}; waiting for data {found['waiting']:.1%}; {found['cpu_ms_per_roi']:.1f} ms of processor "
+        f"time a ROI; {flop}, {found['parameters'] / 1e6:.2f} M parameters"
     )
+    if "windows" in found:
+        print(f"newly rendered: {found['windows']:.1f} windows/s")
+    for name in ("loader_ms", "network_ms"):
+        if name in found:
+            parts = sorted(found[name].items(), key=lambda part: -part[1])
+            print(f"{name.removesuffix('_ms')}, ms a ROI: {', '.join(f'{share} {ms:.2f}' for share, ms in parts)}")
     if "growth" in found:
         print(
             f"memory over {found['memory_steps']} steps: {found['mib_warm']:.0f} MiB after the warm-up, "

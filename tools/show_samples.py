@@ -1,6 +1,7 @@
 """Draw training samples as the network gets them: crop, P, the three parts of Q, regions and masks.
 
-What looks wrong here is learned wrong; look before a long training.
+What looks wrong here is learned wrong; look before a long training. Where rendered windows are used again (CAD.REUSE),
+samples of one window come one after another: same pose and light, another crop, background, camera.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from sopose.core.data.replay import Place
 from sopose.core.images.files import require_image_name, write_image
 from sopose.core.utils.errors import run_cli
 from sopose.core.utils.files import require_writable_file
@@ -22,6 +24,7 @@ from sopose.settings import load_settings
 
 if TYPE_CHECKING:
     from sopose.batch import Sample
+    from sopose.core.data.loader import SampleSource
     from sopose.data.targets import RoiFormat
 
 EXAMPLE = """examples:
@@ -32,6 +35,7 @@ EXAMPLE = """examples:
 
 In the column of masks, white is visible, blue hidden, and red cut away by truncation.
 """
+USES = 4  # of a window that is used again, at most
 VISIBLE, HIDDEN, CUT = (255, 255, 255), (60, 90, 220), (220, 60, 60)
 
 
@@ -81,20 +85,31 @@ def crop_sheet(crops: list[np.ndarray], size: int) -> np.ndarray:
     return np.vstack([np.hstack(tiles[start : start + across]) for start in range(0, len(tiles), across)])
 
 
+def choose(source: SampleSource, count: int, seed: int) -> list[tuple[int, int]]:
+    """Numbers in a run and indices of at most `count` samples: any, or windows and several uses of each."""
+    from sopose.data.cad_source import CadSource
+
+    if not isinstance(source, CadSource) or source.pool is None:
+        return [(int(index), int(index)) for index in np.random.default_rng(seed).permutation(len(source))[:count]]
+    windows = source.pool.schedule.uses(seed, things=-(-count // USES), most=USES)
+    numbers = [number for uses in windows.values() for number in uses][:count]
+    return [(number, number % len(source)) for number in numbers]
+
+
 def main(argv: list[str] | None = None) -> None:
     """Write the picture."""
     args = parse_args(argv)
+    from sopose.core.data.loader import sample_at
     from sopose.data.build import ObjectCache, build_roi_format, build_train_dataset
 
     require_writable_file(require_image_name(args.output))
     settings = load_settings(args.config_file, args.opts)
     source = build_train_dataset(settings, ObjectCache(settings.datasets, settings.model.pose_net))
     roi_format = build_roi_format(settings.input, settings.model)
-    count = args.grid or args.count
-    chosen = np.random.default_rng(args.seed).permutation(len(source))[:count]
+    chosen = choose(source, args.grid or args.count, args.seed)
     samples = (
-        source.sample(int(index), np.random.default_rng([args.seed, position]))
-        for position, index in enumerate(tqdm(chosen, desc="samples"))
+        sample_at(source, Place(args.seed, number), index, np.random.default_rng([args.seed, position]))
+        for position, (number, index) in enumerate(tqdm(chosen, desc="samples"))
     )
     if args.grid:
         picture = crop_sheet([roi_format.image_array(roi.image) for roi, _, _ in samples], args.size)

@@ -61,6 +61,18 @@ class ReplaySchedule:
         # Slots begin at different ages: some are replaced in every sweep, never all.
         return (self._at(place)[1] + slot % self.reuse) // self.reuse * self.size + slot
 
+    def uses(self, seed: int, things: int, most: int) -> dict[int, list[int]]:
+        """Numbers of samples by the thing they use: of the first `things` things of a run, `most` uses at most."""
+        found: dict[int, list[int]] = {}
+        most, number = min(most, self.reuse), 0
+        while not (len(found) == things and all(len(numbers) == most for numbers in found.values())):
+            thing = self.thing(Place(seed, number))
+            # Things that a run begins with have fewer uses than those after them.
+            if thing >= self.size and (thing in found or len(found) < things) and len(found.get(thing, [])) < most:
+                found.setdefault(thing, []).append(number)
+            number += 1
+        return found
+
     def _at(self, place: Place) -> tuple[int, int, int]:
         """Lane, sweep through the lane's slots, position in the sweep."""
         batch, within = divmod(place.number, self.batch)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from sopose.core.data.replay import Place
 from sopose.core.images.files import read_image
 from sopose.core.utils.errors import UserError
-from tools.show_samples import main
+from sopose.data.build import ObjectCache, build_train_dataset
+from sopose.settings import load_settings
+from tools.show_samples import choose, main
 
 
 @pytest.fixture
@@ -36,6 +41,18 @@ def test_a_grid_shows_the_crops_alone(arguments, toy_root, tmp_path):
     picture = read_image(tmp_path / "samples.png")
     assert picture.shape == (80, 120, 3)
     assert picture[:, :80].any() and not picture[40:, 80:].any()
+
+
+def test_uses_of_a_window_are_shown_one_after_another(arguments, toy_root, tmp_path):
+    where = [f"DATASETS.ROOT={toy_root.parent}", "DATASETS.TRAIN=[toy_cad]"]
+    main([*arguments, "--count", "5", "--opts", *where, "CAD.REUSE=3", "CAD.POOL=8"])
+    height, _, _ = read_image(tmp_path / "samples.png").shape
+    assert height % 5 == 0
+    settings = load_settings(Path(arguments[1]), [*where, "CAD.REUSE=3", "CAD.POOL=8"])
+    source = build_train_dataset(settings, ObjectCache(settings.datasets, settings.model.pose_net))
+    schedule = source.pool.schedule
+    windows = [schedule.thing(Place(0, number)) for number, _ in choose(source, 5, seed=0)]
+    assert windows[:3] == [windows[0]] * 3 and windows[3:] == [windows[3]] * 2 and windows[0] != windows[3]
 
 
 def test_a_missing_data_set_leaves_no_picture(arguments, tmp_path):
