@@ -84,9 +84,9 @@ def share_cores(workers: int, threads: int, computes: bool) -> Shares:
 
     workers: -1 for half of the cores, a power of two; none for one core. threads: 0 for the cores that the workers
     leave, or what OMP_NUM_THREADS says: more than there are cores would wait for each other in every step. They are set
-    where this process `computes` on the CPU.
+    where this process `computes` on the CPU. Several processes that torchrun started share the machine.
     """
-    cores = usable_cores()
+    cores = max(usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1)
     if workers < 0:
         workers = min(2 ** ((cores // 2).bit_length() - 1), MAX_WORKERS) if cores > 1 else 0
     if computes and (threads or "OMP_NUM_THREADS" not in os.environ):

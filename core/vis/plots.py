@@ -33,13 +33,22 @@ DARK = Theme(text="#e6edf3", grid="#3d444d")
 
 def plot_png(draw: Callable[[Axes], None], theme: Theme = LIGHT, size: tuple[float, float] = (5.6, 3.6)) -> bytes:
     """What `draw` puts on one pair of axes as a PNG with a transparent background; `size` in inches."""
+    return plots_png([[draw]], theme, size)
+
+
+def plots_png(
+    draws: Sequence[Sequence[Callable[[Axes], None]]], theme: Theme = LIGHT, size: tuple[float, float] = (5.6, 3.6)
+) -> bytes:
+    """Rows of as many plots each as one PNG with a transparent background; `size` of a plot in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.add_subplot()
-    draw(axes)
-    _style(axes, theme)
+    rows, columns = len(draws), len(draws[0])
+    figure = Figure(figsize=(columns * size[0], rows * size[1]), layout="constrained")
+    every = figure.subplots(rows, columns, squeeze=False)
+    for draw, axes in zip((draw for row in draws for draw in row), every.flat, strict=True):
+        draw(axes)
+        _style(axes, theme)
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
     return buffer.getvalue()

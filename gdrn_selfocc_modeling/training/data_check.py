@@ -13,8 +13,9 @@ import numpy as np
 from torch import Tensor
 
 from sopose.batch import RoiBatch, RoiTargets, Sample, collate_samples
-from sopose.core.data.loader import SampleSource
+from sopose.core.data.loader import SampleSource, sample_at
 from sopose.core.data.replacing import BREAKS
+from sopose.core.data.replay import Place
 from sopose.core.utils.errors import UserError
 
 TruthBatch = tuple[RoiBatch, RoiTargets]
@@ -169,10 +170,12 @@ def first_samples(source: SampleSource, count: int = 64, seed: int = 0) -> Itera
     indices = np.rint(np.linspace(0, len(source) - 1, count)).astype(int).tolist()
     samples: list[Sample] = []
     failure: UserError | OSError | None = None
-    for index in indices:
+    for number, index in enumerate(indices):
         try:
             # The fourth word keeps these streams apart from those of training's samples and permutations.
-            samples.append(source.sample(index, np.random.default_rng([seed, 0, index, 2])))
+            rng = np.random.default_rng([seed, 0, index, 2])
+            # As training's first samples: windows that are used again are rendered for both.
+            samples.append(sample_at(source, Place(seed, number), index, rng))
         except BREAKS as error:
             failure = error
     if samples:

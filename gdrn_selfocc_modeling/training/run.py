@@ -205,7 +205,7 @@ def build_run(settings: Settings, options: RunOptions, device: torch.device, sig
         iteration=iteration,
     )
     logger.info(
-        "%s: %d threads compute in %s on %s, %d processes prepare samples",
+        "%s: threads that compute %d, in %s on %s; processes that prepare samples %d",
         *(machine, shares.threads, precision, device, shares.workers),
     )
     logger.info(

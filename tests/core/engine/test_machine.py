@@ -17,7 +17,7 @@ SAPPHIRE_RAPIDS = [*GENOA, "amx_tile", "amx_bf16", "amx_int8"]
 
 @pytest.fixture
 def no_limits(monkeypatch):
-    for name in (*machine.ISA_LIMITS, "OMP_NUM_THREADS"):
+    for name in (*machine.ISA_LIMITS, "OMP_NUM_THREADS", "LOCAL_WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     threads = torch.get_num_threads()
     yield monkeypatch
@@ -64,6 +64,13 @@ def test_threads_take_the_cores_that_workers_leave(no_limits, cores, workers, sh
     found = share_cores(workers, 0, computes=True)
     assert (found.workers, found.threads) == shares
     assert torch.get_num_threads() == found.threads
+
+
+def test_processes_of_one_machine_share_its_cores(no_limits):
+    no_limits.setattr(machine, "usable_cores", lambda: 8)
+    no_limits.setenv("LOCAL_WORLD_SIZE", "2")
+    found = share_cores(-1, 0, computes=True)
+    assert (found.workers, found.threads) == (2, 2)
 
 
 def test_what_the_user_says_of_threads_counts(no_limits):

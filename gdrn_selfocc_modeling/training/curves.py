@@ -1,0 +1,125 @@
+"""What checkpoints of several recipes reach, target by target, and how two recipes differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from sopose.batch import PredictedMaps, RoiTargets
+from sopose.core.bop.results import Estimate
+from sopose.core.evaluation.bop19 import MSPD_IMAGE_WIDTH, MSPD_THRESHOLDS, MSSD_THRESHOLDS, image_width
+from sopose.core.evaluation.evaluator import evaluate
+from sopose.core.geometry.pose import Pose
+from sopose.data.eval_set import EvalSet
+from sopose.inference.predictions import Predictions
+from sopose.layers import denormalise_P
+from sopose.training.ablation import MeanInterval, bootstrap
+
+METRICS = ("add", "pose", "bop19")
+
+
+@dataclass(frozen=True)
+class TargetResult:
+    """How far off one target was."""
+
+    scene_id: int
+    im_id: int
+    gt_index: int
+    ad: float  # ADD(-S), diameters
+    mssd: float  # diameters
+    mspd: float  # pixels of an image 640 wide
+    P: float  # metres, median distance of P from the truth where the object is visible
+    depth: float  # metres along the line of sight, above zero too far away
+
+
+# Heading -> how well a target was met, a number whose mean is reported.
+MEASURES: dict[str, Callable[[TargetResult], float]] = {
+    "ADD(-S) 0.1 d, %": lambda target: 100.0 * (target.ad < 0.1),
+    "AR_MSSD, %": lambda target: 100.0 * float(np.mean(target.mssd < MSSD_THRESHOLDS)),
+    "AR_MSPD, %": lambda target: 100.0 * float(np.mean(target.mspd < MSPD_THRESHOLDS)),
+    "error of P, mm": lambda target: 1e3 * target.P,
+    "depth bias, mm": lambda target: 1e3 * target.depth,
+}
+
+
+def target_results(predictions: Predictions, split: EvalSet, symmetric: Collection[int]) -> list[TargetResult]:
+    """What became of each target of a split in ground-truth boxes; the predictions have the maps of all ROIs."""
+    estimates = list(predictions.estimates)
+    scores = evaluate(estimates, split.records, split.targets, split.models_eval, symmetric, metrics=METRICS)
+    errors = {(e.scene_id, e.im_id, e.obj_id, e.gt_index): e.errors for e in scores.instances}
+    scale = MSPD_IMAGE_WIDTH / image_width(split.records)
+    found = []
+    for number, (item, estimate) in enumerate(zip(split.source.items, estimates, strict=True)):
+        own = errors[item.record.scene_id, item.record.im_id, item.obj_id, item.truth.gt_index]
+        diameter = split.models_eval[item.obj_id].diameter
+        targets, extent = split.source.targets(number), split.source.objects[item.obj_id].model.extent
+        found.append(
+            TargetResult(
+                scene_id=item.record.scene_id,
+                im_id=item.record.im_id,
+                gt_index=item.truth.gt_index,
+                ad=own["ad"] / diameter,
+                mssd=own["mssd"] / diameter,
+                mspd=own["mspd"] * scale,
+                P=error_of_P(predictions.maps.map(lambda values, row=number: values[row]), targets, extent),
+                depth=depth_error(estimate, item.truth.pose),
+            )
+        )
+    return found
+
+
+def error_of_P(maps: PredictedMaps, targets: RoiTargets, extent: np.ndarray) -> float:
+    """Median distance, metres, of a ROI's P from its truth where the object is visible, under the best symmetry.
+
+    extent: (3,) metres. NaN where nothing is visible.
+    """
+    visible = targets.mask_visib > 0
+    if not bool(visible.any()):
+        return float("nan")
+    size = targets.P.new_tensor(extent)[None]
+    predicted, true = (denormalise_P(P[None].float(), size)[0][:, visible] for P in (maps.P, targets.P))
+    turned = targets.symmetry_rotations @ true  # (S, 3, cells); symmetries about the origin
+    return float((predicted[None] - turned).norm(dim=1).median(dim=1).values.min())
+
+
+def depth_error(estimate: Estimate, truth: Pose) -> float:
+    """Metres along the true line of sight."""
+    distance = np.linalg.norm(truth.cam_t_obj)
+    return float((estimate.pose.cam_t_obj - truth.cam_t_obj) @ (truth.cam_t_obj / distance))
+
+
+Results = Mapping[int, Sequence[TargetResult]]  # by seed
+
+
+def means(results: Results) -> dict[str, MeanInterval]:
+    """Each measure's mean over targets and seeds, with an interval over images."""
+    return {name: bootstrap(_matrix(results, measure), _images(results)) for name, measure in MEASURES.items()}
+
+
+def differences(results: Results, reference: Results) -> dict[str, MeanInterval]:
+    """Each measure's mean difference, target by target; images and seeds drawn together."""
+    seeds = sorted(results.keys() & reference.keys())
+    pairs = [{seed: of[seed] for seed in seeds} for of in (results, reference)]
+    return {
+        name: bootstrap(_matrix(pairs[0], measure) - _matrix(pairs[1], measure), _images(results), over_seeds=True)
+        for name, measure in MEASURES.items()
+    }
+
+
+def plain_results(results: Results) -> dict[str, list[dict[str, float | int]]]:
+    """The targets of each seed as json has them."""
+    return {str(seed): [asdict(target) for target in targets] for seed, targets in results.items()}
+
+
+def _matrix(results: Results, measure: Callable[[TargetResult], float]) -> np.ndarray:
+    """(seeds, targets)."""
+    return np.array([[measure(target) for target in targets] for _, targets in sorted(results.items())])
+
+
+def _images(results: Results) -> np.ndarray:
+    """(targets,) which image each is of, counted from 0."""
+    targets = next(iter(results.values()))
+    _, numbers = np.unique([(t.scene_id, t.im_id) for t in targets], axis=0, return_inverse=True)
+    return numbers.reshape(-1)
