@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sopose.core.geometry.camera import Array
 from sopose.core.geometry.pose import Pose
-from sopose.core.rays.raycast import RayCaster, camera_rays
+from sopose.core.rays.raycast import RayCaster, RayHits, camera_rays
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from sopose.core.objects.model import ObjectModel
 
 # Below this |d_k| (rays have z = 1 in the camera's frame) the ray runs along the plane and never crosses it.
 MIN_SLOPE = 1e-6
@@ -44,18 +45,28 @@ class Layers:
     valid: np.ndarray  # (out, out, plane) bool, where Q is known
 
 
+def cast_both(
+    model: ObjectModel, pose: Pose, K: np.ndarray, positions: np.ndarray, inside: np.ndarray | None = None
+) -> Layers:
+    """Both layers at pixels `positions` (h, w, 2): what `cast_P` and `cast_Q` say, of rays made once.
+
+    Nothing is on the object where `inside` (h, w) bool is given and False.
+    """
+    shape = positions.shape[:2]
+    hits = model.caster.cast(pose, K, positions.reshape(-1, 2))
+    if inside is not None:
+        hits = hits.only(inside.reshape(-1).take(hits.ray))
+    origin, directions = pose.inverse().cam_t_obj, hits.directions_obj.T
+    Q = _spread_Q(origin, directions, hits.ray, shape, model.bounds_min, model.extent)
+    return Layers(*_spread_P(hits, shape), *Q)
+
+
 def cast_P(caster: RayCaster, pose: Pose, K: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Surface points seen at pixels `positions` (h, w, 2), and the object's full mask.
 
     Returns P_obj (h, w, 3) float64, metres, the object's frame, 0 where no ray hits, and mask (h, w) bool.
     """
-    h, w, _ = positions.shape
-    hits = caster.cast(pose, K, positions.reshape(-1, 2))
-    P_obj = np.zeros((h * w, 3))
-    mask = np.zeros(h * w, bool)
-    P_obj[hits.ray] = hits.points_obj
-    mask[hits.ray] = True
-    return P_obj.reshape(h, w, 3), mask.reshape(h, w)
+    return _spread_P(caster.cast(pose, K, positions.reshape(-1, 2)), positions.shape[:2])
 
 
 def normalise_P(P_obj: np.ndarray, extent: np.ndarray) -> np.ndarray:
@@ -63,19 +74,29 @@ def normalise_P(P_obj: np.ndarray, extent: np.ndarray) -> np.ndarray:
     return P_obj / extent + 0.5
 
 
-def crossings(origin: Array, directions: Array, low: Array, high: Array) -> tuple[Array, Array]:
-    """Where rays `origin + λ directions` cross the planes, of numpy or torch alike: points (plane, 2, ...), accepted.
+def crossings(
+    origin: np.ndarray, directions: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where rays `origin + λ directions` cross the coordinate planes: points (plane, 2, M), and accepted (plane, M).
 
-    All arguments are (3, ...) with the coordinate first (long rows are faster), metres, the object's frame, and
-    broadcast; low and high are the box's corners. accepted is (plane, ...) bool: ahead of the camera, not along the
-    plane, strictly inside the box.
+    origin (3,) and directions (3, M) (long rows are faster), the box's corners low (3,) and high (3,): metres, the
+    object's frame. Accepted is what lies ahead of the camera and strictly inside the box, but for rays along the plane.
     """
-    depth = -origin / directions
-    points = origin[PLANE_AXES] + depth[:, None] * directions[PLANE_AXES]
-    inside = ((points > low[PLANE_AXES]) & (points < high[PLANE_AXES])).all(1)
+    start, least, most = np.array([origin, low, high])[:, PLANE_AXES, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        depth = -origin[:, None] / directions
+        points = directions.take(CHANNEL_AXES, axis=0).reshape(3, 2, -1)
+        points *= depth[:, None]
+        points += start
+    inside = points > least
+    inside &= points < most
+    accepted = depth > 0
+    accepted &= abs(directions) >= MIN_SLOPE
     # A plane goes through the origin: a box beside the origin has no point of it.
-    through = (low < 0) & (high > 0)
-    return points, inside & (abs(directions) >= MIN_SLOPE) & (depth > 0) & through
+    accepted &= ((low < 0) & (high > 0))[:, None]
+    accepted &= inside[:, 0]
+    accepted &= inside[:, 1]
+    return points, accepted
 
 
 def cast_Q(
@@ -95,17 +116,37 @@ def cast_Q(
     """
     pixel = np.flatnonzero(mask)
     origin, directions = camera_rays(pose, K, positions.reshape(-1, 2).take(pixel, axis=0))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        points, accepted = crossings(
-            origin[:, None], directions.T.copy(), bounds_min[:, None], (bounds_min + extent)[:, None]
-        )
-    Q, valid = np.zeros((6, mask.size)), np.zeros((3, mask.size), bool)
+    return _spread_Q(origin, directions.T, pixel, mask.shape, bounds_min, extent)
+
+
+def _spread_P(hits: RayHits, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """P_obj (h, w, 3) and mask (h, w) of hits among the h * w rays of a map."""
+    mask = np.zeros(shape, bool)
+    mask.reshape(-1)[hits.ray] = True
+    return _spread(hits.points_obj.T, hits.ray, shape), mask
+
+
+def _spread_Q(
+    origin: np.ndarray,
+    directions: np.ndarray,
+    pixel: np.ndarray,
+    shape: tuple[int, int],
+    bounds_min: np.ndarray,
+    extent: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """What `cast_Q` returns, of the rays with directions (3, M) at the pixels (M,) of a map (h, w)."""
+    points, accepted = crossings(origin, directions, bounds_min, bounds_min + extent)
+    np.copyto(points, 0.0, where=~accepted[:, None])
+    return _spread(points.reshape(6, -1), pixel, shape), _spread(accepted, pixel, shape)
+
+
+def _spread(values: np.ndarray, pixel: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Maps (h, w, C) with values (C, M) at pixels (M,), 0 elsewhere."""
+    maps = np.zeros((len(values), *shape), values.dtype)
     # Row by row: numpy scatters into one row faster than into several at once.
-    for row, channel in zip(Q, np.where(accepted[:, None], points, 0.0).reshape(6, -1), strict=True):
+    for row, channel in zip(maps.reshape(len(values), -1), values, strict=True):
         row[pixel] = channel
-    for row, plane in zip(valid, accepted, strict=True):
-        row[pixel] = plane
-    return Q.T.reshape(*mask.shape, 6), valid.T.reshape(*mask.shape, 3)
+    return maps.transpose(1, 2, 0)
 
 
 def plane_hits(

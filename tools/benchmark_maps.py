@@ -32,7 +32,7 @@ from sopose.core.objects.model import ObjectModel
 from sopose.core.rays.raycast import camera_rays
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import require_writable_file, write_json
-from sopose.layers import cast_P, cast_Q
+from sopose.layers import Layers, cast_both
 
 PAD_SCALE = 1.5  # an ROI's side in sides of its box, as in training and testing
 NO_LIMIT = (1 << 20, 1 << 20)  # an ROI is cut to the image's longer side; here it needs no image
@@ -55,8 +55,7 @@ class Job:
 
     def maps(self) -> None:
         """P and Q, as the data loader computes them."""
-        _, mask = cast_P(self.model.caster, self.pose, self.K, self.positions)
-        cast_Q(self.pose, self.K, self.positions, mask, self.model.bounds_min, self.model.extent)
+        cast_both(self.model, self.pose, self.K, self.positions)
 
     def bare(self) -> None:
         """The same rays, Embree alone."""
@@ -175,14 +174,14 @@ def _compare_with_loops(
     x1, y1, x2, y2 = (int(edge) for edge in instance.bbox_obj)
     positions = pixel_grid(x2 - x1 + 1, y2 - y1 + 1) + np.array([x1, y1])
 
-    def ours() -> tuple[np.ndarray, np.ndarray]:
-        P, mask = cast_P(model.caster, pose, record.K, positions)
-        return P, cast_Q(pose, record.K, positions, mask, model.bounds_min, model.extent)[0]
+    def ours() -> Layers:
+        return cast_both(model, pose, record.K, positions)
 
     started = time.perf_counter()
     loop_P, loop_Q = maps_by_loops(model, pose, record.K, positions)
     loops = time.perf_counter() - started
-    P, Q = ours()
+    layers = ours()
+    P, Q = layers.P_obj, layers.Q_obj
     seconds = [timeit.timeit(ours, number=1) for _ in range(repeats)]
     result = {"loops_s": loops, "maps_s": float(np.median(seconds)), "pixels": int((P != 0).any(-1).sum())}
     both = (P != 0).any(-1) & (loop_P != 0).any(-1)

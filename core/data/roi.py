@@ -138,10 +138,10 @@ def dzi_window(
 def roi_positions(roi: Roi, out: int) -> np.ndarray:
     """(out, out, 2) float64 source positions (u, v) in pixels of the ROI's samples, row by row."""
     offsets = (np.arange(out) - out / 2) * (roi.size / out)
-    positions = np.empty((out, out, 2))
-    positions[..., 0] = roi.center[0] + offsets
-    positions[..., 1] = (roi.center[1] + offsets)[:, None]
-    return positions
+    positions = np.empty((2, out, out))  # all u, then all v: what is computed of them runs along long rows
+    positions[0] = roi.center[0] + offsets
+    positions[1] = (roi.center[1] + offsets)[:, None]
+    return positions.transpose(1, 2, 0)
 
 
 def crop_positions(uv: np.ndarray, center: np.ndarray, side: float, resolution: int) -> np.ndarray:

@@ -114,7 +114,10 @@ def times_homogeneous(matrix: np.ndarray, uv: np.ndarray) -> np.ndarray:
 
 def pixel_grid(width: int, height: int) -> np.ndarray:
     """(H, W, 2) float64 pixel coordinates (u, v) of an image's pixel centres."""
-    return np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float64)
+    grid = np.empty((2, height, width))  # all u, then all v: what is computed of them runs along long rows
+    grid[0] = np.arange(width)
+    grid[1] = np.arange(height)[:, None]
+    return grid.transpose(1, 2, 0)
 
 
 def backproject(depth: np.ndarray, K: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Rays against one mesh: Embree (float32) names the triangle, float64 says where on the ray.
 
-Embree works in a frame of its own, the object's bounding sphere made the unit sphere, and each ray starts
-at that sphere: its float32 then resolves about 1e-7 of the object, whatever the object's size and distance.
+Embree works in a frame of its own, the object's bounding sphere made the unit sphere, and each ray starts just
+before the object: its float32 then resolves about 1e-7 of the object, whatever the object's size and distance.
 The hit point is the crossing of the float64 ray with the float64 plane of the named triangle. Where that
 point lies outside the triangle (the ray passes an edge by less than float32 resolves, or grazes the plane),
 the ray is solved again against all triangles in float64; this happens to about one ray in 100,000 of a scan.
@@ -9,12 +9,13 @@ the ray is solved again against all triangles in float64; this happens to about 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from sopose.core.geometry.camera import times_homogeneous
+from sopose.core.geometry.outline import enclosing_corners
 from sopose.core.geometry.pose import Pose
 from sopose.core.utils.errors import UserError
 
@@ -37,6 +38,13 @@ class RayHits:
     face: np.ndarray  # (M,) int64, index of the triangle
     points_obj: np.ndarray  # (M, 3) float64, on the ray and on the triangle
     depth: np.ndarray  # (M,) float64, the ray parameter λ; for rays of a camera the depth z
+    directions_obj: np.ndarray  # (M, 3) float64, as they were given; for rays of a camera z = 1 in its frame
+
+    def only(self, kept: np.ndarray) -> RayHits:
+        """Those of the mask `kept` (M,) bool."""
+        if kept.all():
+            return self
+        return RayHits(*(np.compress(kept, column, axis=0) for column in vars(self).values()))
 
 
 def camera_rays(pose: Pose, K: np.ndarray, uv: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -44,10 +52,16 @@ def camera_rays(pose: Pose, K: np.ndarray, uv: np.ndarray) -> tuple[np.ndarray, 
 
     The directions have z = 1 in the camera's frame, so that λ in `centre + λ direction` is the depth.
     """
+    origin, obj_M_pixel = _camera(pose, K)
+    return origin, times_homogeneous(obj_M_pixel, uv)
+
+
+def _camera(pose: Pose, K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Camera centre (3,), object's frame, metres, and the matrix (3, 3) from pixels (u, v, 1) to ray directions."""
     # R^T for both: annotated rotations are off by up to 3e-4, and an inverse beside a transpose would part the rays
     # from the camera's centre by that share of the distance.
     obj_R_cam = pose.cam_R_obj.T
-    return -obj_R_cam @ pose.cam_t_obj, times_homogeneous(obj_R_cam @ np.linalg.inv(K), uv)
+    return -obj_R_cam @ pose.cam_t_obj, obj_R_cam @ np.linalg.inv(K)
 
 
 class RayCaster:
@@ -64,7 +78,7 @@ class RayCaster:
         low, high = self.vertices.min(axis=0), self.vertices.max(axis=0)
         self.center = (low + high) / 2
         self.radius = float(np.linalg.norm(self.vertices - self.center, axis=1).max())
-        self._corners = np.stack(np.meshgrid(*np.array([low, high]).T), axis=-1).reshape(8, 3)
+        self._outline = enclosing_corners(self.vertices).T.copy()  # (3, n): long rows
         self.planes, self.solid = _triangle_functions(self.vertices[self.faces], FLATNESS * self.radius)
         if not self.solid.any():
             raise UserError(f"none of the mesh's {len(self.faces)} triangles has an area: repair the model file")
@@ -75,11 +89,26 @@ class RayCaster:
 
     def cast(self, pose: Pose, K: np.ndarray, uv: np.ndarray) -> RayHits:
         """First hits of the rays through pixels `uv` (N, 2) of the camera K (3, 3), the object at `pose`."""
-        near = pixels_within(self.image_box(pose, K), uv)
-        if near is None:
-            return self.first_hit(*camera_rays(pose, K, uv))
-        hits = self.first_hit(*camera_rays(pose, K, uv.take(near, axis=0)))
-        return replace(hits, ray=near[hits.ray])
+        origin, obj_M_pixel = _camera(pose, K)
+        extent = self._image_extent(origin, obj_M_pixel)
+        if extent is None:
+            return self.first_hit(origin, times_homogeneous(obj_M_pixel, uv))
+        box, start = extent
+        # One row per coordinate, here and below: numpy is several times faster along long rows.
+        pixels = np.ascontiguousarray(uv.T)
+        near = _within(box, pixels)
+        # All rays start at the depth of the nearest corner: where they do is as linear in the pixel as whereto.
+        unit = np.concatenate([start * obj_M_pixel, obj_M_pixel]) / self.radius
+        unit[:3, 2] += (origin - self.center) / self.radius
+        rays = unit[:, :2] @ pixels.take(near, axis=1)
+        rays += unit[:, 2:]
+        rays = rays.astype(np.float32)
+        named = self._embree().run(rays[:3].T, rays[3:].T)
+        hit = (named >= 0).nonzero()[0]
+        ray = near.take(hit)
+        directions = obj_M_pixel[:, :2] @ pixels.take(ray, axis=1)
+        directions += obj_M_pixel[:, 2:]
+        return self._met(ray, named.take(hit), origin[:, None], directions)
 
     def first_hit(self, origins_obj: np.ndarray, directions_obj: np.ndarray) -> RayHits:
         """First hits of the rays `origin + λ direction`, λ > 0.
@@ -89,12 +118,8 @@ class RayCaster:
         _, rays = _near_rays(*self._unit_rays(origins_obj, directions_obj))
         named = self._embree().run(*rays)
         ray = np.flatnonzero(named >= 0)
-        face = named[ray].astype(np.int64)
-        origins = origins_obj if origins_obj.ndim == 1 else origins_obj.take(ray, axis=0)
-        points, depth, inside = self._meet(face, origins, directions_obj.take(ray, axis=0))
-        if inside.all():
-            return RayHits(ray, face, points, depth)
-        return self._solve_again(RayHits(ray, face, points, depth), ~inside, origins_obj, directions_obj)
+        origins = origins_obj[:, None] if origins_obj.ndim == 1 else origins_obj.take(ray, axis=0).T
+        return self._met(ray, named.take(ray), origins, directions_obj.take(ray, axis=0).T.copy())
 
     def occluded(self, origins_obj: np.ndarray, directions_obj: np.ndarray, max_depth: float = np.inf) -> np.ndarray:
         """(N,) bool: something lies on `origin + λ direction` for 0 < λ < max_depth. Shapes as `first_hit`.
@@ -106,11 +131,13 @@ class RayCaster:
         nearest = np.maximum(along, 0) ** 2 / squared
         x, y, z = to_center
         near = np.flatnonzero(x * x + y * y + z * z - nearest <= 1 + START_MARGIN)
+        hit = np.zeros(len(directions_obj), bool)
+        if not len(near):
+            return hit
         if origins_obj.ndim == 2:
             to_center = to_center[:, near]
         starts, rays = _near_rays(to_center, rows[:, near], squared[near], along[near])
         ends = np.clip(max_depth - starts, 0, MAX_FLOAT32).astype(np.float32)
-        hit = np.zeros(len(directions_obj), bool)
         hit[near] = self._embree().run(*rays, dists=ends, query="OCCLUDED") >= 0
         return hit
 
@@ -124,17 +151,19 @@ class RayCaster:
         return functions[0, :3].T, np.stack([1 - second - third, second, third], axis=-1)
 
     def image_box(self, pose: Pose, K: np.ndarray) -> np.ndarray | None:
-        """Pixel box (x1, y1, x2, y2) outside which no ray hits; None unless the object is wholly in front.
+        """Pixel box (x1, y1, x2, y2) outside which no ray hits; None unless the object is wholly in front."""
+        extent = self._image_extent(*_camera(pose, K))
+        return None if extent is None else np.array(extent[0])
 
-        A margin of a billionth of its coordinates makes up for the rounding of the projection.
-        """
-        projected = pose.transform(self._corners) @ K.T
-        if projected[:, 2].min() <= 1e-3 * self.radius:
+    def _image_extent(self, origin: np.ndarray, obj_M_pixel: np.ndarray) -> tuple[np.ndarray, float] | None:
+        """`image_box`, and a depth in front of which no ray hits; None unless the object is wholly in front."""
+        # The inverse of the rays, not the pose: with a rotation that is rounded they differ.
+        corners = np.linalg.inv(obj_M_pixel) @ (self._outline - origin[:, None])
+        nearest = corners[2].min()
+        if nearest <= 1e-3 * self.radius:
             return None
-        uv = projected[:, :2] / projected[:, 2:]
-        low, high = uv.min(axis=0), uv.max(axis=0)
-        margin = 1e-9 * (1 + np.maximum(np.abs(low), np.abs(high)))
-        return np.concatenate([low - margin, high + margin])
+        uv = corners[:2] / corners[2]
+        return (*uv.min(axis=1).tolist(), *uv.max(axis=1).tolist()), nearest
 
     def _embree(self) -> Any:
         """The scene of this process. Importing Embree here keeps it out of programs that cast no ray."""
@@ -164,31 +193,30 @@ class RayCaster:
         along = to_center[0] * rows[0] + to_center[1] * rows[1] + to_center[2] * rows[2]
         return to_center, rows, squared, along
 
-    def _meet(
-        self, face: np.ndarray, origins: np.ndarray, directions: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Points (M, 3) where rays meet their triangles' planes, λ, and whether inside the triangle."""
-        # One row per coordinate, as in `_unit_rays`: several times faster than products of small matrices.
+    def _met(self, ray: np.ndarray, face: np.ndarray, origins: np.ndarray, directions: np.ndarray) -> RayHits:
+        """The hits of rays (M,) with origins (3, M) or (3, 1) and directions (3, M) that Embree says meet `face`."""
         height, second, third = self.planes.reshape(-1, 12).take(face, axis=0).T.copy().reshape(3, 4, -1)
-        starts, rows = origins.T.reshape(3, -1), directions.T.copy()
         with np.errstate(divide="ignore", invalid="ignore"):
-            depth = -_affine(height, starts) / _linear(height, rows)
-            points = starts + depth * rows
+            depth = -_affine(height, origins) / _linear(height, directions)
+            points = depth * directions
+            points += origins
             weights = _affine(second, points), _affine(third, points)
             lowest = np.minimum(np.minimum(*weights), 1 - weights[0] - weights[1])
-        return points.T, depth, (lowest >= -EDGE_TOLERANCE) & (depth > 0)
+        hits = RayHits(ray, face.astype(np.int64), points.T, depth, directions.T)
+        # Whole arrays first: hardly ever is there one that is wrong, or not a number.
+        if not len(ray) or (lowest.min() >= -EDGE_TOLERANCE and depth.min() > 0):
+            return hits
+        return self._solve_again(hits, ~((lowest >= -EDGE_TOLERANCE) & (depth > 0)), origins)
 
-    def _solve_again(self, hits: RayHits, wrong: np.ndarray, origins: np.ndarray, directions: np.ndarray) -> RayHits:
+    def _solve_again(self, hits: RayHits, wrong: np.ndarray, origins: np.ndarray) -> RayHits:
         """`hits` with the rays of the mask `wrong` cast again, in float64; those that miss are left out."""
-        face, points, depth = hits.face.copy(), hits.points_obj.copy(), hits.depth.copy()
+        origins = np.broadcast_to(origins.T, hits.points_obj.shape)
         for place in np.flatnonzero(wrong):
-            ray = hits.ray[place]
-            origin = origins if origins.ndim == 1 else origins[ray]
-            face[place], depth[place] = self._exact_hit(origin, directions[ray])
-            if face[place] >= 0:
-                points[place] = origin + depth[place] * directions[ray]
-        hit = face >= 0
-        return RayHits(hits.ray[hit], face[hit], points[hit], depth[hit])
+            origin, direction = origins[place], hits.directions_obj[place]
+            hits.face[place], hits.depth[place] = face, depth = self._exact_hit(origin, direction)
+            if face >= 0:
+                hits.points_obj[place] = origin + depth * direction
+        return hits.only(hits.face >= 0)
 
     def _exact_hit(self, origin: np.ndarray, direction: np.ndarray) -> tuple[int, float]:
         """Triangle and ray parameter of one ray's first hit, all in float64; (-1, inf) where it misses."""
@@ -205,12 +233,14 @@ class RayCaster:
         return face, float(depth[face])
 
 
-def pixels_within(box: np.ndarray | None, uv: np.ndarray) -> np.ndarray | None:
-    """Indices of the pixels (N, 2) inside a box (4,), its edges included; None where there is no box: all of them."""
-    if box is None:
-        return None
-    u, v = uv[:, 0], uv[:, 1]
-    return np.flatnonzero((u >= box[0]) & (u <= box[2]) & (v >= box[1]) & (v <= box[3]))
+def _within(box: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """Indices of the pixels (2, N) inside a box (4,), its edges included."""
+    u, v = pixels
+    inside = u >= box[0]
+    inside &= u <= box[2]
+    inside &= v >= box[1]
+    inside &= v <= box[3]
+    return inside.nonzero()[0]
 
 
 def _near_rays(

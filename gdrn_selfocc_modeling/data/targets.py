@@ -20,7 +20,7 @@ from sopose.core.geometry.sampling import farthest_points
 from sopose.core.objects.model import ObjectModel
 from sopose.core.rays.raycast import RayCaster
 from sopose.core.utils.errors import UserError
-from sopose.layers import Layers, cast_P, cast_Q, normalise_P, normalise_Q
+from sopose.layers import Layers, cast_both, normalise_P, normalise_Q
 
 CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
@@ -149,11 +149,7 @@ def cast_layers(target: TrainedObject, pose: Pose, view: RoiView) -> Layers:
 
     Nothing is on the object where the window leaves the image.
     """
-    P_obj, hit = cast_P(target.caster, pose, view.K, view.positions)
-    mask = hit & view.inside
-    P_obj[~mask] = 0.0
-    model = target.model
-    return Layers(P_obj, mask, *cast_Q(pose, view.K, view.positions, mask, model.bounds_min, model.extent))
+    return cast_both(target.model, pose, view.K, view.positions, view.inside)
 
 
 def make_targets(

@@ -22,7 +22,7 @@ from sopose.core.objects.model import ObjectModel
 from sopose.core.rays.bvh_caster import BvhMeshes
 from sopose.core.rays.raycast import camera_rays
 from sopose.data.targets import TrainedObject, cast_layers
-from sopose.layers import Layers, cast_Q, unpack_Q
+from sopose.layers import Layers, cast_both, cast_P, cast_Q, unpack_Q
 from sopose.maps.files import P_MAP, Q_MAP, MapFiles
 from sopose.maps.header import map_header, model_hash
 from sopose.maps.writer import pixel_P, pixel_Q, write_map
@@ -179,3 +179,17 @@ def test_all_sources_tell_the_same(case: Case):
         assert np.array_equal(layers.mask, reference.mask), name
         assert np.abs(layers.P_obj - reference.P_obj).max() <= 4 * precision * reach + 1e-12 * reach, name
         assert np.array_equal(layers.valid, reference.valid), name
+
+
+@settings(max_examples=25)
+@given(case=cases())
+def test_both_layers_at_once_are_each_alone(case: Case):
+    view, model = case.view, case.model
+    P_obj, hit = cast_P(model.caster, case.pose, view.K, view.positions)
+    both = cast_both(model, case.pose, view.K, view.positions)
+    Q_obj, valid = cast_Q(case.pose, view.K, view.positions, hit, model.bounds_min, model.extent)
+    for one, alone in zip(vars(both).values(), (P_obj, hit, Q_obj, valid), strict=True):
+        np.testing.assert_allclose(one, alone, rtol=0, atol=1e-15 * np.linalg.norm(case.pose.cam_t_obj))
+    within = cast_both(model, case.pose, view.K, view.positions, view.inside)
+    for part, whole in zip(vars(within).values(), vars(both).values(), strict=True):
+        assert np.array_equal(part, whole * view.inside.reshape(view.inside.shape + (1,) * (whole.ndim - 2)))

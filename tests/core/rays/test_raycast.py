@@ -159,6 +159,22 @@ def test_no_rays_give_no_hits():
     assert caster.occluded(np.zeros(3), np.zeros((0, 3))).shape == (0,)
 
 
+@pytest.mark.parametrize("rounding", [0.0, 3e-4])
+def test_pixels_and_their_rays_meet_the_same(rounding):
+    # Annotated rotations are rounded: the pixels that are left out must follow from the rays, not from the pose.
+    rng = np.random.default_rng(9)
+    vertices, faces = icosphere(0.1)
+    caster, pose = RayCaster(vertices + np.array([0.3, 0, 0]), faces), random_pose(rng, 0.9)
+    pose = Pose(pose.cam_R_obj + rng.uniform(-rounding, rounding, (3, 3)), pose.cam_t_obj)
+    uv = pixels_around(Pose(pose.cam_R_obj, pose.transform(caster.center)), 0.1, 20000, rng)
+    origin, directions = camera_rays(pose, K, uv)
+    by_pixel, by_ray = caster.cast(pose, K, uv), caster.first_hit(origin, directions)
+    assert 1000 < len(by_ray.ray) < 20000
+    assert np.array_equal(by_pixel.ray, by_ray.ray)
+    np.testing.assert_allclose(by_pixel.points_obj, by_ray.points_obj, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(by_pixel.directions_obj, directions[by_pixel.ray], rtol=0, atol=1e-15)
+
+
 def test_image_box_holds_every_hit():
     rng = np.random.default_rng(7)
     caster, pose = RayCaster(*icosphere(0.1)), random_pose(rng, 0.5)

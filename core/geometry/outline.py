@@ -1,0 +1,36 @@
+"""A few corners that enclose a mesh: what holds them in an image holds the mesh, at a fraction of the work."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial import HalfspaceIntersection
+
+# How far the polytope stays away from the points, in parts of their size: room for rounding, and a thickness for
+# points in a plane or on a line.
+MARGIN = 1e-4
+DIRECTIONS = 58  # beside those of the axes; twice as many make an object's box in an image smaller by 1 %
+BLOCK = 1 << 16  # points looked at together
+
+
+def enclosing_corners(points: np.ndarray) -> np.ndarray:
+    """(n, 3) corners of a convex polytope around points (N, 3), N > 0, n about 120; same frame and unit.
+
+    Every point is at least `MARGIN` of the points' largest distance from their mean inside of it.
+    """
+    middle = points.mean(axis=0)
+    size = max(float(np.sqrt(((points - middle) ** 2).sum(axis=1).max())), np.finfo(float).tiny)
+    normals = _directions(DIRECTIONS)
+    blocks = (points[start : start + BLOCK] - middle for start in range(0, len(points), BLOCK))
+    reach = np.max([(normals @ block.T).max(axis=1) for block in blocks], axis=0) / size + MARGIN
+    corners = HalfspaceIntersection(np.column_stack([normals, -reach]), np.zeros(3)).intersections
+    return middle + size * corners
+
+
+def _directions(count: int) -> np.ndarray:
+    """(count + 6, 3) unit vectors, the axes' first; the others are spread evenly, on a Fibonacci lattice."""
+    index = np.arange(count) + 0.5
+    z = 1 - 2 * index / count
+    angle = np.pi * (1 + np.sqrt(5)) * index
+    around = np.sqrt(1 - z * z)
+    lattice = np.stack([around * np.cos(angle), around * np.sin(angle), z], axis=1)
+    return np.concatenate([np.eye(3), -np.eye(3), lattice])
