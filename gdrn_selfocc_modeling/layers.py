@@ -178,7 +178,8 @@ def normalise_Q(Q6: np.ndarray, extent: np.ndarray, valid: np.ndarray) -> np.nda
     """Channels (..., 6), metres, each by the extent (3,) of its axis, + 0.5; 0 where not valid (..., 3)."""
     scaled = Q6 / extent[CHANNEL_AXES]
     scaled += 0.5
-    scaled *= np.repeat(valid, 2, axis=-1)
+    of_planes = scaled.reshape(*valid.shape, 2)  # a view, whatever the order in memory
+    of_planes *= valid[..., None]
     return scaled
 
 

@@ -10,7 +10,6 @@ from typing import Literal
 import cv2
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
 
 from sopose.batch import RoiBatch, RoiTargets
 from sopose.core.data.roi import RoiView, coord_2d
@@ -69,7 +68,7 @@ class TrainedObject:
 
     model: ObjectModel
     class_index: int
-    region_tree: cKDTree  # of the region centres
+    region_centers: np.ndarray  # (R, 3) float64
     model_points: np.ndarray  # (N, 3) float32 vertices for the point-matching loss
     symmetry_rotations: np.ndarray  # (S, 3, 3) float32, identity first
 
@@ -111,7 +110,7 @@ def prepare_objects(
         objects[obj_id] = TrainedObject(
             model=model,
             class_index=index,
-            region_tree=cKDTree(centers),
+            region_centers=centers,
             model_points=vertices[chosen].astype(np.float32),
             symmetry_rotations=model.symmetry_transforms[:, :3, :3].astype(np.float32),
         )
@@ -176,7 +175,7 @@ def make_targets(
         mask_trunc=_float(visib if keeps is None else visib & keeps),
         mask_erode=_float(erode),
         q_mask=_channels_first(valid & erode[..., None]),
-        region=torch.from_numpy(_regions(target.region_tree, P_obj, mask)),
+        region=torch.from_numpy(_regions(target.region_centers, P_obj, mask)),
         cam_R_obj=_float(pose.cam_R_obj),
         cam_t_obj=_float(pose.cam_t_obj),
         trans_ratio=_float(site_translation(pose, view)),
@@ -186,10 +185,15 @@ def make_targets(
     )
 
 
-def _regions(tree: cKDTree, P_obj: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """(h, w) int64: 1 + index of the region centre nearest to P, 0 off the object."""
+def _regions(centers: np.ndarray, P_obj: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """(h, w) int64: 1 + index of the region centre (R, 3) nearest to P, 0 off the object."""
+    # |c|² - 2 P c orders the centres as |P - c|² does; one product is several times faster than a tree of so few.
+    middle = centers.mean(axis=0)
+    around = centers - middle
+    order = (P_obj[mask] - middle) @ (-2 * around.T)
+    order += (around * around).sum(axis=1)
     region = np.zeros(mask.shape, np.int64)
-    region[mask] = 1 + tree.query(P_obj[mask])[1]
+    region[mask] = 1 + order.argmin(axis=1)
     return region
 
 

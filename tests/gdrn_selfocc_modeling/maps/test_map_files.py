@@ -84,7 +84,7 @@ def test_at_pixels_the_targets_are_those_of_cast_maps(items, objects, tmp_path, 
             np.testing.assert_allclose(getattr(read, name), getattr(cast, name), rtol=0, atol=5e-7, err_msg=name)
         # Rounding decides between two centres that are equally near, as those of a symmetric object can be.
         np.testing.assert_array_equal(read.region > 0, cast.region > 0)
-        seen, centers = layers.mask, np.asarray(target.region_tree.data)
+        seen, centers = layers.mask, target.region_centers
         distances = [np.linalg.norm(layers.P_obj[seen] - centers[t.region[seen] - 1], axis=-1) for t in (read, cast)]
         np.testing.assert_allclose(*distances, rtol=0, atol=1e-7)  # metres
 
