@@ -1,8 +1,8 @@
 """Time of the P and Q maps of every object in a frame against the bare Embree call on the same rays.
 
-Both are measured in turns, so that a busy machine slows both alike; medians are told. The bare call gets its
-float32 rays ready-made, and names the triangles only; ours starts from pose and pixel positions and ends with
-the P map, the six channels of Q and their masks.
+Both are measured in turns, in processor time, so that a busy machine slows both alike; medians are told. The bare
+call gets its float32 rays ready-made, and names the triangles only; ours starts from pose and pixel positions and
+ends with the P map, the six channels of Q and their masks.
 
 With --reference the maps of one object at the pixels of its box are also made as the ancestor's tools do, in
 loops over faces and pixels.
@@ -238,15 +238,15 @@ def maps_by_loops(
 
 
 def _in_turns(first: Callable[[], None], second: Callable[[], None], repeats: int, title: str) -> tuple[float, float]:
-    """Median seconds of two functions, called alternately. Their first calls, which build, don't count."""
+    """Median processor seconds of two functions, called alternately. Their first calls, which build, don't count."""
     seconds: tuple[list[float], list[float]] = ([], [])
     first()
     second()
     for _ in tqdm(range(repeats), desc=title):
         for function, spent in zip((first, second), seconds, strict=True):
-            start = time.perf_counter()
+            start = time.process_time()
             function()
-            spent.append(time.perf_counter() - start)
+            spent.append(time.process_time() - start)
     return float(np.median(seconds[0])), float(np.median(seconds[1]))
 
 

@@ -98,17 +98,18 @@ class RayCaster:
         pixels = np.ascontiguousarray(uv.T)
         near = _within(box, pixels)
         # All rays start at the depth of the nearest corner: where they do is as linear in the pixel as whereto.
-        unit = np.concatenate([start * obj_M_pixel, obj_M_pixel]) / self.radius
-        unit[:3, 2] += (origin - self.center) / self.radius
-        rays = unit[:, :2] @ pixels.take(near, axis=1)
+        unit = np.concatenate([start * obj_M_pixel, obj_M_pixel])
+        unit[:3, 2] += origin - self.center
+        unit /= self.radius
+        pixels = pixels.take(near, axis=1)
+        rays = unit[:, :2] @ pixels
         rays += unit[:, 2:]
         rays = rays.astype(np.float32)
         named = self._embree().run(rays[:3].T, rays[3:].T)
         hit = (named >= 0).nonzero()[0]
-        ray = near.take(hit)
-        directions = obj_M_pixel[:, :2] @ pixels.take(ray, axis=1)
+        directions = obj_M_pixel[:, :2] @ pixels.take(hit, axis=1)
         directions += obj_M_pixel[:, 2:]
-        return self._met(ray, named.take(hit), origin[:, None], directions)
+        return self._met(near.take(hit), named.take(hit), origin[:, None], directions)
 
     def first_hit(self, origins_obj: np.ndarray, directions_obj: np.ndarray) -> RayHits:
         """First hits of the rays `origin + λ direction`, λ > 0.
@@ -171,7 +172,7 @@ class RayCaster:
             from embreex.mesh_construction import TriangleMesh
             from embreex.rtcore_scene import EmbreeScene
 
-            # Robust: no ray slips through between triangles that share an edge. It costs nothing measurable.
+            # Robust: no ray slips through between triangles that share an edge. It costs about a tenth of the tracing.
             self._scene = EmbreeScene(robust=True)
             vertices = (self.vertices - self.center) / self.radius
             # Three equal corners: Embree keeps the number and never hits the triangle.
