@@ -28,7 +28,7 @@ from sopose.core.utils.files import read_json, require_dir, require_writable_fil
 REPOSITORY = Path(__file__).resolve().parents[1]
 GPU_TESTS = ["tests/core/rays/test_bvh_caster.py", "tests/gdrn_selfocc_modeling/data/test_device_batches.py"]
 # Seconds a step may take; all of them are less than nine minutes.
-LIMITS = {"tests": 80, "rendering": 50, "training": 65, "inference": 50, "detector": 65, "maps": 25}
+LIMITS = {"tests": 70, "rendering": 50, "training": 62, "inference": 40, "detector": 60, "maps": 25}
 TOLD = 3000  # characters of a step's output that are kept
 EPILOG = """examples:
   python tools/benchmark_gpu.py --datasets-root path/to/bop --backgrounds path/to/photos --json output/gpu.json
@@ -59,6 +59,7 @@ class Sizes:
     batches: list[int]  # ROIs of a training step
     turns: list[str]
     rendering: list[str]
+    runtimes: list[str]  # of inference, each compared with torch
     inference: list[str]
     objects: int  # in the images that train the detector, which tells its time every 20 steps
     detector: list[str]
@@ -73,7 +74,8 @@ FULL = Sizes(
     batches=[24, 192],
     turns=["--rounds", "3", "--steps", "5"],
     rendering=["--batch", "64", "--repeats", "10"],
-    inference=["--variants", "torch", "compile"],
+    runtimes=["torch", "compile"],
+    inference=[],
     objects=8000,
     detector=["--batch-size", "16"],
     maps=[],
@@ -86,7 +88,8 @@ DRY = Sizes(
     batches=[2],
     turns=["--rounds", "1", "--steps", "1"],
     rendering=["--batch", "2", "--repeats", "1", "--resolution", "32"],
-    inference=["--variants", "torch", "--objects", "1", "--rounds", "1"],
+    runtimes=["torch"],
+    inference=["--objects", "1", "--rounds", "1"],
     objects=40,
     detector=["--batch-size", "2", "--size", "96", "--backbone", "resnet10t"],
     maps=["--frames", "1", "--out", "16", "--repeats", "1"],
@@ -159,13 +162,17 @@ def make_steps(sizes: Sizes, args: argparse.Namespace, folder: Path) -> list[Ste
         words = ["--batch-sizes", str(size), "--variants", precision, *sizes.turns, "--opts", *rendered]
         return tool(f"training {size} {precision}", "benchmark_train", *config, *words)
 
+    def inference(runtime: str) -> Step:
+        words = ["--variants", *dict.fromkeys(["torch", runtime]), "--opts", *overrides]
+        return tool(f"inference {runtime}", "benchmark_inference", *network, *words)
+
     models = ["--models", str(dataset / "models"), "--device", sizes.device, *workers]
-    network = [str(scene), *config, "--devices", sizes.device, *sizes.inference, "--opts", *overrides]
+    network = [str(scene), *config, "--devices", sizes.device, *sizes.inference]
     return [
         tests(folder / "tests.xml"),
         tool("rendering", "benchmark_device", *models, *sizes.rendering),
         *(training(size, precision) for size in sizes.batches for precision in ("fp32", "bf16")),
-        tool("inference", "benchmark_inference", *network),
+        *(inference(runtime) for runtime in sizes.runtimes),
         detector([*config, *workers, *sizes.detector], [*overrides, f"CAD.EPOCH_LENGTH={sizes.objects}"], folder),
         tool("maps", "benchmark_maps", "--dataset-root", str(dataset), *sizes.maps),
     ]

@@ -14,7 +14,7 @@ from sopose.core.utils.files import read_json
 from tools import benchmark_gpu
 from tools.benchmark_gpu import FULL, LIMITS, Step, main, make_steps, parse_args, run_step
 
-NAMES = ["tests", "rendering", "training 2 fp32", "training 2 bf16", "inference", "detector", "maps"]
+NAMES = ["tests", "rendering", "training 2 fp32", "training 2 bf16", "inference torch", "detector", "maps"]
 
 
 @pytest.mark.slow
@@ -32,7 +32,7 @@ def test_a_dry_run_measures_every_step(toy_root, tmp_path):
     for precision in ("fp32", "bf16"):
         (row,) = numbers[f"training 2 {precision}"]
         assert row["variant"] == precision and row["rois_per_step"] == 2 and row["training"] > 0
-    assert numbers["inference"]["rows"][0]["forward"] > 0
+    assert numbers["inference torch"]["rows"][0]["forward"] > 0
     assert numbers["detector"][-1]["iteration"] > 0 and numbers["detector"][-1]["time"] > 0
     assert numbers["maps"]["frames"][0]["ratio"] > 0
 
