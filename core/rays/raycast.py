@@ -156,15 +156,15 @@ class RayCaster:
         extent = self._image_extent(*_camera(pose, K))
         return None if extent is None else np.array(extent[0])
 
-    def _image_extent(self, origin: np.ndarray, obj_M_pixel: np.ndarray) -> tuple[np.ndarray, float] | None:
+    def _image_extent(self, origin: np.ndarray, obj_M_pixel: np.ndarray) -> tuple[list[float], float] | None:
         """`image_box`, and a depth in front of which no ray hits; None unless the object is wholly in front."""
         # The inverse of the rays, not the pose: with a rotation that is rounded they differ.
         corners = np.linalg.inv(obj_M_pixel) @ (self._outline - origin[:, None])
-        nearest = corners[2].min()
+        nearest = float(corners[2].min())
         if nearest <= 1e-3 * self.radius:
             return None
         uv = corners[:2] / corners[2]
-        return (*uv.min(axis=1).tolist(), *uv.max(axis=1).tolist()), nearest
+        return uv.min(axis=1).tolist() + uv.max(axis=1).tolist(), nearest
 
     def _embree(self) -> Any:
         """The scene of this process. Importing Embree here keeps it out of programs that cast no ray."""
@@ -234,8 +234,8 @@ class RayCaster:
         return face, float(depth[face])
 
 
-def _within(box: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """Indices of the pixels (2, N) inside a box (4,), its edges included."""
+def _within(box: list[float], pixels: np.ndarray) -> np.ndarray:
+    """Indices of the pixels (2, N) inside a box x1, y1, x2, y2, its edges included."""
     u, v = pixels
     inside = u >= box[0]
     inside &= u <= box[2]
