@@ -46,8 +46,21 @@ class Machine:
 
 def this_machine() -> Machine:
     """The cores that this process may use, and what oneDNN will use them for."""
-    flags = torch.cpu.get_capabilities()
-    return Machine(usable_cores(), bfloat16_units([name for name, has in flags.items() if has]))
+    return Machine(usable_cores(), bfloat16_units(cpu_flags()))
+
+
+def cpu_flags() -> list[str]:
+    """What torch says of this CPU's instructions, those for bfloat16 among them."""
+    if hasattr(torch.cpu, "get_capabilities"):
+        return [name for name, has in torch.cpu.get_capabilities().items() if has]
+    # Older releases of torch tell these alone, by functions of their own.
+    amx = ["amx_tile", "amx_bf16"] if torch.cpu._is_amx_tile_supported() else []
+    return [*amx, *(["avx512_bf16"] if torch.cpu._is_avx512_bf16_supported() else [])]
+
+
+def has_fast_bfloat16() -> bool:
+    """Whether convolutions on this CPU are faster in bfloat16 than in float32."""
+    return bool(bfloat16_units(cpu_flags()))
 
 
 def usable_cores() -> int:

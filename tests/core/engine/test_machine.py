@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from sopose.core.engine import machine
-from sopose.core.engine.machine import bfloat16_units, share_cores, usable_cores
+from sopose.core.engine.machine import bfloat16_units, cpu_flags, has_fast_bfloat16, share_cores, usable_cores
 
 GENOA = ["avx2", "avx512_f", "avx512_bf16"]
 SAPPHIRE_RAPIDS = [*GENOA, "amx_tile", "amx_bf16", "amx_int8"]
@@ -44,6 +45,20 @@ def test_units_are_those_that_the_cpu_has_and_the_limit_allows(no_limits, flags,
     if limit is not None:
         no_limits.setenv("ONEDNN_MAX_CPU_ISA", limit)
     assert bfloat16_units(flags) == units
+
+
+def test_older_releases_of_torch_tell_it_otherwise(monkeypatch):
+    """Releases before `get_capabilities` have a function for each of two."""
+    cpu = SimpleNamespace(_is_amx_tile_supported=lambda: False, _is_avx512_bf16_supported=lambda: True)
+    monkeypatch.setattr(machine, "torch", SimpleNamespace(cpu=cpu))
+    assert cpu_flags() == ["avx512_bf16"]
+
+
+def test_a_limit_of_onednn_makes_bfloat16_slow(no_limits):
+    no_limits.setattr(machine, "cpu_flags", lambda: SAPPHIRE_RAPIDS)
+    assert has_fast_bfloat16()
+    no_limits.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert not has_fast_bfloat16()
 
 
 @pytest.mark.parametrize(
