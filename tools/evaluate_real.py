@@ -215,7 +215,7 @@ def write_all_predictions(args: argparse.Namespace, images: str, image_set: Imag
         model, classes = trained_model(plan.net, weights, device, with_maps=plan.report_cases > 0)
         solvers = {name: build_pose_solver(own.test, plan.net, model) for name, own in settings.items()}
         for name, split in open_splits(first, images, image_set, classes).items():
-            found = predict(model, split, solvers, inference_plan(plan, device), device)
+            found = predict(model, split, solvers, inference_plan(plan), device)
             for method, predictions in found.items():
                 kept = replace(predictions, facts={"weights": str(weights), "images": name, "poses": method})
                 write_predictions(kept_path(args.output, label, name, method), kept)

@@ -212,7 +212,7 @@ TEST = dict(  # evaluation
     TEST_BBOX_TYPE="est",
     BBOX_JITTER=0.0,  # boxes of gt are moved and scaled by up to this share of their size, alike in every run
     IMS_PER_BATCH=32,  # ROIs in a test batch
-    AMP_TEST=False,  # mixed precision at test
+    AMP_TEST=False,  # bfloat16: on a GPU all but the pose, on a CPU with AVX512-BF16 or AMX the two heads
     USE_PNP=False,  # pose from the maps by PnP, too few or bad points aside; else from the network
     # ransac_pnp: from the maps alone; net_iter_pnp: refined from the network's pose by all points; net_ransac_pnp: the
     # network's pose or RANSAC's, whichever more points agree with, refined; net_ransac_pnp_rot: of that the rotation

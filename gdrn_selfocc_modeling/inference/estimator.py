@@ -8,7 +8,6 @@ for pose in estimator("photo.jpg", K, [Box("can", (210, 140, 330, 290))]):
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from sopose.data.targets import RoiFormat, make_roi_batch
 from sopose.inference.checkpoint_facts import KnownObject, NetworkFacts, focal_length, read_network_facts
 from sopose.inference.evaluation import build_pose_solver
 from sopose.inference.onnx_network import SUFFIX, read_onnx
+from sopose.inference.prepare import prepared
 from sopose.models.build import build_model
 from sopose.models.pnp_points import PoseSolver
 
@@ -114,7 +114,7 @@ class PoseEstimator:
         objects: in the order of the network's classes.
         crops: what the network sees of a box.
         solver: how poses come from its output.
-        amp: run it in bfloat16; for GPUs.
+        amp: in bfloat16 where the device has the arithmetic and nothing is lost by it, see `prepared`.
     """
 
     def __init__(
@@ -128,8 +128,9 @@ class PoseEstimator:
         self.model = model.eval()
         self.objects = {known.name: known for known in objects}
         self._index = {known.name: index for index, known in enumerate(objects)}
-        self.crops, self.solver, self.amp = crops, solver or PoseSolver(), amp
+        self.crops, self.solver = crops, solver or PoseSolver()
         self.device = next((weights.device for weights in model.parameters()), torch.device("cpu"))
+        self._network = prepared(self.model, self.device, crops.roi.input_res, amp)
 
     @classmethod
     def from_checkpoint(
@@ -153,8 +154,8 @@ class PoseEstimator:
         load_weights(model, model_weights(state, path), path)
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         model = model.to(device, memory_format=torch.channels_last)
-        amp = test.amp_test and device.type == "cuda"
-        return cls(model, facts.objects, build_crop_format(facts), build_pose_solver(test, net, model), amp)
+        solver = build_pose_solver(test, net, model)
+        return cls(model, facts.objects, build_crop_format(facts), solver, test.amp_test)
 
     def __call__(
         self, image: np.ndarray | Path | str, K: np.ndarray | Sequence[float], boxes: Iterable[Box]
@@ -193,8 +194,7 @@ class PoseEstimator:
     @torch.inference_mode()
     def predict(self, rois: RoiBatch) -> Prediction | RegressedPose:
         """What the network says of ROIs that are on its device."""
-        with torch.autocast(self.device.type, torch.bfloat16) if self.amp else nullcontext():
-            return self.model(rois)
+        return self._network(rois)
 
     def _checked(self, box: Box) -> Box:
         if box.object not in self.objects:

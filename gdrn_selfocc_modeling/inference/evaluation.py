@@ -222,13 +222,13 @@ def ransac_options(test: EvalSettings) -> RansacOptions:
 def run_inference(model: nn.Module, test_set: EvalSet, plan: EvaluationPlan, device: torch.device) -> Predictions:
     """Poses of all ROIs of a test set as TEST says, and the maps of VAL.REPORT_CASES of them, spread evenly."""
     solver = build_pose_solver(plan.test, plan.net, model)
-    return predict(model, test_set, {"": solver}, inference_plan(plan, device), device, plan.report_cases)[""]
+    return predict(model, test_set, {"": solver}, inference_plan(plan), device, plan.report_cases)[""]
 
 
-def inference_plan(plan: EvaluationPlan, device: torch.device) -> InferencePlan:
-    """How the network of a plan runs on a device."""
-    half = plan.test.amp_test and device.type == "cuda"
-    return InferencePlan(plan.test.ims_per_batch, plan.workers, half, build_pnp_input(plan.net))
+def inference_plan(plan: EvaluationPlan) -> InferencePlan:
+    """How the network of a plan runs."""
+    net, test = plan.net, plan.test
+    return InferencePlan(test.ims_per_batch, plan.workers, test.amp_test, net.input_res, build_pnp_input(net))
 
 
 def _boxes_in_words(test: EvalSettings) -> str:

@@ -21,6 +21,7 @@ from sopose.core.engine.modes import evaluation_mode
 from sopose.core.geometry.pose import Pose
 from sopose.data.eval_set import EvalSet
 from sopose.inference.predictions import Predictions, roi_ids
+from sopose.inference.prepare import prepared
 from sopose.models.gdrn import PnPInput
 from sopose.models.pnp_points import PoseSolver
 from sopose.models.predicted_maps import read_maps
@@ -32,7 +33,8 @@ class InferencePlan:
 
     batch_size: int  # ROIs
     workers: int  # processes that crop
-    half: bool  # bfloat16, on a GPU
+    half: bool  # in bfloat16 where nothing is lost by it, see `prepared`
+    input_res: int  # side of a ROI, pixels
     form: PnPInput  # in what form the network gives its maps
 
 
@@ -53,17 +55,16 @@ def predict(
     world, items = current_world(), test_set.source.items
     pictured = np.unique(np.linspace(0, len(items) - 1, min(pictures, len(items))).round().astype(np.int64))
     loader = make_test_loader(test_set.source, collate_samples, plan.batch_size, plan.workers, world.rank, world.size)
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=plan.half)
     rows: dict[str, list[Tensor]] = {name: [] for name in solvers}
     kept: dict[int, PredictedMaps] = {}
     numbers = iter(world.share(len(items)))
     progress = tqdm(loader, desc=f"poses of {test_set.spec.name}", unit="batch", disable=not world.is_first)
     with evaluation_mode(model):
+        network = prepared(model, device, plan.input_res, plan.half)
         for rois, _, infos in progress:
             started = time.perf_counter()
             rois = rois.to(device)
-            with autocast:
-                prediction = model(rois)
+            prediction = network(rois)
             if device.type == "cuda":  # a GPU answers before it has finished, and every way shares its time
                 torch.cuda.synchronize(device)
             seconds = time.perf_counter() - started
