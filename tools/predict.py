@@ -59,6 +59,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     boxes.add_argument("--box", action="append", metavar="NAME,X1,Y1,X2,Y2", help="a box in every image; repeat it")
     boxes.add_argument("--boxes", type=Path, metavar="FILE", help="detections as json, BOP's form or GDR-Net's")
     boxes.add_argument("--detector", type=Path, metavar="FILE", help="what tools/train_detector.py wrote")
+    parser.add_argument(
+        "--detector-size",
+        type=int,
+        metavar="PX",
+        help="longer side of the images it sees (default: as it was trained; a smaller one is faster and finds less)",
+    )
     parser.add_argument("--threshold", type=float, default=0.3, help="least score of a box (default: 0.3)")
     parser.add_argument("--topk", type=int, default=1, help="boxes of an object in an image (default: 1)")
     parser.add_argument(
@@ -135,7 +141,7 @@ def detected_boxes(args: argparse.Namespace, estimator: PoseEstimator) -> Boxes:
     """Boxes by a detector, of the objects whose poses are known. `UserError` where there is none of them."""
     from sopose.core.detection.infer import Detector
 
-    detector = Detector.from_checkpoint(args.detector, estimator.device)
+    detector = Detector.from_checkpoint(args.detector, estimator.device, estimator.amp, args.detector_size)
     found, known = set(detector.facts.objects), set(estimator.objects)
     if not found & known:
         raise UserError(

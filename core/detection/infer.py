@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sopose.core.detection.facts import DetectorFacts, read_facts
-from sopose.core.detection.model import build_detector
+from sopose.core.detection.model import build_detector, fast_copy
 from sopose.core.detection.placement import letterbox
 from sopose.core.engine.checkpoint import load_weights, model_weights, plain_facts, read_checkpoint, save_weights
 from sopose.core.utils.errors import UserError
@@ -29,13 +29,33 @@ class FoundObject:
 
 
 class Detector:
-    """A trained network with what it was trained on: `facts.objects`, `facts.obj_ids`, `facts.design`."""
+    """A trained network with what it was trained on: `facts.objects`, `facts.obj_ids`, `facts.design`.
 
-    def __init__(self, network: nn.Module, facts: DetectorFacts, device: torch.device | str = "cpu") -> None:
+    Args:
+        network: what `build_detector` makes. On a CPU a copy of it is asked, which doesn't follow later changes.
+        facts: of its objects and sizes.
+        device: where it runs.
+        half: convolve in bfloat16 on CPUs with the arithmetic for it; boxes move by a sixth of a pixel.
+        side: longer side of the input, pixels; by default that of the training. A smaller one is faster and finds
+            fewer of the small objects.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        facts: DetectorFacts,
+        device: torch.device | str = "cpu",
+        half: bool = False,
+        side: int | None = None,
+    ) -> None:
         self.network, self.facts, self.device = network.to(device).eval(), facts, torch.device(device)
+        self.side = (facts.design if side is None else replace(facts.design, side=side)).side
+        self._asked = fast_copy(self.network, half) if self.device.type == "cpu" else self.network
 
     @classmethod
-    def from_checkpoint(cls, path: Path, device: torch.device | str = "cpu") -> Detector:
+    def from_checkpoint(
+        cls, path: Path, device: torch.device | str = "cpu", half: bool = False, side: int | None = None
+    ) -> Detector:
         """The detector of a .safetensors or .pth file; nothing of it is unpickled but tensors and plain values.
 
         Raises `UserError` where the file is missing, damaged, says what can't be, or holds other weights than it says.
@@ -49,7 +69,7 @@ class Detector:
         load_weights(network, weights, path, remedy=REMEDY)
         if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
             raise UserError(f"{path} holds weights that are not finite; {REMEDY}")
-        return cls(network.to(memory_format=torch.channels_last), facts, device)
+        return cls(network.to(memory_format=torch.channels_last), facts, device, half, side)
 
     def save(self, path: Path) -> None:
         """Write the detector as .safetensors or .pth."""
@@ -64,9 +84,9 @@ class Detector:
         """
         if image_rgb.ndim != 3 or image_rgb.shape[2] != 3 or image_rgb.dtype != np.uint8 or not image_rgb.size:
             raise UserError(f"an image must be (H, W, 3) uint8 RGB, got {image_rgb.shape} {image_rgb.dtype}")
-        placement = letterbox((image_rgb.shape[1], image_rgb.shape[0]), self.facts.design.side)
+        placement = letterbox((image_rgb.shape[1], image_rgb.shape[0]), self.side)
         pixels = torch.from_numpy(placement.draw(image_rgb)).to(self.device).permute(2, 0, 1)
-        output = {name: value.cpu() for name, value in self.network([pixels.float() / 255])[0].items()}
+        output = {name: value.cpu() for name, value in self._asked([pixels.float() / 255])[0].items()}
         boxes = placement.boxes_to_image(output["boxes"].double().numpy())
         taken: Counter[str] = Counter()
         found = []

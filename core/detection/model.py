@@ -5,6 +5,7 @@ Source: Tian et al., FCOS: Fully Convolutional One-Stage Object Detection, ICCV 
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -19,6 +20,8 @@ from torchvision.ops import FeaturePyramidNetwork
 
 from sopose.core.detection.facts import DetectorDesign
 from sopose.core.detection.sample import DetectionBatch
+from sopose.core.engine.machine import has_fast_bfloat16
+from sopose.core.engine.modes import HalfConvolutions, without_batch_norms
 from sopose.core.utils.errors import UserError, nearest
 
 STRIDES = (8, 16, 32)  # of the features that boxes are found in
@@ -119,6 +122,16 @@ def build_detector(
     mean, std = ([level / 255 for level in levels] for levels in (design.pixel_mean, design.pixel_std))
     detector.transform = AsGiven(1, 1, mean, std)
     return detector
+
+
+def fast_copy(network: FCOS, half: bool) -> FCOS:
+    """A detector's network in evaluation mode for a CPU: no batch norms, with `half` convolutions in bfloat16."""
+    network = copy.deepcopy(network)
+    example = torch.linspace(-1, 1, 3 * PROBE_SIDE**2).view(1, 3, PROBE_SIDE, PROBE_SIDE)
+    network.backbone = without_batch_norms(network.backbone, example)
+    if half and has_fast_bfloat16():
+        network.backbone, network.head = HalfConvolutions(network.backbone), HalfConvolutions(network.head)
+    return network
 
 
 def detection_losses(detector: FCOS, batch: DetectionBatch) -> dict[str, Tensor]:

@@ -1,9 +1,9 @@
-"""How a network runs: in evaluation mode for a while, with parts that stay in float32, without batch norms."""
+"""How a network runs: in evaluation mode for a while, with parts that stay in float32, and fast on a CPU."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -37,14 +37,15 @@ class _Float32(nn.Module):
             return super().forward(x.float())
 
 
-def keep_slow_parts_in_float32(network: nn.Module) -> None:
+def keep_slow_parts_in_float32(network: nn.Module, learns: bool = True) -> None:
     """Exempt from autocasting what a CPU computes slower in bfloat16: group norms and depthwise convolutions.
 
     Their backward passes take several times as long in bfloat16, which would lose more than the other convolutions
-    win. Names and values of parameters stay.
+    win. Depthwise convolutions of a network that no longer `learns` are not exempted: their forward pass takes half as
+    long. Names and values of parameters stay.
     """
     for module in network.modules():
-        if isinstance(module, nn.GroupNorm) or is_depthwise(module):
+        if isinstance(module, nn.GroupNorm) or (learns and is_depthwise(module)):
             kind = type(module)
             module.__class__ = type(f"Float32{kind.__name__}", (_Float32, kind), {})
 
@@ -62,7 +63,7 @@ def without_batch_norms(network: nn.Module, example: Tensor) -> nn.Module:
     registered, so both are tried on `example`; where they differ the network itself is the answer.
 
     Args:
-        network: maps `example` to a tensor, or a list or tuple of them; in evaluation mode.
+        network: maps `example` to tensors: one, or a list, tuple or mapping of them; in evaluation mode.
         example: an input of any content.
     """
     folded = copy.deepcopy(network)
@@ -92,5 +93,31 @@ def _fold(module: nn.Module) -> None:
             before = name, child
 
 
-def _tensors(output: Tensor | list[Tensor] | tuple[Tensor, ...]) -> list[Tensor]:
-    return [output] if isinstance(output, Tensor) else list(output)
+def _tensors(output: Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> list[Tensor]:
+    if isinstance(output, Tensor):
+        return [output]
+    return list(output.values() if isinstance(output, Mapping) else output)
+
+
+class HalfConvolutions(nn.Module):
+    """A part of a network for CPUs that convolves in bfloat16, in which it holds those weights; all else is float32.
+
+    Args:
+        part: takes tensors or lists of them, gives a list, tuple or mapping of them, None for some. It is changed.
+    """
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+        keep_slow_parts_in_float32(part, learns=False)
+        for module in part.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                module.bfloat16()
+
+    def forward(self, *inputs: Tensor | list[Tensor]) -> Sequence[Tensor | None] | Mapping[str, Tensor]:
+        """What the part makes of its inputs, in float32."""
+        with torch.autocast("cpu", torch.bfloat16):
+            output = self.part(*inputs)
+        if isinstance(output, Mapping):
+            return {name: values.float() for name, values in output.items()}
+        return [None if values is None else values.float() for values in output]

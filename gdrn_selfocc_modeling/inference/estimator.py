@@ -128,7 +128,7 @@ class PoseEstimator:
         self.model = model.eval()
         self.objects = {known.name: known for known in objects}
         self._index = {known.name: index for index, known in enumerate(objects)}
-        self.crops, self.solver = crops, solver or PoseSolver()
+        self.crops, self.solver, self.amp = crops, solver or PoseSolver(), amp
         self.device = next((weights.device for weights in model.parameters()), torch.device("cpu"))
         self._network = prepared(self.model, self.device, crops.roi.input_res, amp)
 

@@ -6,11 +6,11 @@ import copy
 import logging
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sopose.batch import Prediction, RoiBatch
 from sopose.core.engine.machine import has_fast_bfloat16
-from sopose.core.engine.modes import keep_slow_parts_in_float32, without_batch_norms
+from sopose.core.engine.modes import HalfConvolutions, without_batch_norms
 from sopose.models.gdrn import GDRN
 
 logger = logging.getLogger(__name__)
@@ -35,15 +35,14 @@ def prepared(model: nn.Module, device: torch.device, image_size: int, half: bool
     if device.type != "cpu":
         return Autocast(model, device) if half else model
     network = copy.deepcopy(model)
-    with torch.random.fork_rng(devices=[]):
-        example = torch.randn(1, 3, image_size, image_size)
+    example = torch.linspace(-1, 1, 3 * image_size**2).view(1, 3, image_size, image_size)
     network.backbone = without_batch_norms(network.backbone, example)
     if half and not has_fast_bfloat16():
         logger.info("this CPU has no arithmetic in bfloat16 (AVX512-BF16, AMX): the network stays in float32")
     elif half:
         for name in HEADS:
             head = getattr(network, name)
-            setattr(network, name, None if head is None else HalfHead(head))
+            setattr(network, name, None if head is None else HalfConvolutions(head))
     return network
 
 
@@ -58,21 +57,3 @@ class Autocast(nn.Module):
         """Maps and poses of a batch of ROIs."""
         with torch.autocast(self.kind, torch.bfloat16):
             return self.network(batch)
-
-
-class HalfHead(nn.Module):
-    """A dense head for CPUs that takes and gives float32 and convolves in bfloat16, in which it holds its weights."""
-
-    def __init__(self, head: nn.Module) -> None:
-        super().__init__()
-        self.head = head
-        keep_slow_parts_in_float32(head)
-        for module in head.modules():
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-                module.bfloat16()
-
-    def forward(self, features: Tensor, class_index: Tensor) -> tuple[Tensor | None, ...]:
-        """(B, C, h, w) float32, (B,) int64 -> the head's maps (B, c, H, W) float32; None for what it has not."""
-        with torch.autocast("cpu", torch.bfloat16):
-            maps = self.head(features, class_index)
-        return tuple(None if values is None else values.float() for values in maps)

@@ -13,10 +13,12 @@ import torch
 
 from sopose.core.bop.detections import Detection, read_detections, write_detections
 from sopose.core.bop.targets import make_targets
+from sopose.core.detection import model
 from sopose.core.detection.draw import RIGHT_IOU, box_overlap, draw_found, judge
 from sopose.core.detection.evaluate import detect_images, evaluate_detections
 from sopose.core.detection.facts import DetectorFacts, read_facts
 from sopose.core.detection.infer import Detector, FoundObject
+from sopose.core.detection.model import fast_copy
 from sopose.core.utils.errors import UserError
 
 
@@ -61,6 +63,59 @@ def test_found_are_few_sorted_and_within_the_image(small_detector, image):
     cut = small_detector(image, scores[1], 2)
     assert [item.score for item in cut] == [score for score in scores if score >= scores[1]]
     assert small_detector(image, 1.1) == []
+
+
+@pytest.fixture
+def seasoned_detector(small_detector) -> Detector:
+    """A detector whose batch norms have seen something."""
+    torch.manual_seed(0)
+    for part in small_detector.network.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.running_mean.uniform_(-0.5, 0.5)
+            part.running_var.uniform_(0.5, 2)
+    return Detector(small_detector.network, small_detector.facts)
+
+
+def asked(network: torch.nn.Module, image: np.ndarray) -> dict[str, torch.Tensor]:
+    """What a network says of an image before anything is chosen."""
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[:, :64, :96].float() / 255
+    with torch.inference_mode():
+        maps = list(network.backbone(pixels[None]).values())
+        return network.head(maps)
+
+
+def norms_of(network: torch.nn.Module) -> list[torch.nn.Module]:
+    return [part for part in network.modules() if isinstance(part, torch.nn.BatchNorm2d)]
+
+
+def test_the_copy_that_is_asked_says_what_the_network_says(seasoned_detector, image):
+    """On a CPU batch norms behind a convolution are folded away, in the copy alone."""
+    network = seasoned_detector.network
+    copied, before = fast_copy(network, False), len(norms_of(network))
+    one, other = (asked(net, image) for net in (copied, network))
+    for name, values in other.items():
+        torch.testing.assert_close(one[name], values, rtol=1e-4, atol=1e-5)
+    assert len(norms_of(copied)) < before / 2 and len(norms_of(network)) == before
+
+
+def test_bfloat16_changes_little(seasoned_detector, image, monkeypatch):
+    monkeypatch.setattr(model, "has_fast_bfloat16", lambda: True)
+    half = fast_copy(seasoned_detector.network, True)
+    one, other = (asked(net, image) for net in (half, seasoned_detector.network))
+    for name, values in other.items():
+        off = (one[name] - values).abs()
+        assert one[name].dtype == torch.float32 and 0 < off.mean() < 0.02 * values.abs().mean()
+    monkeypatch.setattr(model, "has_fast_bfloat16", lambda: False)
+    whole = fast_copy(seasoned_detector.network, True)
+    assert {values.dtype for values in whole.parameters()} == {torch.float32}
+
+
+def test_a_smaller_input_still_gives_boxes_of_the_image(small_detector, image):
+    smaller = Detector(small_detector.network, small_detector.facts, side=64)
+    boxes = np.array([item.box for item in smaller(image, 0.0, 9)])
+    assert len(boxes) and (boxes >= 0).all() and (boxes <= [95, 71, 95, 71]).all() and boxes[:, 2].max() > 64
+    with pytest.raises(UserError, match="side must be"):
+        Detector(small_detector.network, small_detector.facts, side=8)
 
 
 @pytest.mark.parametrize("shape", [(1, 300, 3), (300, 1, 3), (1, 1, 3)])
