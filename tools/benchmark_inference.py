@@ -32,7 +32,8 @@ from sopose.export.onnx_graph import export_graph, finish_graph
 from sopose.export.onnx_quantize import quantised
 from sopose.inference.checkpoint_facts import KnownObject
 from sopose.inference.estimator import Box, CropFormat, PoseEstimator
-from sopose.inference.onnx_network import OnnxNetwork, make_session
+from sopose.inference.onnx_network import OnnxNetwork
+from sopose.inference.onnx_runtimes import open_session
 from sopose.models.build import build_model
 from sopose.settings import load_settings
 
@@ -153,7 +154,7 @@ def exported(host: PoseEstimator, device: torch.device, int8: bool = False) -> n
     if int8:
         graph = quantised(graph, [made_up_rois(host, 8)])
     content = finish_graph(graph, {}, host.crops, "int8" if int8 else "fp32")
-    return OnnxNetwork(make_session(content, device), "the exported graph")
+    return OnnxNetwork(open_session(content, device), "the exported graph")
 
 
 NETWORKS: dict[str, Callable[[PoseEstimator, torch.device], nn.Module]] = {

@@ -26,6 +26,7 @@ from sopose.core.images.files import write_image
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import require_key, require_writable_dir, write_json
 from sopose.inference.estimator import Box, ObjectPose, PoseEstimator
+from sopose.inference.onnx_runtimes import RUNTIMES
 from sopose.inference.painter import PosePainter
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("source", help="an image, a folder of images, a BOP scene, a video, or webcam:0")
-    parser.add_argument("--checkpoint", type=Path, required=True, help="of a run: .pth or .safetensors")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="of a run: .pth, .safetensors or .onnx")
+    parser.add_argument("--runtime", choices=RUNTIMES, default="onnxruntime", help="of an .onnx file")
     camera = parser.add_mutually_exclusive_group()
     camera.add_argument("--K", metavar="FX,FY,CX,CY", help="intrinsics of the images, pixels")
     camera.add_argument("--camera", type=Path, metavar="FILE", help="a camera.json with fx, fy, cx, cy")
@@ -89,7 +91,7 @@ def main(argv: list[str] | None = None) -> None:
     require_writable_dir(args.output, "name another --output")
     frames = open_frames(args.source)
     camera = open_camera(args, frames)
-    estimator = PoseEstimator.from_checkpoint(args.checkpoint, args.device, args.opts)
+    estimator = PoseEstimator.from_checkpoint(args.checkpoint, args.device, args.opts, args.runtime)
     boxes = open_boxes(args, estimator)
     painter = None if args.no_pictures and not args.show else PosePainter(estimator.objects.values(), args.models)
     run = Run(args, frames, painter)

@@ -15,7 +15,8 @@ from sopose.batch import Prediction, RoiBatch
 from sopose.core.engine.checkpoint import FACTS
 from sopose.core.utils.errors import UserError
 from sopose.inference.estimator import CropFormat
-from sopose.inference.onnx_network import INPUTS, MAPS, POSE, OnnxNetwork, make_session, optional_module, quiet
+from sopose.inference.onnx_network import INPUTS, MAPS, POSE, OnnxNetwork, quiet
+from sopose.inference.onnx_runtimes import open_session, optional_module
 from sopose.models.gdrn import GDRN
 
 OPSET = 20  # the first with Gelu as one operator
@@ -109,4 +110,4 @@ def finish_graph(model: Any, facts: Mapping[str, Any], crops: CropFormat, precis
 
 def open_graph(content: bytes) -> OnnxNetwork:
     """The graph of a file's bytes, to be run on the CPU."""
-    return OnnxNetwork(make_session(content, torch.device("cpu")), "the exported graph")
+    return OnnxNetwork(open_session(content, torch.device("cpu")), "the exported graph")

@@ -11,7 +11,8 @@ import numpy as np
 
 from sopose.batch import RoiBatch
 from sopose.core.utils.errors import UserError
-from sopose.inference.onnx_network import optional_module, quiet
+from sopose.inference.onnx_network import quiet
+from sopose.inference.onnx_runtimes import optional_module
 
 HEADS = ("network.geo_head_net.features", "network.selfocc_head_net.features")
 SCOPES = "pkg.torch.onnx.name_scopes"  # of a node's metadata: the modules it came from

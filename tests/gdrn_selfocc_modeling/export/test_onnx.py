@@ -21,6 +21,7 @@ from sopose.batch import Prediction, RoiBatch
 from sopose.core.bop.results import read_results
 from sopose.core.bop.scene import read_rgb
 from sopose.core.engine.checkpoint import FACTS, read_checkpoint
+from sopose.core.engine.machine import has_fast_bfloat16
 from sopose.core.geometry.pose import Pose
 from sopose.core.utils.errors import UserError
 from sopose.data.build import build_roi_format
@@ -28,8 +29,9 @@ from sopose.data.eval_set import EvalSet
 from sopose.data.targets import RoiFormat
 from sopose.export.onnx_check import TOLERANCE, differences, made_up_rois
 from sopose.export.onnx_graph import export_graph, finish_graph, open_graph
-from sopose.inference import onnx_network
+from sopose.inference import onnx_runtimes
 from sopose.inference.estimator import Box, CropFormat, PoseEstimator
+from sopose.inference.onnx_runtimes import open_session
 from sopose.main_gdrn import main
 from sopose.models.pose_decoder import PoseDecoder
 from sopose.settings import load_settings
@@ -136,8 +138,8 @@ def test_any_number_of_rois(export, weights):
 
 def test_the_file_says_all_that_the_checkpoint_says(export, weights):
     path = export()
-    session = onnx_network.make_session(path)
-    metadata = session.get_modelmeta().custom_metadata_map
+    session = open_session(path)
+    metadata = session.metadata
     told = read_checkpoint(weights)[FACTS]
     facts = json.loads(metadata["facts"])
     assert {key: facts[key] for key in ("settings", "models", "focal")} == {
@@ -149,7 +151,7 @@ def test_the_file_says_all_that_the_checkpoint_says(export, weights):
     assert tuple(crop["focal"]) == estimator.crops.focal
     assert {**crop, **json.loads(json.dumps(asdict(estimator.crops.roi)))} == crop
     # Only what the network reads: it knows one map for all classes, and P in extents.
-    assert "extent" not in [node.name for node in session.get_inputs()]
+    assert "extent" not in session.inputs
     assert "/gdrn.py" not in path.read_bytes().decode("latin1")
 
 
@@ -317,7 +319,48 @@ def test_a_missing_file_and_a_missing_device_are_told(export, tmp_path):
 def test_a_missing_package_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match=r"pip install -e '.\[export\]'"):
-        onnx_network.make_session(b"")
+        open_session(b"")
+
+
+@pytest.fixture
+def openvino() -> None:
+    pytest.importorskip("openvino", reason="the extra openvino is not installed")
+
+
+def test_openvino_reads_the_same_file(openvino, export, weights):
+    whole, other = (PoseEstimator.from_checkpoint(path, "cpu", runtime="openvino") for path in (weights, export()))
+    found = differences(whole.model, other.model, [made_up_rois(whole, count, seed=count) for count in (1, 3, 8)])
+    assert found.small, found.largest()
+    assert other.crops == whole.crops and list(other.objects) == list(whole.objects)
+
+
+def test_openvino_in_bfloat16_is_for_processors_with_it(openvino, export, weights, test_set, monkeypatch):
+    if has_fast_bfloat16():
+        whole = PoseEstimator.from_checkpoint(weights, "cpu")
+        half = PoseEstimator.from_checkpoint(export(), "cpu", runtime="openvino-bf16")
+        found = differences(whole.model, half.model, export_onnx.rois_of(test_set))
+        assert 1e-3 < np.median(found.angles) < 1.5 and np.median(found.shifts) < 3e-3, found.spread()
+    monkeypatch.setattr(onnx_runtimes, "has_fast_bfloat16", lambda: False)
+    with pytest.raises(UserError, match="no arithmetic in bfloat16"):
+        PoseEstimator.from_checkpoint(export(), "cpu", runtime="openvino-bf16")
+
+
+def test_what_openvino_cannot_is_told(openvino, export, tmp_path):
+    damaged = tmp_path / "a.onnx"
+    damaged.write_bytes(b"no graph")
+    with pytest.raises(UserError, match=r"is no \.onnx file that openvino can run") as caught:
+        PoseEstimator.from_checkpoint(damaged, "cpu", runtime="openvino")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="openvino has no CUDA"):
+        PoseEstimator.from_checkpoint(export(), "cuda", runtime="openvino")
+
+
+def test_a_missing_runtime_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(UserError, match=r"pip install -e '.\[openvino\]'"):
+        open_session(b"", runtime="openvino")
+    with pytest.raises(UserError, match="did you mean 'openvino'"):
+        open_session(b"", runtime="openvin")
 
 
 def test_a_graph_that_differs_is_not_written(export, weights, tmp_path, monkeypatch):

@@ -1,0 +1,118 @@
+"""What runs an .onnx graph: onnxruntime or OpenVINO, alike for those who ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import torch
+
+from sopose.core.engine.machine import has_fast_bfloat16
+from sopose.core.utils.errors import UserError, nearest
+
+REMEDY = "give a file that tools/export_onnx.py wrote"
+
+
+@dataclass(frozen=True, eq=False)
+class Session:
+    """A graph that is ready to be asked: `run` takes arrays by the names of `inputs` and gives those of `outputs`."""
+
+    inputs: Sequence[str]
+    outputs: Sequence[str]
+    run: Callable[[Mapping[str, np.ndarray]], Sequence[np.ndarray]]
+    metadata: Mapping[str, str]
+
+
+def optional_module(name: str, extra: str = "export") -> ModuleType:
+    """A package of an extra of ours. Raises `UserError` where it is not installed."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise UserError(f"the package {name.partition('.')[0]} is missing; pip install -e '.[{extra}]'") from error
+
+
+def open_session(source: bytes | Path, device: torch.device | None = None, runtime: str = "onnxruntime") -> Session:
+    """A session of a graph or of its file, with as many threads as torch has.
+
+    Args:
+        source: the file's bytes or path.
+        device: by default a GPU where the runtime has one.
+        runtime: one of `RUNTIMES`.
+
+    Raises:
+        UserError: an unknown or missing runtime, a device that it doesn't have, a damaged file.
+    """
+    if runtime not in RUNTIMES:
+        raise UserError(
+            f"the runtime '{runtime}' is unknown{nearest(runtime, [*RUNTIMES])} (known: {', '.join(RUNTIMES)})"
+        )
+    try:
+        return RUNTIMES[runtime](source, device)
+    except UserError:
+        raise
+    except Exception as error:  # each runtime has its own errors, one for each thing that can be wrong with a file
+        name = "the exported graph" if isinstance(source, bytes) else str(source)
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"{name} is no .onnx file that {runtime} can run ({reason}); {REMEDY}") from error
+
+
+def _onnxruntime(source: bytes | Path, device: torch.device | None) -> Session:
+    runtime = optional_module("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors
+    # Idle threads that spin take the cores from whatever runs beside: a loader, torch, another session.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    graph = source if isinstance(source, bytes) else str(source)
+    session = runtime.InferenceSession(graph, options, providers=_providers(runtime, device))
+    outputs = [node.name for node in session.get_outputs()]
+    return Session(
+        inputs=[node.name for node in session.get_inputs()],
+        outputs=outputs,
+        run=partial(session.run, outputs),
+        metadata=session.get_modelmeta().custom_metadata_map,
+    )
+
+
+def _providers(runtime: ModuleType, device: torch.device | None) -> list[str | tuple[str, dict[str, int]]]:
+    cuda, cpu = "CUDAExecutionProvider", "CPUExecutionProvider"
+    has_cuda = cuda in runtime.get_available_providers()
+    if device is None:
+        return [cuda, cpu] if has_cuda else [cpu]
+    if device.type != "cuda":
+        return [cpu]
+    if not has_cuda:
+        raise UserError("this onnxruntime has no CUDA; take the device cpu, or pip install onnxruntime-gpu instead")
+    return [(cuda, {"device_id": device.index or 0}), cpu]
+
+
+def _openvino(source: bytes | Path, device: torch.device | None, precision: str = "f32") -> Session:
+    """`precision` is the whole graph's, f32 or bf16: OpenVINO tells no parts of it apart."""
+    runtime = optional_module("openvino", "openvino")
+    if device is not None and device.type != "cpu":
+        raise UserError("openvino has no CUDA; take the device cpu, or the runtime onnxruntime")
+    if precision == "bf16" and not has_fast_bfloat16():
+        raise UserError("this CPU has no arithmetic in bfloat16 (AVX512-BF16, AMX); take the runtime openvino")
+    model = runtime.Core().read_model(source if isinstance(source, bytes) else str(source))
+    options = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    compiled = runtime.compile_model(model, "CPU", options)
+    told = model.get_rt_info()["framework"] if "framework" in model.get_rt_info() else {}
+    request = compiled.create_infer_request()
+    return Session(
+        inputs=[node.any_name for node in compiled.inputs],
+        outputs=[node.any_name for node in compiled.outputs],
+        run=lambda feed: list(request.infer(feed).values()),
+        metadata={key: str(value.value) for key, value in told.items()},
+    )
+
+
+RUNTIMES: dict[str, Callable[[bytes | Path, torch.device | None], Session]] = {
+    "onnxruntime": _onnxruntime,
+    "openvino": _openvino,
+    "openvino-bf16": partial(_openvino, precision="bf16"),
+}
