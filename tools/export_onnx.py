@@ -30,6 +30,7 @@ from sopose.inference.checkpoint_facts import NetworkFacts, read_network_facts
 from sopose.inference.estimator import PoseEstimator
 from sopose.inference.evaluation import EvaluationPlan, build_plan, run_inference
 from sopose.inference.onnx_network import SUFFIX, OnnxNetwork
+from sopose.inference.onnx_runtimes import RUNTIMES
 
 EPILOG = """examples:
   python tools/export_onnx.py --checkpoint model_final.safetensors --output model.onnx
@@ -56,6 +57,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--calibration", metavar="SPLIT", help="images like those to come, such as lmo_train")
     parser.add_argument("--split", help="a BOP split: compare on its ROIs too, and score both (ground-truth boxes)")
     parser.add_argument("--dataset-root", type=Path, help="folder of the data sets (default: as the checkpoint says)")
+    parser.add_argument(
+        "--runtime",
+        choices=RUNTIMES,
+        default="onnxruntime",
+        help="what the written file is measured by",
+    )
     parser.add_argument("--maps", action="store_true", help="P, Q and masks are outputs too, for PnP and pictures")
     args = parser.parse_args(argv)
     if args.int8 != (args.calibration is not None):
@@ -89,9 +96,9 @@ def main(argv: list[str] | None = None) -> None:
         content = finish_graph(graph, plain_facts(state), estimator.crops, "int8")
     with atomic_path(args.output) as beside:
         beside.write_bytes(content)
-    exported = open_graph(content)
+    exported = open_graph(content, args.runtime)
     print(f"{args.output}: {len(content) / 2**20:.1f} MiB, reads {', '.join(exported.inputs)}")
-    if content is not whole:
+    if content is not whole or args.runtime != "onnxruntime":
         tell_loss(estimator, exported, splits)
     if args.split:
         tell_scores(estimator.model, exported, splits[args.split], build_plan(facts.settings))
@@ -139,10 +146,10 @@ def tell_loss(estimator: PoseEstimator, exported: OnnxNetwork, splits: dict[str,
     for name, split in splits.items():
         batches = rois_of(split)
         found = differences(estimator.model, exported, batches)
-        print(f"off float32 on {len(found.angles)} ROIs of {name}: {found.spread()}")
+        print(f"off torch's float32 on {len(found.angles)} ROIs of {name}: {found.spread()}")
     if not splits:
         found = differences(estimator.model, exported, [made_up_rois(estimator, 64)])
-        print(f"off float32 on 64 ROIs of noise: {found.spread()}; name a --split to see it on images")
+        print(f"off torch's float32 on 64 ROIs of noise: {found.spread()}; name a --split to see it on images")
 
 
 def tell_scores(model: nn.Module, exported: OnnxNetwork, split: EvalSet, plan: EvaluationPlan) -> None:

@@ -123,7 +123,7 @@ def main(argv: list[str] | None = None) -> None:
             logger.warning("stopped after iteration %d; go on with --resume", trainer.iteration)
             signals.leave()
         Detector(network, facts, device).save(args.output / FINAL)
-        detector = Detector.from_checkpoint(args.output / FINAL, device)
+        detector = Detector.from_checkpoint(args.output / FINAL, device, settings.test.amp_test)
         print(f"detector   {args.output / FINAL}")
         for split in test_splits:
             evaluate_detector(detector, split, args.output)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 
-from sopose.batch import RoiBatch
+from sopose.batch import Prediction, RegressedPose, RoiBatch
 from sopose.core.geometry.rotation import geodesic_distance
 from sopose.inference.estimator import Box, PoseEstimator
 
+Network = Callable[[RoiBatch], Prediction | RegressedPose]
 TOLERANCE = 1e-4  # of rotation entries, and of metres
 NOISE_SIZE = (480, 640)  # height, width of the made-up image
 NOISE_FOCAL = 600.0  # pixels
@@ -46,7 +46,7 @@ class Differences:
 
 
 @torch.inference_mode()
-def differences(network: nn.Module, other: nn.Module, batches: Sequence[RoiBatch]) -> Differences:
+def differences(network: Network, other: Network, batches: Sequence[RoiBatch]) -> Differences:
     """Of the poses that two networks give to some batches of ROIs."""
     rows = []
     for rois in batches:

@@ -108,6 +108,6 @@ def finish_graph(model: Any, facts: Mapping[str, Any], crops: CropFormat, precis
     return model.SerializeToString()
 
 
-def open_graph(content: bytes) -> OnnxNetwork:
-    """The graph of a file's bytes, to be run on the CPU."""
-    return OnnxNetwork(open_session(content, torch.device("cpu")), "the exported graph")
+def open_graph(content: bytes, runtime: str = "onnxruntime") -> OnnxNetwork:
+    """The graph of a file's bytes, to be run on the CPU by one of `sopose.inference.onnx_runtimes.RUNTIMES`."""
+    return OnnxNetwork(open_session(content, torch.device("cpu"), runtime), "the exported graph")

@@ -101,7 +101,7 @@ def _openvino(source: bytes | Path, device: torch.device | None, precision: str 
     model = runtime.Core().read_model(source if isinstance(source, bytes) else str(source))
     options = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     compiled = runtime.compile_model(model, "CPU", options)
-    told = model.get_rt_info()["framework"] if "framework" in model.get_rt_info() else {}
+    told = dict(model.get_rt_info().items()).get("framework", {})
     request = compiled.create_infer_request()
     return Session(
         inputs=[node.any_name for node in compiled.inputs],

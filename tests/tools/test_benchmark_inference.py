@@ -6,20 +6,35 @@ import json
 
 import pytest
 
+from sopose.core.detection.facts import DetectorDesign, DetectorFacts
+from sopose.core.detection.infer import Detector
+from sopose.core.detection.model import build_detector
 from sopose.core.utils.errors import UserError
 from tools.benchmark_inference import STAGES, main
 
 pytest.importorskip("onnx")
 
 
+@pytest.fixture
+def small_detector() -> Detector:
+    """With random weights."""
+    facts = DetectorFacts(("mug",), (1,), DetectorDesign(side=96, backbone="resnet10t", channels=32, convs=1))
+    return Detector(build_detector(1, facts.design), facts)
+
+
 @pytest.mark.slow
-def test_stages_add_up_and_torch_is_the_measure(toy_root, repository, tmp_path):
+def test_stages_add_up_and_torch_is_the_measure(toy_root, repository, tmp_path, small_detector):
     weights = repository / "configs" / "gdrn_selfocc" / "toy" / "demo.safetensors"
     scene = next((toy_root / "test").iterdir())
-    words = ["--checkpoint", str(weights), "--devices", "cpu", "--variants", "torch", "onnxruntime", "--objects", "1"]
-    main([str(scene), *words, "--rounds", "2", "--json", str(tmp_path / "a.json")])
+    words = ["--checkpoint", str(weights), "--devices", "cpu", "--variants", "torch", "onnxruntime", "bf16"]
+    more = ["--objects", "1", "--rounds", "2", "--json", str(tmp_path / "a.json")]
+    small_detector.save(tmp_path / "detector.safetensors")
+    main([str(scene), *words, *more, "--detector", str(tmp_path / "detector.safetensors")])
     told = json.loads((tmp_path / "a.json").read_text())
-    assert [row["variant"] for row in told["rows"]] == ["torch", "onnxruntime"]
+    assert [row["variant"] for row in told["rows"]] == ["torch", "bf16", "onnxruntime"]
+    assert [row["variant"] for row in told["detector"]] == ["detector", "detector, bf16"]
+    assert told["rows"][0]["off_degrees"] == told["rows"][0]["off_mm"] == [0, 0]
+    assert told["rows"][2]["off_degrees"][1] < 0.1
     assert told["rows"][0]["times_torch"] == 1
     for row in told["rows"]:
         assert row["total"] == pytest.approx(sum(row[stage] for stage in STAGES))

@@ -1,0 +1,84 @@
+"""An exported network says the same by every runtime, and what a runtime can't do is told."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sopose.core.engine.machine import has_fast_bfloat16
+from sopose.core.utils.errors import UserError
+from sopose.export.onnx_check import differences, made_up_rois
+from sopose.inference import onnx_runtimes
+from sopose.inference.estimator import PoseEstimator
+from sopose.inference.onnx_runtimes import open_session
+from tests.support.shared import shared_folder
+from tools import export_onnx
+
+pytest.importorskip("onnx", reason="the extra export is not installed")
+
+
+@pytest.fixture(scope="module")
+def weights(repository) -> Path:
+    """The demo's."""
+    return repository / "configs" / "gdrn_selfocc" / "toy" / "demo.safetensors"
+
+
+@pytest.fixture(scope="module")
+def exported(weights, toy_root, tmp_path_factory) -> Path:
+    """The demo's weights as an .onnx file."""
+
+    def make(folder: Path) -> None:
+        words = ["--output", str(folder / "model.onnx"), "--dataset-root", str(toy_root.parent)]
+        export_onnx.main(["--checkpoint", str(weights), *words])
+
+    return shared_folder(tmp_path_factory, "onnx", make) / "model.onnx"
+
+
+def test_a_missing_package_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UserError, match=r"pip install -e '.\[export\]'"):
+        open_session(b"")
+
+
+@pytest.fixture
+def openvino() -> None:
+    pytest.importorskip("openvino", reason="the extra openvino is not installed")
+
+
+def test_openvino_reads_the_same_file(openvino, exported, weights):
+    whole, other = (PoseEstimator.from_checkpoint(path, "cpu", runtime="openvino") for path in (weights, exported))
+    found = differences(whole.model, other.model, [made_up_rois(whole, count, seed=count) for count in (1, 3, 8)])
+    assert found.small, found.largest()
+    assert other.crops == whole.crops and list(other.objects) == list(whole.objects)
+
+
+def test_openvino_in_bfloat16_is_for_processors_with_it(openvino, exported, weights, monkeypatch):
+    if has_fast_bfloat16():
+        whole = PoseEstimator.from_checkpoint(weights, "cpu")
+        half = PoseEstimator.from_checkpoint(exported, "cpu", runtime="openvino-bf16")
+        found = differences(whole.model, half.model, [made_up_rois(whole, 32)])
+        assert 1e-3 < np.median(found.angles) < 10 and np.median(found.shifts) < 1e-2, found.spread()
+    monkeypatch.setattr(onnx_runtimes, "has_fast_bfloat16", lambda: False)
+    with pytest.raises(UserError, match="no arithmetic in bfloat16"):
+        PoseEstimator.from_checkpoint(exported, "cpu", runtime="openvino-bf16")
+
+
+def test_what_openvino_cannot_is_told(openvino, exported, tmp_path):
+    damaged = tmp_path / "a.onnx"
+    damaged.write_bytes(b"no graph")
+    with pytest.raises(UserError, match=r"is no \.onnx file that openvino can run") as caught:
+        PoseEstimator.from_checkpoint(damaged, "cpu", runtime="openvino")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="openvino has no CUDA"):
+        PoseEstimator.from_checkpoint(exported, "cuda", runtime="openvino")
+
+
+def test_a_missing_runtime_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(UserError, match=r"pip install -e '.\[openvino\]'"):
+        open_session(b"", runtime="openvino")
+    with pytest.raises(UserError, match="did you mean 'openvino'"):
+        open_session(b"", runtime="openvin")
