@@ -53,7 +53,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("source", help="an image, a folder of images, a BOP scene, a video, or webcam:0")
     parser.add_argument("--checkpoint", type=Path, required=True, help="of a run: .pth, .safetensors or .onnx")
-    parser.add_argument("--runtime", choices=RUNTIMES, default="onnxruntime", help="of an .onnx file")
+    parser.add_argument("--runtime", choices=RUNTIMES, help="of an .onnx file (default: onnxruntime)")
     camera = parser.add_mutually_exclusive_group()
     camera.add_argument("--K", metavar="FX,FY,CX,CY", help="intrinsics of the images, pixels")
     camera.add_argument("--camera", type=Path, metavar="FILE", help="a camera.json with fx, fy, cx, cy")

@@ -138,20 +138,24 @@ class PoseEstimator:
         path: Path | str,
         device: str | torch.device | None = None,
         overrides: Sequence[str] = (),
-        runtime: str = "onnxruntime",
+        runtime: str | None = None,
     ) -> PoseEstimator:
         """The network of a checkpoint (.pth, .safetensors) that a run of this software left, or of an .onnx file of it.
 
         device: by default a GPU where there is one. overrides: keys of its configuration, such as "TEST.USE_PNP=True".
-        runtime: of an .onnx file, one of `onnx_runtimes.RUNTIMES`.
+        runtime: of an .onnx file, one of `onnx_runtimes.RUNTIMES`, by default onnxruntime.
         Raises `UserError` where the file is damaged, or does not say what it needs to run alone.
         """
         path = Path(path)
         if path.suffix == SUFFIX:
-            model, state = read_onnx(path, None if device is None else torch.device(device), runtime)
+            model, state = read_onnx(path, None if device is None else torch.device(device), runtime or "onnxruntime")
             facts = read_network_facts(state, path, overrides)
             solver = build_pose_solver(facts.settings.test, facts.settings.model.pose_net, model)
             return cls(model, facts.objects, build_crop_format(facts), solver)
+        if runtime is not None:
+            raise UserError(
+                f"{path} runs by torch; export it by tools/export_onnx.py for {runtime}, or name none"
+            )
         state = read_checkpoint(path)
         facts = read_network_facts(state, path, overrides)
         test, net = facts.settings.test, facts.settings.model.pose_net

@@ -49,7 +49,8 @@ def openvino() -> None:
 
 
 def test_openvino_reads_the_same_file(openvino, exported, weights):
-    whole, other = (PoseEstimator.from_checkpoint(path, "cpu", runtime="openvino") for path in (weights, exported))
+    whole = PoseEstimator.from_checkpoint(weights, "cpu")
+    other = PoseEstimator.from_checkpoint(exported, "cpu", runtime="openvino")
     found = differences(whole.model, other.model, [made_up_rois(whole, count, seed=count) for count in (1, 3, 8)])
     assert found.small, found.largest()
     assert other.crops == whole.crops and list(other.objects) == list(whole.objects)
@@ -74,6 +75,11 @@ def test_what_openvino_cannot_is_told(openvino, exported, tmp_path):
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="openvino has no CUDA"):
         PoseEstimator.from_checkpoint(exported, "cuda", runtime="openvino")
+
+
+def test_a_checkpoint_has_no_other_runtime(weights):
+    with pytest.raises(UserError, match="runs by torch"):
+        PoseEstimator.from_checkpoint(weights, "cpu", runtime="openvino")
 
 
 def test_a_missing_runtime_is_told(monkeypatch):
