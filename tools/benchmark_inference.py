@@ -191,7 +191,7 @@ NETWORKS: dict[str, Callable[[PoseEstimator, torch.device], nn.Module]] = {
     "bf16": as_torch,
     "compile": compiled,
     **{runtime: partial(exported, runtime=runtime) for runtime in RUNTIMES},
-    **{f"{runtime}-int8": partial(exported, runtime=runtime, int8=True) for runtime in ("onnxruntime", "openvino")},
+    **{f"{runtime}-int8": partial(exported, runtime=runtime, int8=True) for runtime in RUNTIMES},
 }
 
 
