@@ -150,19 +150,16 @@ class PoseEstimator:
         if path.suffix == SUFFIX:
             model, state = read_onnx(path, None if device is None else torch.device(device), runtime or "onnxruntime")
             facts = read_network_facts(state, path, overrides)
-            solver = build_pose_solver(facts.settings.test, facts.settings.model.pose_net, model)
-            return cls(model, facts.objects, build_crop_format(facts), solver)
-        if runtime is not None:
-            raise UserError(
-                f"{path} runs by torch; export it by tools/export_onnx.py for {runtime}, or name none"
-            )
-        state = read_checkpoint(path)
-        facts = read_network_facts(state, path, overrides)
+        elif runtime is not None:
+            raise UserError(f"{path} runs by torch; export it by tools/export_onnx.py for {runtime}, or name none")
+        else:
+            state = read_checkpoint(path)
+            facts = read_network_facts(state, path, overrides)
+            model = build_model(facts.settings.model.pose_net, pretrained=False)
+            load_weights(model, model_weights(state, path), path)
+            device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+            model = model.to(device, memory_format=torch.channels_last)
         test, net = facts.settings.test, facts.settings.model.pose_net
-        model = build_model(net, pretrained=False)
-        load_weights(model, model_weights(state, path), path)
-        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        model = model.to(device, memory_format=torch.channels_last)
         solver = build_pose_solver(test, net, model)
         return cls(model, facts.objects, build_crop_format(facts), solver, test.amp_test)
 

@@ -56,6 +56,12 @@ def test_openvino_reads_the_same_file(openvino, exported, weights):
     assert other.crops == whole.crops and list(other.objects) == list(whole.objects)
 
 
+def test_what_was_asked_of_the_device_is_known(exported):
+    """A detector beside the network goes by it."""
+    assert PoseEstimator.from_checkpoint(exported, "cpu", ["TEST.AMP_TEST=True"]).amp
+    assert not PoseEstimator.from_checkpoint(exported, "cpu").amp
+
+
 def test_openvino_in_bfloat16_is_for_processors_with_it(openvino, exported, weights, monkeypatch):
     if has_fast_bfloat16():
         whole = PoseEstimator.from_checkpoint(weights, "cpu")
