@@ -10,7 +10,7 @@ from torch import nn
 from sopose.export.onnx_check import differences, made_up_rois
 from sopose.inference import prepare
 from sopose.inference.estimator import PoseEstimator
-from sopose.inference.prepare import prepared
+from sopose.inference.prepare import Autocast, prepared
 
 CPU = torch.device("cpu")
 HALF_DEGREES, HALF_METRES = 0.3, 1e-3  # medians over noise, on which a network is less sure than on objects
@@ -61,6 +61,14 @@ def test_the_setting_reaches_the_estimator(estimator, repository, monkeypatch):
     wanted = ready(estimator, half=True)(rois)
     torch.testing.assert_close(half.predict(rois).cam_t_obj, wanted.cam_t_obj, rtol=0, atol=1e-6)
     assert not torch.equal(estimator.predict(rois).cam_t_obj, wanted.cam_t_obj)
+
+
+def test_on_another_device_all_but_the_pose_is_autocast(estimator):
+    network = Autocast(estimator.model, CPU)
+    prediction = network(made_up_rois(estimator, 2))
+    assert prediction.xyz.dtype == torch.bfloat16 and prediction.cam_t_obj.dtype == torch.float32
+    assert isinstance(prepared(estimator.model, torch.device("cuda"), 96, half=True), Autocast)
+    assert prepared(estimator.model, torch.device("cuda"), 96) is estimator.model
 
 
 def test_networks_of_another_kind_stay(estimator):
