@@ -119,7 +119,7 @@ def curve(runs: Sequence[Run], images: str, split: str, opts: Sequence[str]) -> 
             (test_set,) = build_test_sets(settings, ObjectCache(settings.datasets, plan.net, classes))
             solvers = {"": build_pose_solver(settings.test, plan.net, model)}
             count = len(test_set.source.items)
-            predictions = predict(model, test_set, solvers, inference_plan(plan, device), device, count)[""]
+            predictions = predict(model, test_set, solvers, inference_plan(plan), device, count)[""]
             symmetric = test_set.symmetric_ids(settings.datasets.sym_objs)
             seeds = found.setdefault((run.label, crops), {})
             seeds[settings.seed] = target_results(predictions, test_set, symmetric)
