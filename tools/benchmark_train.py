@@ -48,6 +48,7 @@ VARIANTS = {
     "bf16+compile": ["SOLVER.AMP.ENABLED=True", "SOLVER.AMP.DTYPE=bfloat16", "MODEL.COMPILE=True"],
 }
 SHARED_SAMPLES, SHARED_STEPS = 512, 6  # whose parts are timed
+CAD_SPLITS = ("_cad", ":cad")  # ends of the names of splits that are rendered
 WARM_UP_SHARE = 0.2  # of the steps whose memory is watched
 
 
@@ -105,7 +106,7 @@ def measure(args: argparse.Namespace, variant: str, batch_size: int | None) -> d
     found["parameters"] = sum(parameter.numel() for parameter in trainer.model.parameters())
     warm_up(batches, settings.cad, solver.ims_per_batch)
     found |= take_turns(trainer, batches, rois, args.rounds, args.steps)
-    if "_cad" in "".join(settings.datasets.train) and not settings.cad.device:
+    if all(name.endswith(CAD_SPLITS) for name in settings.datasets.train) and not settings.cad.device:
         found["windows"] = found["training"] / settings.cad.reuse
     if args.shares:
         found |= measure_shares(settings, trainer, next(batches))

@@ -1,4 +1,4 @@
-"""Training from CAD models on a CPU, four times as many crops a second: a network made for CPUs, windows used again."""
+"""Training from CAD models on a CPU, several times as fast: a network made for CPUs, rendered windows used again."""
 
 _base_ = ["./cad_only_cpu.py"]
 
