@@ -76,12 +76,16 @@ def usable_cores() -> int:
 
 def bfloat16_units(flags: list[str]) -> str:
     """Which units of a CPU with some flags oneDNN computes in bfloat16 with, its limit in the environment included."""
-    limit = next((os.environ[name].upper() for name in ISA_LIMITS if name in os.environ), "")
     for units, (needed, isa) in BFLOAT16_UNITS.items():
-        allowed = limit not in ISAS or ISAS.index(limit) >= ISAS.index(isa)
-        if allowed and all(flag in flags for flag in needed):
+        if not limited_below(isa) and all(flag in flags for flag in needed):
             return units
     return ""
+
+
+def limited_below(isa: str) -> bool:
+    """Whether the environment keeps oneDNN from an instruction set of `ISAS`."""
+    limit = next((os.environ[name].upper() for name in ISA_LIMITS if name in os.environ), "")
+    return limit in ISAS and ISAS.index(limit) < ISAS.index(isa)
 
 
 @dataclass(frozen=True)

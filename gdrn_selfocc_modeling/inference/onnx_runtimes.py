@@ -12,7 +12,7 @@ from types import ModuleType
 import numpy as np
 import torch
 
-from sopose.core.engine.machine import has_fast_bfloat16
+from sopose.core.engine.machine import has_fast_bfloat16, limited_below
 from sopose.core.utils.errors import UserError, nearest
 
 REMEDY = "give a file that tools/export_onnx.py wrote"
@@ -94,6 +94,8 @@ def _providers(runtime: ModuleType, device: torch.device | None) -> list[str | t
 def _openvino(source: bytes | Path, device: torch.device | None, precision: str = "f32") -> Session:
     """`precision` is the whole graph's, f32 or bf16: OpenVINO tells no parts of it apart."""
     runtime = optional_module("openvino", "openvino")
+    if limited_below("AVX512_CORE"):  # OpenVINO 2026.4 ends the whole process by a segmentation fault then
+        raise UserError("openvino fails where ONEDNN_MAX_CPU_ISA allows less than AVX512_CORE; unset it for openvino")
     if device is not None and device.type != "cpu":
         raise UserError("openvino has no CUDA; take the device cpu, or the runtime onnxruntime")
     if precision == "bf16" and not has_fast_bfloat16():

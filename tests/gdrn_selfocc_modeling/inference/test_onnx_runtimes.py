@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sopose.core.engine.machine import has_fast_bfloat16
+from sopose.core.engine.machine import has_fast_bfloat16, limited_below
 from sopose.core.utils.errors import UserError
 from sopose.export.onnx_check import differences, made_up_rois
 from sopose.inference import onnx_runtimes
@@ -46,6 +46,15 @@ def test_a_missing_package_is_told(monkeypatch):
 @pytest.fixture
 def openvino() -> None:
     pytest.importorskip("openvino", reason="the extra openvino is not installed")
+    if limited_below("AVX512_CORE"):
+        pytest.skip("OpenVINO fails under this limit of oneDNN")
+
+
+def test_openvino_is_refused_where_it_would_end_the_process(monkeypatch):
+    pytest.importorskip("openvino", reason="the extra openvino is not installed")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    with pytest.raises(UserError, match="ONEDNN_MAX_CPU_ISA allows less than AVX512_CORE; unset it"):
+        open_session(b"", runtime="openvino")
 
 
 def test_openvino_reads_the_same_file(openvino, exported, weights):
