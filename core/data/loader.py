@@ -14,7 +14,7 @@ import ctypes
 import multiprocessing
 import os
 import signal
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -125,6 +125,22 @@ class MixedSource:
         if rng.random() < self.ratio:
             return self.second, int(rng.integers(len(self.second)))
         return self.first, index
+
+
+def mixed_sources(
+    make: Callable[[str], SampleSource], names: Sequence[str], others: Sequence[str], ratio: float
+) -> SampleSource:
+    """The sources of `names` joined, mixed by `ratio` with those of `others` (DATASETS.TRAIN, TRAIN2, TRAIN2_RATIO).
+
+    make: the source of a name; it isn't called for others that are never drawn.
+    """
+
+    def joined(chosen: Sequence[str]) -> SampleSource:
+        sources = [make(name) for name in chosen]
+        return sources[0] if len(sources) == 1 else JoinedSource(sources)
+
+    first = joined(names)
+    return MixedSource(first, joined(others), ratio) if others and ratio != 0 else first
 
 
 class TrainingSampler(Sampler[SampleKey]):

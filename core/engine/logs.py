@@ -35,6 +35,7 @@ class ConsoleLog(Periodic):
         self._started, self._first = time.perf_counter(), self.trainer.iteration
 
     def act(self) -> None:
+        """Print the line of this iteration."""
         done, whole = self.trainer.iteration, self.trainer.max_iter
         elapsed = time.perf_counter() - self._started
         remaining = elapsed / max(done - self._first, 1) * (whole - done)

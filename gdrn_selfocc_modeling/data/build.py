@@ -13,7 +13,7 @@ from sopose.core.bop.scene import ImageRecord, Instance, load_split
 from sopose.core.bop.splits import SplitSpec, resolve_split
 from sopose.core.data.augment import parse_augmentation
 from sopose.core.data.color_ops import Augmenter
-from sopose.core.data.loader import JoinedSource, MixedSource, SampleSource
+from sopose.core.data.loader import SampleSource, mixed_sources
 from sopose.core.data.replay import ReplaySchedule
 from sopose.core.data.roi import check_dzi_type
 from sopose.core.objects.model import ObjectModel
@@ -173,6 +173,7 @@ def build_train_dataset(settings: Settings, cache: ObjectCache) -> SampleSource:
     backgrounds, roi_format = build_backgrounds(given), build_roi_format(given, settings.model)
 
     def source_of(name: str) -> SampleSource:
+        """The samples of one split."""
         spec = split_to_learn(datasets, name)
         objects, augmentation = cache.get(spec), build_augmentation(given, cad, spec.kind)
         if spec.kind == "cad":
@@ -187,14 +188,7 @@ def build_train_dataset(settings: Settings, cache: ObjectCache) -> SampleSource:
             items, TrainMapper(objects.trained, objects.models, roi_format, augmentation, backgrounds, map_files)
         )
 
-    def join(names: Sequence[str]) -> SampleSource:
-        sources = [source_of(name) for name in names]
-        return sources[0] if len(sources) == 1 else JoinedSource(sources)
-
-    first = join(datasets.train)
-    if not datasets.train2 or datasets.train2_ratio == 0:
-        return first
-    return MixedSource(first, join(datasets.train2), datasets.train2_ratio)
+    return mixed_sources(source_of, datasets.train, datasets.train2, datasets.train2_ratio)
 
 
 def _replay(cad: CadSettings, batch: int) -> ReplaySchedule | None:

@@ -15,7 +15,7 @@ from sopose.core.bop.records import ImageRecord
 from sopose.core.bop.scene import load_split, read_image_size
 from sopose.core.bop.splits import SplitSpec, resolve_split
 from sopose.core.bop.targets import Target
-from sopose.core.data.loader import JoinedSource, MixedSource, SampleSource
+from sopose.core.data.loader import SampleSource, mixed_sources
 from sopose.core.detection.data import CadDetectionSource, DetectionAugmentation, DetectionSource
 from sopose.core.detection.evaluate import detect_images, report
 from sopose.core.detection.facts import DetectorDesign, DetectorFacts
@@ -110,6 +110,7 @@ def build_source(settings: Settings, data: DetectorData, facts: DetectorFacts) -
     backgrounds, min_visib = build_backgrounds(images), max(settings.dataloader.filter_visib_thr, LEAST_VISIBLE)
 
     def source_of(name: str) -> SampleSource:
+        """The samples of one split."""
         spec = split_to_learn(datasets, name)
         classes, models = class_indices(facts.objects, spec), load_models(spec.models_dir, names=spec.object_names)
         labeler = Labeler(classes, models, min_visib)
@@ -125,14 +126,7 @@ def build_source(settings: Settings, data: DetectorData, facts: DetectorFacts) -
             raise UserError(f"'{spec.name}' has no object to learn; lower DATALOADER.FILTER_VISIB_THR or change OBJS")
         return source
 
-    def join(names: Sequence[str]) -> SampleSource:
-        sources = [source_of(name) for name in names]
-        return sources[0] if len(sources) == 1 else JoinedSource(sources)
-
-    first = join(datasets.train)
-    if not datasets.train2 or datasets.train2_ratio == 0:
-        return first
-    return MixedSource(first, join(datasets.train2), datasets.train2_ratio)
+    return mixed_sources(source_of, datasets.train, datasets.train2, datasets.train2_ratio)
 
 
 def detection_augmentation(

@@ -13,6 +13,7 @@ from sopose.core.data.loader import (
     TrainingSampler,
     make_test_loader,
     make_train_loader,
+    mixed_sources,
 )
 from sopose.core.utils.errors import UserError
 
@@ -102,6 +103,21 @@ def test_sources_are_mixed_by_their_ratio_and_evenly():
     assert second.mean() == pytest.approx(0.3, abs=0.03)
     counts = np.bincount(indices[second] - 10_000, minlength=5)
     assert counts.min() > 0.15 * counts.sum()
+
+
+@pytest.mark.parametrize(("others", "ratio"), [(("c",), 0.5), (("c",), 0.0), ((), 0.5)])
+def test_sources_of_names_are_joined_and_mixed_and_none_is_made_in_vain(others, ratio):
+    made = []
+
+    def make(name: str) -> Numbers:
+        made.append(name)
+        return Numbers(10, offset=100 * "abc".index(name))
+
+    source = mixed_sources(make, ("a", "b"), others, ratio)
+    drawn = {index // 100 for index, _ in take(20, source=source)}
+    mixes = bool(others) and ratio > 0
+    assert len(source) == 20
+    assert made == (["a", "b", "c"] if mixes else ["a", "b"]) and drawn == ({0, 1, 2} if mixes else {0, 1})
 
 
 def test_a_mixing_ratio_beyond_one_is_refused():
