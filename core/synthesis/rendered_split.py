@@ -80,7 +80,9 @@ def write_split(plan: SplitPlan, workers: int = -1, cluster: str | None = None, 
     sizes = [len(plan.scene_images(scene)) for scene in todo]
     description = plan.split_dir.name if progress else ""
     done = run_jobs(partial(_write_scene, plan, header), todo, workers, cluster, description, "image", sizes)
-    return sum(1 for _ in done)
+    written = sum(1 for _ in done)
+    _remove_parts(plan)
+    return written
 
 
 def parameters(plan: SplitPlan, models: dict[int, ObjectModel], backgrounds: Backgrounds) -> dict[str, Any]:
@@ -120,7 +122,7 @@ def _check_surplus(plan: SplitPlan) -> None:
 
 
 def _remove_parts(plan: SplitPlan) -> None:
-    """Remove what a killed run has left."""
+    """Remove what a killed run, or a lost worker of this one, has left."""
     for path in plan.split_dir.glob(".[0-9]*.part"):
         shutil.rmtree(path, ignore_errors=True)
 

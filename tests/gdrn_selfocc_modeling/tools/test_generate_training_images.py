@@ -63,9 +63,12 @@ def test_a_cluster_that_loses_a_worker_writes_the_bytes_of_one_process(toy_root,
         def finished() -> int:
             return len(list(scenes.glob("00*/scene_gt.json")))
 
+        def half_written() -> list[Path]:
+            return list(scenes.glob(f".*.{victim}.part/rgb/*"))
+
         def kill_amid_the_work() -> None:
             end = time.monotonic() + 120
-            while not finished() and time.monotonic() < end:
+            while not (finished() and half_written()) and time.monotonic() < end:
                 time.sleep(0.002)
             os.kill(victim, signal.SIGKILL)
             killed_at.append(finished())
