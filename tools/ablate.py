@@ -19,7 +19,7 @@ from sopose.core.engine.distributed import select_device
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import require_writable_dir, write_text
 from sopose.data.build import ObjectCache
-from sopose.inference.evaluation import build_plan, build_test_sets, evaluate_model, trained_model
+from sopose.inference.evaluation import build_plan, build_test_sets, build_trained_model, evaluate_model
 from sopose.settings import Settings, load_settings
 from sopose.training.ablation import (
     COMMON,
@@ -168,7 +168,7 @@ def _test(settings: Settings, plan: Plan, condition: str) -> list[TargetError]:
     device = select_device(settings.model.device)
     path = last_checkpoint(plan.folder)
     evaluation = replace(build_plan(settings), output_dir=plan.folder / condition)
-    model, classes = trained_model(evaluation.net, path, device, with_maps=evaluation.report_cases > 0)
+    model, classes = build_trained_model(settings, path, device, with_maps=evaluation.report_cases > 0)
     targets = []
     for test_set in build_test_sets(settings, ObjectCache(settings.datasets, evaluation.net, classes)):
         scores = evaluate_model(model, test_set, evaluation, device, str(path))

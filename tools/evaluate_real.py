@@ -52,8 +52,8 @@ from sopose.inference.evaluation import (
     build_plan,
     build_pose_solver,
     build_test_sets,
+    build_trained_model,
     inference_plan,
-    trained_model,
 )
 from sopose.inference.predict import predict
 from sopose.inference.predictions import read_predictions, require_rois, write_predictions
@@ -212,7 +212,7 @@ def write_all_predictions(args: argparse.Namespace, images: str, image_set: Imag
     first = settings[args.methods[0]]
     device, plan = select_device(first.model.device), build_plan(first)
     for label, weights in weights_by_label(args).items():
-        model, classes = trained_model(plan.net, weights, device, with_maps=plan.report_cases > 0)
+        model, classes = build_trained_model(first, weights, device, with_maps=plan.report_cases > 0)
         solvers = {name: build_pose_solver(own.test, plan.net, model) for name, own in settings.items()}
         for name, split in open_splits(first, images, image_set, classes).items():
             found = predict(model, split, solvers, inference_plan(plan), device)

@@ -25,7 +25,13 @@ from sopose.core.utils.files import atomic_path, require_dir, require_writable_d
 from sopose.core.vis.colors import PALETTE
 from sopose.core.vis.plots import plots_png
 from sopose.data.build import ObjectCache
-from sopose.inference.evaluation import build_plan, build_pose_solver, build_test_sets, inference_plan, trained_model
+from sopose.inference.evaluation import (
+    build_plan,
+    build_pose_solver,
+    build_test_sets,
+    build_trained_model,
+    inference_plan,
+)
 from sopose.inference.predict import predict
 from sopose.settings import load_settings
 from sopose.training.curves import MEASURES, Results, TargetResult, differences, means, plain_results, target_results
@@ -115,7 +121,7 @@ def curve(runs: Sequence[Run], images: str, split: str, opts: Sequence[str]) -> 
         share_cores(0, settings.cpu_threads, computes=device.type == "cpu")
         for path in paths:
             crops = int(re.findall(r"\d+", path.stem)[-1]) * rois_per_step(settings.solver)
-            model, classes = trained_model(plan.net, path, device, with_maps=True)
+            model, classes = build_trained_model(settings, path, device, with_maps=True)
             (test_set,) = build_test_sets(settings, ObjectCache(settings.datasets, plan.net, classes))
             solvers = {"": build_pose_solver(settings.test, plan.net, model)}
             count = len(test_set.source.items)

@@ -105,6 +105,12 @@ def _is_dense(value: Any) -> bool:
     )
 
 
+def checkpoint_facts(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts that were written beside the weights; empty where there are none."""
+    facts = state.get(FACTS)
+    return dict(facts) if isinstance(facts, Mapping) else {}
+
+
 def plain_facts(state: Mapping[str, Any]) -> dict[str, Any]:
     """What a checkpoint says beside its tensors: its facts (or "meta") and single values such as its iteration.
 

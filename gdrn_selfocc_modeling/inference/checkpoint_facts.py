@@ -15,8 +15,9 @@ from sopose.core.objects.model import ObjectModel
 from sopose.core.utils.errors import UserError
 from sopose.data.build import ObjectCache, class_indices
 from sopose.maps.header import model_hash
-from sopose.settings import Settings, settings_of
+from sopose.settings import Settings, plain_settings, settings_of
 from sopose.settings.groups import DatasetSettings
+from sopose.settings.meaning import require_meaning
 
 OBJECTS, SETTINGS, MODELS, FOCAL = "objects", "settings", "models", "focal"
 REMEDY = "it is of an older version, of other software or damaged; train again, or give --config-file and --dataset"
@@ -99,7 +100,8 @@ def focal_length(K: np.ndarray) -> np.ndarray:
 def read_network_facts(state: Mapping[str, Any], path: Path, overrides: Sequence[str] = ()) -> NetworkFacts:
     """What the checkpoint `path` tells, with `overrides` of its settings.
 
-    Raises `UserError` where it doesn't, or where what it tells can't be.
+    Raises `UserError` where it doesn't, where what it tells can't be, or where overrides give the weights another
+    meaning.
     """
     facts = state.get(FACTS)
     facts = facts if isinstance(facts, Mapping) else {}
@@ -109,6 +111,7 @@ def read_network_facts(state: Mapping[str, Any], path: Path, overrides: Sequence
     if not isinstance(facts[SETTINGS], Mapping) or not isinstance(facts[MODELS], Sequence):
         raise UserError(f"{path}: {SETTINGS} and {MODELS} are of other types than ours; {REMEDY}")
     settings = settings_of(facts[SETTINGS], str(path), overrides)
+    require_meaning(facts[SETTINGS], plain_settings(settings), path)
     objects = [_read_entry(entry, path) for entry in facts[MODELS]]
     return NetworkFacts(settings, objects, _read_focal(facts.get(FOCAL), path))
 

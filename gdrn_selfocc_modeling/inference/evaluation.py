@@ -10,14 +10,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from sopose.core.bop.catalog import dataset_name
 from sopose.core.bop.results import result_name, write_results
-from sopose.core.engine.checkpoint import FACTS, load_weights, model_weights, read_checkpoint
+from sopose.core.engine.checkpoint import checkpoint_facts, load_weights, model_weights, read_checkpoint
 from sopose.core.engine.checkpointer import last_checkpoint
 from sopose.core.engine.distributed import current_world, process_group, select_device
 from sopose.core.engine.logs import read_metrics
@@ -29,15 +28,17 @@ from sopose.core.evaluation.tables import format_table
 from sopose.core.evaluation.vsd import DELTA, DELTA_OF, VsdScorer
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import require_writable_dir, write_text
-from sopose.data.build import ObjectCache
+from sopose.data.build import ObjectCache, class_names
 from sopose.data.eval_set import EvalSet, build_test_set
+from sopose.inference.agreement import require_trained_for, told_objects
 from sopose.inference.onnx_network import SUFFIX, OnnxNetwork, read_onnx
 from sopose.inference.predict import InferencePlan, predict
 from sopose.inference.predictions import FILE_NAME, Predictions, read_predictions, require_rois, write_predictions
 from sopose.models.build import build_model, build_pnp_input
 from sopose.models.pnp_points import MapReader, PoseSolver
 from sopose.models.pnp_solvers import RansacOptions
-from sopose.settings.groups import EvalSettings, Settings
+from sopose.settings import Settings, plain_settings
+from sopose.settings.groups import EvalSettings
 from sopose.settings.network import PoseNetSettings
 from sopose.vis.report_cases import report_cases
 
@@ -83,37 +84,34 @@ def evaluate_checkpoint(settings: Settings) -> None:
     shares = share_cores(loading.num_workers, settings.cpu_threads, computes=device.type == "cpu")
     plan = build_plan(replace(settings, dataloader=replace(loading, num_workers=shares.workers)))
     with process_group(device):
-        model, classes = trained_model(plan.net, path, device, with_maps=plan.report_cases > 0)
+        model, classes = build_trained_model(settings, path, device, with_maps=plan.report_cases > 0)
         cache = ObjectCache(settings.datasets, plan.net, classes)
         for test_set in build_test_sets(settings, cache):
             evaluate_model(model, test_set, plan, device, str(path))
 
 
-def trained_model(
-    net: PoseNetSettings, path: Path, device: torch.device, with_maps: bool = False
+def build_trained_model(
+    settings: Settings, path: Path, device: torch.device, with_maps: bool = False
 ) -> tuple[nn.Module, Sequence[str]]:
     """The network of a checkpoint or an .onnx file, and the names of its classes where it tells them.
 
-    Raises `UserError` for an .onnx file without maps where a report's pictures are made `with_maps`.
+    Raises `UserError` where settings would give the weights another meaning, or test objects that the network was
+    not trained for, and for an .onnx file without maps where a report's pictures are made `with_maps`.
     """
     if path.suffix == SUFFIX:
-        network, state = read_onnx(path, device)
-        if with_maps and not network.has_maps:
+        model, state = read_onnx(path, device)
+        if with_maps and not model.has_maps:
             advice = "set VAL.REPORT_CASES=0, or export with --maps"
             raise UserError(f"{path} has no maps for the report's pictures; {advice}")
-        return network, _trained_objects(state)
-    state = read_checkpoint(path)
-    model = build_model(net, pretrained=False)
-    load_weights(model, model_weights(state, path), path)
-    return model.to(device, memory_format=torch.channels_last), _trained_objects(state)
-
-
-def _trained_objects(state: dict[str, Any]) -> Sequence[str]:
-    """Names of the objects a checkpoint was trained on, in the order of its classes; none where it doesn't tell."""
-    facts = state.get(FACTS)
-    objects = facts.get("objects") if isinstance(facts, dict) else None
-    told = isinstance(objects, list | tuple) and all(isinstance(name, str) for name in objects)
-    return objects if told else ()
+    else:
+        state = read_checkpoint(path)
+    facts = checkpoint_facts(state)
+    require_trained_for(facts, plain_settings(settings), class_names(settings.datasets), path)
+    if path.suffix != SUFFIX:
+        model = build_model(settings.model.pose_net, pretrained=False)
+        load_weights(model, model_weights(state, path), path)
+        model = model.to(device, memory_format=torch.channels_last)
+    return model, told_objects(facts)
 
 
 def build_test_sets(settings: Settings, cache: ObjectCache) -> list[EvalSet]:

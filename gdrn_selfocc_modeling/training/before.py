@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sopose.core.engine.checkpoint import FACTS, read_checkpoint
+from sopose.core.engine.checkpoint import checkpoint_facts, read_checkpoint
 from sopose.core.engine.checkpointer import last_checkpoint
 from sopose.core.engine.distributed import of_all_ranks
+from sopose.core.utils.errors import UserError
+from sopose.inference.agreement import changes_since, require_same_models, told_objects, told_settings
+from sopose.inference.checkpoint_facts import SETTINGS
+from sopose.settings.meaning import require_meaning
 
+logger = logging.getLogger(__name__)
 SEED = "seed"
+SAMPLES = "samples"  # of an epoch
 PRECISION = "precision"  # the type that the run computes in
 
 
 def facts_before(output: Path) -> dict[str, Any]:
     """What the last checkpoint of a run's folder says of it; empty where there is none."""
     last = last_checkpoint(output)
-    facts = None if last is None else read_checkpoint(last).get(FACTS)
-    return facts if isinstance(facts, dict) else {}
+    return {} if last is None else checkpoint_facts(read_checkpoint(last))
 
 
 def run_seed(given: int, before: Mapping[str, Any]) -> int:
@@ -30,3 +36,25 @@ def run_seed(given: int, before: Mapping[str, Any]) -> int:
     known = before.get(SEED)
     drawn = np.random.SeedSequence().generate_state(1)[0] % 2**31
     return known if isinstance(known, int) else int(of_all_ranks(int(drawn))[0])
+
+
+def require_same_run(before: Mapping[str, Any], now: Mapping[str, Any], output: Path) -> None:
+    """Compare what a run's checkpoint tells with the facts it would go on with.
+
+    Raises `UserError` where the weights would get another meaning: other objects or sizes of them, another input,
+    output or parametrisation. What only changes the course of the training is warned of, in one line each.
+    """
+    anew = ", or train anew in another OUTPUT_DIR"
+    known, wanted = told_objects(before), told_objects(now)
+    if known and known != wanted:
+        raise UserError(
+            f"the run in {output} learns {', '.join(known)}, in this order, and would go on with {', '.join(wanted)}: "
+            f"its classes would change their names; set DATASETS.OBJS=[{','.join(known)}]{anew}"
+        )
+    require_meaning(told_settings(before), now[SETTINGS], output, anew)
+    require_same_models(before, now, output)
+    for change in changes_since(before, now[SETTINGS]):
+        logger.warning("going on with another setting: before %s", change)
+    for fact, told in ((SEED, "SEED"), (SAMPLES, "samples an epoch")):
+        if fact in before and before[fact] != now.get(fact):
+            logger.warning("going on with another number: before %s %s, now %s", told, before[fact], now.get(fact))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +16,13 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from sopose.batch import RoiBatch, RoiTargets, collate_samples
 from sopose.core.data.loader import SampleSource, make_train_loader
-from sopose.core.engine.checkpoint import load_weights, model_weights, read_checkpoint, save_weights
+from sopose.core.engine.checkpoint import (
+    checkpoint_facts,
+    load_weights,
+    model_weights,
+    read_checkpoint,
+    save_weights,
+)
 from sopose.core.engine.checkpointer import Checkpointer, last_checkpoint
 from sopose.core.engine.distributed import (
     current_world,
@@ -42,14 +48,14 @@ from sopose.data.cad_source import CadSource
 from sopose.data.device_batches import DeviceRenderer
 from sopose.data.eval_set import EvalSet
 from sopose.data.targets import RoiFormat
+from sopose.inference.agreement import warn_of_start
 from sopose.inference.checkpoint_facts import class_models, focal_length, network_facts
 from sopose.inference.evaluation import EvaluationPlan, build_plan, build_test_sets, evaluate_model
 from sopose.models.build import build_model
 from sopose.models.gdrn import GDRN
 from sopose.models.predicted_maps import read_maps
 from sopose.settings import Settings, plain_settings, save_settings
-from sopose.settings.network import ModelSettings
-from sopose.training.before import PRECISION, SEED, facts_before, run_seed
+from sopose.training.before import PRECISION, SAMPLES, SEED, facts_before, require_same_run, run_seed
 from sopose.training.data_check import first_samples, look_at
 from sopose.training.failed_batch import keep_failed_step
 from sopose.training.learner import (
@@ -180,13 +186,16 @@ def build_run(settings: Settings, options: RunOptions, device: torch.device, sig
         test_sets = [test_set.first_images(DRY_IMAGES) for test_set in test_sets]
     length = RunLength(max(len(source) // rois_per_step(solver), 1), solver.total_epochs)
     max_iter = DRY_STEPS if options.dry else length.total
-    model = _initial_model(settings.model, bool(before), device)
+    model = build_initial_model(settings, cache.names, bool(before), device)
     probe = next(iter(first_samples(source, 2, seed))) if world.size > 1 else None
     learner = build_learner(settings, model, length, device, AMP_TYPES.get(precision), probe)
     samples = list(first_samples(source, LOOKED_AT, seed))
     seed_everything(seed + world.rank)  # what ranks draw from here on differs
     models = class_models(settings.datasets, cache)
-    facts = network_facts(plain_settings(settings), models, _focal_range(samples)) | {SEED: seed, PRECISION: precision}
+    facts = network_facts(plain_settings(settings), models, _focal_range(samples))
+    facts |= {SEED: seed, PRECISION: precision, SAMPLES: len(source)}
+    if before:
+        require_same_run(before, facts, output)
     checkpointer = Checkpointer(output, learner.model, learner.stateful_parts(), facts, keep=solver.max_to_keep)
     iteration = _resume(checkpointer, learner.schedule, output) if options.resume else 0
     evaluation = RunEvaluation(learner, checkpointer, test_sets, build_plan(settings), solver.best_metric)
@@ -248,13 +257,17 @@ def _look_at_data(samples: list[tuple[RoiBatch, RoiTargets]], two_layers: bool) 
         logger.warning("%s", warning)
 
 
-def _initial_model(given: ModelSettings, resumed: bool, device: torch.device) -> GDRN:
-    """The network with the weights a run starts from; a run that is resumed reads its own later.
+def build_initial_model(settings: Settings, names: Sequence[str], resumed: bool, device: torch.device) -> GDRN:
+    """The network with the weights a run of the objects `names` starts from; one that is resumed reads its own later.
 
     What fits of MODEL.WEIGHTS is taken; where these have no backbone, it starts as BACKBONE.PRETRAINED says.
     """
-    path = Path(given.weights)
-    weights = model_weights(read_checkpoint(path), path) if given.weights and not resumed else {}
+    given = settings.model
+    path, weights = Path(given.weights), {}
+    if given.weights and not resumed:
+        state = read_checkpoint(path)
+        weights = model_weights(state, path)
+        warn_of_start(checkpoint_facts(state), plain_settings(settings), names, path)
     model = build_model(given.pose_net, pretrained=not resumed and not any("backbone." in name for name in weights))
     if weights:
         load_weights(model, weights, path, partial=True)
