@@ -94,7 +94,7 @@ def test_a_test_on_objects_that_were_not_trained_is_refused(run, tmp_path):
 
 
 def test_overrides_of_a_checkpoint_s_own_settings_are_compared(run):
-    with pytest.raises(UserError, match="INPUT.FORMAT=BGR, now RGB"):
+    with pytest.raises(UserError, match=r"INPUT\.FORMAT=BGR, now RGB"):
         PoseEstimator.from_checkpoint(last_checkpoint(run.output), "cpu", [OTHER_FORMAT])
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,21 +19,26 @@ from sopose.core.detection.facts import DetectorFacts
 from sopose.core.detection.infer import FoundObject
 from sopose.core.detection.model import detection_losses
 from sopose.core.detection.sample import DetectionBatch, collate_samples
-from sopose.core.engine.checkpointer import Checkpointer
+from sopose.core.engine.checkpoint import checkpoint_facts, read_checkpoint
+from sopose.core.engine.checkpointer import Checkpointer, last_checkpoint
 from sopose.core.engine.guard import Guard
 from sopose.core.engine.hooks import SaveCheckpoint
 from sopose.core.engine.logs import ConsoleLog, JsonLog, TensorBoardLog
 from sopose.core.engine.modes import evaluation_mode
+from sopose.core.engine.resume import resume_run
 from sopose.core.engine.step import StepOptions
 from sopose.core.engine.trainer import Trainer
 from sopose.core.solver.optimizers import build_optimizer
 from sopose.core.solver.schedules import build_schedule
+from sopose.core.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 PICTURES = 4  # images of a batch in TensorBoard
 WARMUP = 50  # iterations, at most a tenth of a run
 ANNEAL_POINT = 0.4  # share of a run after which the learning rate falls
 NAMES_TOLD = 4  # of a batch, in a message
+COURSE = "course"  # facts of a run that may change when it is resumed
+STEERING = ("epochs", "batch_size", "lr", "weight_decay", "clip_norm", "seed")  # options among them
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,9 @@ def build_trainer(
     schedule = build_schedule(
         optimizer, "flat_and_anneal", total, warmup_iters=warmup, warmup_factor=0.1, anneal_point=ANNEAL_POINT
     )
-    told = facts.plain() | {"seed": options.seed}
+    told = facts.plain() | {COURSE: {"images": len(source), **{name: getattr(options, name) for name in STEERING}}}
+    if resume:
+        _require_same_run(told, output)
     checkpointer = Checkpointer(
         output, network, {"optimizer": optimizer, "schedule": schedule}, told, keep=options.keep
     )
@@ -96,7 +104,7 @@ def build_trainer(
         should_stop=should_stop,
     )
     if resume:
-        trainer.iteration = checkpointer.resume()
+        trainer.iteration = resume_run(checkpointer, schedule)
     trainer.batches = make_train_loader(
         source,
         collate_samples,
@@ -107,6 +115,22 @@ def build_trainer(
     )
     logger.info("%d images an epoch, %d epochs of %d iterations", len(source), options.epochs, per_epoch)
     return trainer
+
+
+def _require_same_run(told: dict[str, Any], output: Path) -> None:
+    """`UserError` where the run in `output` learns other objects or has another design; its course may change."""
+    last = last_checkpoint(output)
+    before = {} if last is None else checkpoint_facts(read_checkpoint(last))
+    was, course = before.pop(COURSE, None), told[COURSE]
+    for name, value in before.items():
+        if name in told and value != told[name]:
+            raise UserError(
+                f"{output} holds a run with {name}={value}, and would go on with {told[name]}: its classes and weights "
+                f"would mean something else; start it as it was, or train anew in another folder"
+            )
+    for name, value in was.items() if isinstance(was, dict) else ():
+        if name in course and value != course[name]:
+            logger.warning("going on with another setting: before %s=%s, now %s", name, value, course[name])
 
 
 def _losses(batch: DetectionBatch, _iteration: int, network: nn.Module) -> dict[str, torch.Tensor]:

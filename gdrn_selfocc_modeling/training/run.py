@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from torch.optim.lr_scheduler import LRScheduler
 
 from sopose.batch import RoiBatch, RoiTargets, collate_samples
 from sopose.core.data.loader import SampleSource, make_train_loader
@@ -26,7 +25,6 @@ from sopose.core.engine.checkpoint import (
 from sopose.core.engine.checkpointer import Checkpointer, last_checkpoint
 from sopose.core.engine.distributed import (
     current_world,
-    of_all_ranks,
     process_group,
     select_device,
     take_buffers_of_first,
@@ -37,10 +35,10 @@ from sopose.core.engine.logs import ConsoleLog, JsonLog, TensorBoardLog
 from sopose.core.engine.machine import keep_freed_memory, share_cores, this_machine
 from sopose.core.engine.modes import evaluation_mode
 from sopose.core.engine.random_state import seed_everything
+from sopose.core.engine.resume import resume_run
 from sopose.core.engine.run_record import record_start
 from sopose.core.engine.signals import StopSignals
 from sopose.core.engine.trainer import Hook, Trainer
-from sopose.core.solver.schedules import set_base_rates
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import remove_parts, require_writable_dir
 from sopose.data.build import ObjectCache, build_roi_format, build_train_dataset
@@ -197,7 +195,7 @@ def build_run(settings: Settings, options: RunOptions, device: torch.device, sig
     if before:
         require_same_run(before, facts, output)
     checkpointer = Checkpointer(output, learner.model, learner.stateful_parts(), facts, keep=solver.max_to_keep)
-    iteration = _resume(checkpointer, learner.schedule, output) if options.resume else 0
+    iteration = resume_run(checkpointer, learner.schedule) if options.resume else 0
     evaluation = RunEvaluation(learner, checkpointer, test_sets, build_plan(settings), solver.best_metric)
     trainer = Trainer(
         learner.model,
@@ -225,22 +223,6 @@ def build_run(settings: Settings, options: RunOptions, device: torch.device, sig
         _look_at_data(samples, net.selfocc_head.enabled)
     start = {"iteration": iteration, "seed": seed, "samples": len(source), "iterations": length.total}
     return Run(trainer, checkpointer, learner, evaluation, start)
-
-
-def _resume(checkpointer: Checkpointer, schedule: LRScheduler, output: Path) -> int:
-    """The iteration to go on from, the same for all ranks; learning rates are those of the settings."""
-    rates = list(schedule.base_lrs)
-    iteration = checkpointer.resume()
-    seen = of_all_ranks(iteration)
-    if len(set(seen)) > 1:
-        raise UserError(
-            f"the processes would go on from iterations {seen}: OUTPUT_DIR={output} is not the same folder for all; "
-            "name one that every machine sees"
-        )
-    if rates != list(schedule.base_lrs):
-        logger.warning("going on with other learning rates: %s, before %s", rates, list(schedule.base_lrs))
-        set_base_rates(schedule, rates)
-    return iteration
 
 
 def _focal_range(samples: list[tuple[RoiBatch, RoiTargets]]) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from sopose.core.engine.checkpointer import last_checkpoint
 from sopose.core.engine.logs import read_metrics
 from sopose.core.engine.trainer import Trainer
 from sopose.core.synthesis.backgrounds import Backgrounds
+from sopose.core.utils.errors import UserError
 
 OPTIONS = TrainingOptions(epochs=2, batch_size=2, lr=1e-3, workers=0, print_period=1, picture_period=3)
 
@@ -28,12 +30,14 @@ def source(toy_records, toy_labeler) -> DetectionSource:
     return DetectionSource(toy_records[:6], toy_labeler, 96, DetectionAugmentation(), Backgrounds())
 
 
-def start(source: DetectionSource, facts: DetectorFacts, output: Path, stop_after: int, resume: bool) -> Trainer:
+def start(
+    source: DetectionSource, facts: DetectorFacts, output: Path, stop_after: int, resume: bool, options=OPTIONS
+) -> Trainer:
     """A run that is asked to stop after so many steps of its own."""
     torch.manual_seed(1 + resume)  # a resumed run reads its weights
     asked = iter([False] * (stop_after - 1) + [True] * 10)
     network = build_detector(len(facts.objects), facts.design)
-    return build_trainer(network, source, facts, OPTIONS, output, resume, lambda: next(asked))
+    return build_trainer(network, source, facts, options, output, resume, lambda: next(asked))
 
 
 def test_a_stopped_run_ends_with_the_same_bits(source, small_facts, tmp_path):
@@ -76,3 +80,17 @@ def test_the_learning_rate_warms_up_and_falls_to_nothing(source, small_facts, tm
     rates = [row["lr"] for row in read_metrics(tmp_path / "metrics.json")]
     assert all(one >= other for one, other in pairwise(rates[2:]))
     assert trainer.schedule.get_last_lr()[0] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_run_goes_on_as_the_detector_it_is(source, small_facts, tmp_path, caplog):
+    assert not start(source, small_facts, tmp_path, 1, resume=False).train()
+    others = replace(small_facts, objects=tuple(reversed(small_facts.objects)))
+    wider = replace(small_facts, design=replace(small_facts.design, side=2 * small_facts.design.side))
+    for facts, told in ((others, "objects="), (wider, "side=")):
+        with pytest.raises(UserError, match=f"holds a run with {told}.*another folder"):
+            start(source, facts, tmp_path, 20, resume=True)
+    steeper = replace(OPTIONS, lr=2 * OPTIONS.lr, batch_size=OPTIONS.batch_size + 1)
+    trainer = start(source, small_facts, tmp_path, 20, resume=True, options=steeper)
+    assert trainer.schedule.base_lrs == [2 * OPTIONS.lr]
+    for told in ("before lr=", "before batch_size="):
+        assert caplog.text.count(told) == 1
