@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,10 @@ from sopose.core.utils.errors import UserError
 from sopose.inference.estimator import PoseEstimator
 from sopose.main_gdrn import main
 
+HOLD = (
+    "import sys, time; from pathlib import Path; from sopose.core.utils.folder_lock import FolderLock; "
+    "lock = FolderLock(Path(sys.argv[1])); lock.take(); print('held', flush=True); time.sleep(60)"
+)
 OTHER_FORMAT = "INPUT.FORMAT=RGB"
 OTHER_FRAME = "MODEL.POSE_NET.PNP_NET.ROT_TYPE=ego_rot6d"
 
@@ -106,3 +112,17 @@ def test_a_start_from_weights_tells_what_it_learns_anew(run, tmp_path, caplog):
     run(opts=(*opts, "DATASETS.TEST=[]", "SOLVER.TOTAL_EPOCHS=1"))
     assert "was trained for cross, bottle; this run learns" in caplog.text
     assert "was trained with INPUT.FORMAT=BGR, now RGB" in caplog.text
+
+
+@pytest.mark.parametrize("words", [("--resume",), ("--eval-only",), ("--report-only",)])
+def test_a_folder_that_another_process_writes_to_is_left_alone(run, words):
+    program = subprocess.Popen([sys.executable, "-c", HOLD, str(run.output)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert program.stdout.readline() == "held\n"
+        before = content(run.output)
+        with pytest.raises(UserError, match=rf"process {program.pid} on .* is writing to .*; name another OUTPUT_DIR"):
+            run(*words)
+        assert before == content(run.output)
+    finally:
+        program.kill()
+        program.wait()

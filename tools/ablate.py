@@ -18,6 +18,7 @@ from sopose.core.engine.checkpointer import last_checkpoint
 from sopose.core.engine.distributed import select_device
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import require_writable_dir, write_text
+from sopose.core.utils.folder_lock import FolderLock
 from sopose.data.build import ObjectCache
 from sopose.inference.evaluation import build_plan, build_test_sets, build_trained_model, evaluate_model
 from sopose.settings import Settings, load_settings
@@ -104,6 +105,13 @@ def main(argv: list[str] | None = None) -> None:
     if args.dry_run:
         return
     require_writable_dir(args.output)
+    with FolderLock(args.output) as lock:
+        lock.take()
+        compare(args, plans, conditions)
+
+
+def compare(args: argparse.Namespace, plans: Sequence[Plan], conditions: Mapping[str, Mapping[str, Any]]) -> None:
+    """Train and test, and write the tables anew after each run."""
     cases: Cases = {}
     for plan in sorted(plans, key=lambda plan: plan.seed):  # every variant once before the next seed
         for name, targets in run_plan(args, plan, conditions).items():

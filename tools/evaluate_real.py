@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import logging
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import product
@@ -40,6 +40,7 @@ from sopose.core.synthesis.photo_twins import render_twin
 from sopose.core.synthesis.scenes import SceneDrawer
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import atomic_path, distinct_names, require_writable_dir, write_json, write_text
+from sopose.core.utils.folder_lock import FolderLock
 from sopose.core.vis.colors import PALETTE
 from sopose.core.vis.maps import grid
 from sopose.core.vis.overlays import pose_close_up
@@ -121,7 +122,14 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     require_writable_dir(args.output)
-    sets = image_sets(args)
+    with FolderLock(args.output) as lock:
+        sets = image_sets(args)
+        lock.take()
+        compare(args, sets)
+
+
+def compare(args: argparse.Namespace, sets: Mapping[str, ImageSet]) -> None:
+    """Predict, score, print and write."""
     if not args.report_only:
         for images, image_set in sets.items():
             write_all_predictions(args, images, image_set)

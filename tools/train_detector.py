@@ -24,6 +24,7 @@ from sopose.core.engine.run_record import record_start
 from sopose.core.engine.signals import StopSignals
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import remove_parts, require_writable_dir
+from sopose.core.utils.folder_lock import FolderLock
 from sopose.data.build import class_names
 from sopose.models.backbone import LITE0_NAME, LITE0_PACKAGE
 from sopose.settings import load_settings, save_settings
@@ -95,7 +96,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"{args.output} holds a run already; add --resume to go on, or name another --output")
     require_writable_dir(args.output)
     device = select_device(settings.model.device)
-    with StopSignals() as signals:
+    with StopSignals() as signals, FolderLock(args.output, "wait for it, or name another --output") as lock:
         seed_everything(args.seed)
         names = class_names(settings.datasets)
         test_splits = build_test_splits(settings.datasets, settings.val.targets_filename, names)
@@ -114,6 +115,7 @@ def main(argv: list[str] | None = None) -> None:
         options = training_options(args, shares.workers)
         options = replace(options, max_skipped=settings.train.max_skipped, picture_period=settings.vis_period)
         trainer = build_trainer(network, source, facts, options, args.output, args.resume, signals.asked)
+        lock.take()
         remove_parts(args.output)
         save_settings(settings, args.output / "config.py")
         record_start(args.output, {"iteration": trainer.iteration, "seed": args.seed, "images": len(source)}, device)

@@ -28,6 +28,7 @@ from sopose.core.evaluation.tables import format_table
 from sopose.core.evaluation.vsd import DELTA, DELTA_OF, VsdScorer
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import require_writable_dir, write_text
+from sopose.core.utils.folder_lock import FolderLock
 from sopose.data.build import ObjectCache, class_names
 from sopose.data.eval_set import EvalSet, build_test_set
 from sopose.inference.agreement import require_trained_for, told_objects
@@ -43,6 +44,7 @@ from sopose.settings.network import PoseNetSettings
 from sopose.vis.report_cases import report_cases
 
 logger = logging.getLogger(__name__)
+OTHER_FOLDER = "name another OUTPUT_DIR in --opts, and the weights by MODEL.WEIGHTS"
 
 
 @dataclass(frozen=True)
@@ -79,14 +81,16 @@ def evaluate_checkpoint(settings: Settings) -> None:
     path = Path(given) if given else last_checkpoint(output)
     if path is None:
         raise UserError(f"{output} has no checkpoint; train first, or name one by MODEL.WEIGHTS in --opts")
-    require_writable_dir(output, "name another OUTPUT_DIR in --opts")
+    require_writable_dir(output, OTHER_FOLDER)
     device, loading = select_device(settings.model.device), settings.dataloader
     shares = share_cores(loading.num_workers, settings.cpu_threads, computes=device.type == "cpu")
     plan = build_plan(replace(settings, dataloader=replace(loading, num_workers=shares.workers)))
-    with process_group(device):
+    with process_group(device), FolderLock(output, OTHER_FOLDER, writes=current_world().is_first) as lock:
         model, classes = build_trained_model(settings, path, device, with_maps=plan.report_cases > 0)
         cache = ObjectCache(settings.datasets, plan.net, classes)
-        for test_set in build_test_sets(settings, cache):
+        test_sets = build_test_sets(settings, cache)
+        lock.take()
+        for test_set in test_sets:
             evaluate_model(model, test_set, plan, device, str(path))
 
 
@@ -155,8 +159,9 @@ def report_again(settings: Settings) -> None:
     Raises `UserError` where a split has no predictions, or those of other boxes.
     """
     plan = build_plan(settings)
-    for test_set in build_test_sets(settings, ObjectCache(settings.datasets, plan.net)):
-        report_predictions(test_set, plan)
+    with FolderLock(plan.output_dir, OTHER_FOLDER):
+        for test_set in build_test_sets(settings, ObjectCache(settings.datasets, plan.net)):
+            report_predictions(test_set, plan)
 
 
 def output_folder(plan: EvaluationPlan, test_set: EvalSet) -> Path:

@@ -41,6 +41,7 @@ from sopose.core.engine.signals import StopSignals
 from sopose.core.engine.trainer import Hook, Trainer
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import remove_parts, require_writable_dir
+from sopose.core.utils.folder_lock import FolderLock
 from sopose.data.build import ObjectCache, build_roi_format, build_train_dataset
 from sopose.data.cad_source import CadSource
 from sopose.data.device_batches import DeviceRenderer
@@ -71,6 +72,7 @@ from sopose.vis.batches import batch_pictures
 logger = logging.getLogger(__name__)
 METRICS = "metrics.json"
 FINAL = "model_final.safetensors"  # the weights alone, at the end of a run
+OTHER_FOLDER = "name another OUTPUT_DIR in --opts"
 LOOKED_AT = 64  # samples of the unit check at the start
 DRY_STEPS, DRY_IMAGES = 2, 2
 ROIS_TOLD = 4  # of a batch, in a message
@@ -131,11 +133,17 @@ def train(settings: Settings, options: RunOptions | None = None) -> None:
     if options.dry:
         settings = replace(settings, vis_period=DRY_STEPS, train=replace(settings.train, print_freq=1))
     device = select_device(settings.model.device)
-    with StopSignals() as signals, process_group(device), _output_folder(settings.output_dir, options) as output:
+    with (
+        StopSignals() as signals,
+        process_group(device),
+        _output_folder(settings.output_dir, options) as output,
+        FolderLock(output, OTHER_FOLDER, writes=current_world().is_first) as lock,
+    ):
         settings = replace(settings, output_dir=str(output))
         run = build_run(settings, options, device, signals)
         first = current_world().is_first
         with signals.deferred():
+            lock.take()
             if first:
                 remove_parts(output)  # of a run that was killed while it wrote
                 save_settings(settings, output / "config.py")
@@ -162,7 +170,7 @@ def _output_folder(given: str, options: RunOptions) -> Iterator[Path]:
     output = Path(given)
     if not options.resume and last_checkpoint(output) is not None:
         raise UserError(f"{output} holds a run already; add --resume to go on, or name another OUTPUT_DIR in --opts")
-    require_writable_dir(output, "name another OUTPUT_DIR in --opts")
+    require_writable_dir(output, OTHER_FOLDER)
     yield output
 
 

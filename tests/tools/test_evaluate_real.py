@@ -46,7 +46,7 @@ def test_the_same_is_reported_of_what_is_kept(words, tmp_path, monkeypatch):
     main(settings)
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     assert {"demo-real-direct.npz", "demo-real-pnp-P-and-Q.npz", "demo-real-direct.jpg"} < set(before)
-    monkeypatch.setattr(evaluate_real, "trained_model", None)  # no network is opened
+    monkeypatch.setattr(evaluate_real, "build_trained_model", None)  # no network is opened
     main(["--report-only", *settings])
     assert before == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
 

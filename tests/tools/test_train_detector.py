@@ -97,7 +97,7 @@ def test_a_finished_run_is_scored_again(trained, capsys, tmp_path):
 def test_another_network_does_not_go_on(trained):
     config, output = trained
     other = [*SMALL, "--resume", "--backbone", "resnet14t"]
-    with pytest.raises(UserError, match="of another network"):
+    with pytest.raises(UserError, match="backbone=resnet10t, and would go on with resnet14t"):
         main(["--config-file", str(config), "--output", str(output), *other])
 
 
