@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sopose.core.bop.models import default_name
 from sopose.core.utils.errors import UserError
 from sopose.inference.checkpoint_facts import MODELS, OBJECTS, SETTINGS
 from sopose.settings.meaning import Change, changed_settings, require_meaning
@@ -44,7 +45,9 @@ def require_trained_for(facts: Mapping[str, Any], now: Mapping[str, Any], names:
     """
     require_meaning(told_settings(facts), now, path, ", or give the configuration it was trained with")
     known = told_objects(facts)
-    unknown = [name for name in names if name not in known]
+    # Objects of a data set without names are called by their ids.
+    by_id = [default_name(entry["obj_id"]) for entry in _entries(facts) if isinstance(entry.get("obj_id"), int)]
+    unknown = [name for name in names if name not in known and name not in by_id]
     if known and unknown:
         raise UserError(
             f"{path} was trained for {_listed(known)}, not for {_listed(unknown)}; name its objects by DATASETS.OBJS"
