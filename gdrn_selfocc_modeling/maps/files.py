@@ -96,9 +96,16 @@ def read_map(
     says otherwise than `wanted`.
     """
     path = existing_map(path)
-    content = read_content(path, (kind.key, "xyxy", HEADER_KEY))
+    content = read_content(path, kind)
     if wanted is not None and HEADER_KEY in content:
         _check_header(parse_header(content[HEADER_KEY]), wanted, path, kind)
+    return checked_map(content, path, kind, image_size)
+
+
+def checked_map(
+    content: Mapping[str, Any], path: Path, kind: MapKind, image_size: tuple[int, int]
+) -> tuple[np.ndarray, tuple[int, int, int, int]]:
+    """Crop and box of a file's content, see `read_map`. `UserError` where they are not what they should be."""
     crop = require_key(content, kind.key, str(path))
     box = _box(require_key(content, "xyxy", str(path)), path, image_size)
     shape = (box[3] - box[1] + 1, box[2] - box[0] + 1, kind.channels)
@@ -118,8 +125,9 @@ def existing_map(path: Path) -> Path:
     return pickled if pickled.is_file() and not path.is_file() else path
 
 
-def read_content(path: Path, keys: tuple[str, ...]) -> Mapping[str, Any]:
-    """What a map file, .npz or .pkl, has under these keys (a .pkl: all it has). `UserError` where it is damaged."""
+def read_content(path: Path, kind: MapKind) -> Mapping[str, Any]:
+    """What a map file, .npz or .pkl, has of map, box and header. `UserError` where it is damaged."""
+    keys = (kind.key, "xyxy", HEADER_KEY)
     return read_pickled_arrays(path) if path.suffix == ".pkl" else read_arrays(path, keys, WAY_OUT)
 
 

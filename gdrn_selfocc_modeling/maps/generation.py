@@ -9,7 +9,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from sopose.core.bop.models import INFO_NAME, default_name, load_models
+import numpy as np
+
+from sopose.core.bop.models import INFO_NAME, default_name, load_models, read_models_info
 from sopose.core.bop.records import ImageRecord, Instance
 from sopose.core.bop.scene import load_split, read_image_size
 from sopose.core.bop.splits import SplitSpec
@@ -25,9 +27,9 @@ from sopose.core.objects.model import ObjectModel
 from sopose.core.utils.errors import UserError, nearest
 from sopose.core.utils.files import remove_parts, require_file, require_writable_dir
 from sopose.core.utils.parallel import run_jobs
-from sopose.maps.files import P_MAP, MapKind, existing_map, read_map
+from sopose.maps.files import MAX_COORDINATE, P_MAP, MapKind, existing_map, read_map
 from sopose.maps.header import Header, map_header, model_hash
-from sopose.maps.writer import DType, PixelMap, map_state, pixel_P, pixel_Q, write_map
+from sopose.maps.writer import DType, PixelMap, map_state, pixel_P, pixel_Q, too_far, write_map
 
 JOB_INSTANCES = 64  # a job has the next images of a scene with at least so many: a few tenths of a second's work
 
@@ -142,6 +144,11 @@ def _check_before(plan: MapPlan, records: Iterable[ImageRecord]) -> None:
     }
     for obj_id in sorted(needed):
         require_file(_model_path(plan.spec.models_dir, obj_id), "download the data set's models or choose --objects")
+    info_path = plan.spec.models_dir / INFO_NAME
+    for obj_id, info in read_models_info(info_path).items() if needed else ():
+        furthest = float(np.abs([info["bounds_min"], info["bounds_min"] + info["extent"]]).max())
+        if obj_id in needed and furthest > MAX_COORDINATE:
+            raise UserError(too_far(f"{info_path}: object {obj_id}", furthest))
 
 
 def _jobs(records: Iterable[ImageRecord]) -> Iterator[tuple[ImageRecord, ...]]:
@@ -192,7 +199,7 @@ def _write_instance(
     header = map_header(instance, record.K, image_size, known.digest)
     path = plan.path(record, instance)
     if not plan.overwrite:
-        state = map_state(path, {**header, "dtype": plan.dtype})
+        state = map_state(path, plan.kind, {**header, "dtype": plan.dtype})
         tally.fresh += state == "fresh"
         tally.foreign += state == "foreign"
         if state in ("fresh", "foreign"):
@@ -208,7 +215,7 @@ def _pixels(plan: MapPlan, record: ImageRecord, instance: Instance, known: CastO
     if plan.kind == P_MAP:
         return pixel_P(known.model.caster, instance.pose, record.K, size)
     path = existing_map(P_MAP.path(plan.spec.images_dir, record.scene_id, record.im_id, instance.gt_index))
-    if map_state(path, header) == "fresh":
+    if map_state(path, P_MAP, header) == "fresh":
         P_obj, box = read_map(path, P_MAP, size)
         mask = (P_obj != 0).any(axis=-1)
     else:

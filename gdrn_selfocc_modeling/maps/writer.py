@@ -21,7 +21,7 @@ from sopose.core.render.visibility import pixel_limits
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import atomic_path
 from sopose.layers import cast_P, cast_Q
-from sopose.maps.files import MapKind, read_content
+from sopose.maps.files import MAX_COORDINATE, MapKind, checked_map, read_content
 from sopose.maps.header import HEADER_KEY, Header, differing, header_text, parse_header
 
 DType = Literal["float16", "float32"]
@@ -82,11 +82,22 @@ def stored_values(pixels: PixelMap, dtype: DType) -> np.ndarray:
     return values.reshape(h, w, -1)
 
 
+def too_far(what: str, furthest: float) -> str:
+    """What to say of coordinates, metres, beyond what map files hold."""
+    return (
+        f"{what} reaches {furthest:g} m from its origin, map files hold {MAX_COORDINATE:g} m at most; models have "
+        "millimetres: correct their unit or origin"
+    )
+
+
 def write_map(path: Path, kind: MapKind, pixels: PixelMap, header: Header, dtype: DType) -> int:
     """Write a layer with its header: compressed .npz, or a .pkl for the ancestor by the suffix. Returns the bytes.
 
-    Raises `UserError` where the file cannot be written.
+    Raises `UserError` where the file cannot be written, and for coordinates that no reader would take.
     """
+    furthest = float(np.abs(pixels.values).max(initial=0.0))
+    if not furthest <= MAX_COORDINATE:
+        raise UserError(too_far(f"{path}: the object", furthest))
     values, text = stored_values(pixels, dtype), header_text(header, dtype)
     if path.suffix == ".pkl":
         data = pickled_dict({kind.key: values, "xyxy": pixels.box, HEADER_KEY: text})
@@ -100,12 +111,16 @@ def write_map(path: Path, kind: MapKind, pixels: PixelMap, header: Header, dtype
     return len(data)
 
 
-def map_state(path: Path, wanted: dict[str, Any]) -> State:
-    """Whether a file is there and was made from what `wanted` says; `foreign` if it is whole and says nothing."""
+def map_state(path: Path, kind: MapKind, wanted: Header) -> State:
+    """Whether a file is there and was made from what `wanted` says; `foreign` where it says nothing.
+
+    It is read as training reads it: what training would refuse is `stale`.
+    """
     if not path.is_file():
         return "missing"
     try:
-        content = read_content(path, (HEADER_KEY,))
+        content = read_content(path, kind)
+        checked_map(content, path, kind, tuple(wanted["image_size"]))
     except UserError:
         return "stale"
     if HEADER_KEY not in content:

@@ -24,7 +24,7 @@ from sopose.maps.check import check_maps
 from sopose.maps.files import P_MAP, Q_MAP, MapFiles, read_map
 from sopose.maps.generation import MapPlan, cast_object, generate, select_records
 from sopose.maps.header import model_hash
-from sopose.maps.writer import PixelMap, pixel_P, pixel_Q, stored_values
+from sopose.maps.writer import PixelMap, pixel_P, pixel_Q, stored_values, write_map
 
 SIZE = (320, 240)
 HALF_STEP = 2.0**-11  # of float16, relative
@@ -251,6 +251,68 @@ def test_damaged_files_are_written_again_and_foreign_ones_stay(make_bare_split):
     tally = write_all(root)[0]
     assert (tally.written, tally.foreign) == (3, 1) and paths[3].read_bytes() == foreign
     assert write_all(root, overwrite=True)[0].foreign == 0 and files_of(root) == files
+
+
+def wrong_byte(path: Path) -> None:
+    """A bit of the map turned over: its header is as it was, its checksum is not."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 8] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def cut_map(path: Path) -> None:
+    rewrite(path, lambda crop: crop[1:])
+
+
+def nan_map(path: Path) -> None:
+    rewrite(path, lambda crop: np.full_like(crop, np.nan))
+
+
+def far_map(path: Path) -> None:
+    rewrite(path, lambda crop: np.full_like(crop, np.inf))
+
+
+def rewrite(path: Path, change) -> None:
+    with np.load(path) as archive:
+        content = dict(archive)
+    content["xyz_crop"] = change(content["xyz_crop"])
+    np.savez_compressed(path, **content)
+
+
+@pytest.mark.parametrize("damage", [wrong_byte, cut_map, nan_map, far_map])
+def test_what_training_refuses_is_written_again_whatever_its_header_says(make_bare_split, damage):
+    root = make_bare_split()
+    write_all(root)
+    files = files_of(root)
+    path = next((root / "train/xyz_crop").rglob("000000_000000-xyz.npz"))
+    damage(path)
+    with pytest.raises(UserError, match="generate it"):
+        read_map(path, P_MAP, SIZE)
+    assert [tally.written for tally in write_all(root)] == [1, 0] and files_of(root) == files
+
+
+def test_an_object_beyond_what_files_hold_is_refused_before_any_work(make_bare_split, toy_root):
+    root = make_bare_split()
+    (root / "models").unlink()
+    (root / "models").mkdir()
+    for path in (toy_root / "models").iterdir():
+        (root / "models" / path.name).write_bytes(path.read_bytes())
+    infos = json.loads((root / "models/models_info.json").read_text())
+    infos["2"].update(min_x=-25_000.0, size_x=50_000.0)
+    (root / "models/models_info.json").write_text(json.dumps(infos))
+    before = files_of(root)
+    with pytest.raises(UserError, match=r"models_info\.json: object 2 reaches 25 m .* 20 m at most"):
+        write_all(root)
+    assert files_of(root) == before
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("value", [20.1, 1e5, np.inf, np.nan])
+def test_no_file_is_written_that_no_reader_takes(tmp_path, dtype, value):
+    pixels = PixelMap((0, 0, 0, 0), np.full((1, 1, 3), value), np.ones((1, 1, 1), bool))
+    with pytest.raises(UserError, match="map files hold 20 m at most"):
+        write_map(tmp_path / "a.npz", P_MAP, pixels, {}, dtype)
+    assert not list(tmp_path.iterdir())
 
 
 def test_scenes_and_objects_are_chosen(make_bare_split):
