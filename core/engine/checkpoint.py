@@ -6,6 +6,7 @@ import json
 import logging
 import pickle
 import re
+import zipfile
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,14 @@ from torch import Tensor, nn
 from sopose.core.engine.load_report import LoadReport
 from sopose.core.legacy.plain_numpy import PLAIN_NUMPY
 from sopose.core.utils.errors import UserError
-from sopose.core.utils.files import atomic_path, require_file
+from sopose.core.utils.files import atomic_path, require_file, require_unpackable
 
 logger = logging.getLogger(__name__)
 WEIGHT_KEYS = ("ema_model", "model", "state_dict")  # where checkpoints keep weights; the first one present is taken
 WRAPPERS = ("_module.", "module.")  # what wrappers of a network put before its names
 MAX_EXPANDED = 2**20  # bytes of a tensor that a file may hold as repetitions of fewer
 COUNTER = "num_batches_tracked"  # of a norm; old files lack it, and nothing reads it
+MOST_PACKED = 4  # times its size that a .pth may unpack to; torch packs nothing, and trained weights hardly shrink
 FACTS, ITERATION = "facts", "iteration"
 # One module under two names: the second is what published weights call it by its kind.
 NORM_NAMES = {"gn": "norm", "bn": "norm"}
@@ -39,6 +41,9 @@ def read_checkpoint(path: Path, remedy: str = "give another .pth or .safetensors
     try:
         if path.suffix == ".safetensors":
             return _read_safetensors(path)
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                require_unpackable(archive, MOST_PACKED * path.stat().st_size + MAX_EXPANDED)
         with torch.serialization.safe_globals(PLAIN_NUMPY):
             state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -21,8 +21,10 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")  # preferred first where names are equal
 MOST_PIXELS = 1 << 27  # 16384 x 8192; a small file can hold more than any memory
-EXIF_ORIENTATION, FIRST_TURNED = 274, 5  # from this value on, width and height change places
+EXIF_ORIENTATION, TURNED = 274, range(5, 9)  # the values with which width and height change places
 TIFF_WIDTH, TIFF_HEIGHT = 256, 257
+BIG_TIFF_STARTS = (b"II+\0", b"MM\0+")
+TIFF_STARTS = (b"II*\0", b"MM\0*", *BIG_TIFF_STARTS)
 JPEG_START, JPEG_END, PNG_START = b"\xff\xd8\xff", b"\xff\xd9", b"\x89PNG\r\n\x1a\n"
 
 Size = tuple[int, int]  # width and height, pixels
@@ -43,18 +45,13 @@ def read_image(path: Path, flags: int = cv2.IMREAD_COLOR, remedy: str = "check t
     cannot be decoded, or has more than `MOST_PIXELS` pixels, which is known before they take memory.
     """
     data = _read_bytes(path, remedy)
-    _read_header(path, data)
+    _read_header(path, data, remedy)
     return _decode(path, data, flags, remedy)
 
 
 def read_header(path: Path, remedy: str = "check the data set") -> ImageHeader:
-    """Size and orientation of an image; pixels are decoded only where the format is rare. Raises as `read_image`."""
-    data = _read_bytes(path, remedy)
-    header = _read_header(path, data)
-    if header is None:
-        height, width = _decode(path, data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH, remedy).shape[:2]
-        header = ImageHeader((width, height))
-    return header
+    """Size and orientation of an image; no pixel is decoded. Raises as `read_image`."""
+    return _read_header(path, _read_bytes(path, remedy), remedy)
 
 
 def _read_bytes(path: Path, remedy: str) -> bytes:
@@ -70,20 +67,24 @@ def _decode(path: Path, data: bytes, flags: int, remedy: str) -> np.ndarray:
     except cv2.error:  # a header that promises more pixels than OpenCV allows
         image = None
     if image is None:
-        raise UserError(f"{path} cannot be decoded as an image; restore the file ({remedy})")
+        raise _no_image(path, remedy)
     return image
 
 
-def _read_header(path: Path, data: bytes) -> ImageHeader | None:
-    """The header of a file's content; None where it is damaged or rare. `UserError` above `MOST_PIXELS`."""
+def _no_image(path: Path, remedy: str) -> UserError:
+    return UserError(f"{path} cannot be decoded as an image; restore the file ({remedy})")
+
+
+def _read_header(path: Path, data: bytes, remedy: str) -> ImageHeader:
+    """The header of a file's content. `UserError` where it doesn't tell its size, and above `MOST_PIXELS`."""
     stored = _png_header(data) if data.startswith(PNG_START) else _header_by_pillow(data)
     if stored is None:
-        return None
+        raise _no_image(path, remedy)
     (width, height), orientation = stored
     if width * height > MOST_PIXELS:
         most = round(MOST_PIXELS / 1e6)
         raise UserError(f"{path} cannot be decoded as an image, it has more than {most} million pixels; scale it down")
-    return ImageHeader((height, width) if orientation >= FIRST_TURNED else (width, height), orientation)
+    return ImageHeader((height, width) if orientation in TURNED else (width, height), orientation)
 
 
 def _png_header(data: bytes) -> tuple[Size, int] | None:
@@ -102,8 +103,10 @@ def _orientation_of(exif: bytes) -> int:
 
     entries = Image.Exif()
     try:
-        entries.load(exif)
-        return int(entries.get(EXIF_ORIENTATION, 1))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow talks of damaged entries
+            entries.load(exif)
+            return int(entries.get(EXIF_ORIENTATION, 1))
     except Exception:  # a damaged entry: OpenCV leaves it out as well
         return 1
 
@@ -114,16 +117,26 @@ def _header_by_pillow(data: bytes) -> tuple[Size, int] | None:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit is another
+            warnings.simplefilter("ignore")  # of damaged entries, and of pixels: our limit is another
+            if data.startswith(TIFF_STARTS):
+                return _tiff_header(data)
             with Image.open(io.BytesIO(data)) as image:
-                # Of a TIFF Pillow gives the size as turned, of other formats as stored.
-                tags = getattr(image, "tag_v2", None)
-                size = image.size if tags is None else (int(tags[TIFF_WIDTH]), int(tags[TIFF_HEIGHT]))
-                return size, int(image.getexif().get(EXIF_ORIENTATION, 1))
+                return image.size, _orientation_of(image.info.get("exif", b""))
     except Image.DecompressionBombError:
         return (MOST_PIXELS, MOST_PIXELS), 1
-    except Exception:  # whatever Pillow stumbles over: OpenCV may read it yet
+    except Exception:  # whatever Pillow stumbles over: without a size nothing is decoded
         return None
+
+
+def _tiff_header(data: bytes) -> tuple[Size, int]:
+    """The same of a TIFF, whatever its pixels are: Pillow itself knows few kinds of them."""
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+    tags = ImageFileDirectory_v2(data[: 16 if data.startswith(BIG_TIFF_STARTS) else 8])
+    file = io.BytesIO(data)
+    file.seek(tags.next)
+    tags.load(file)
+    return (int(tags[TIFF_WIDTH]), int(tags[TIFF_HEIGHT])), int(tags.get(EXIF_ORIENTATION, 1))
 
 
 def _is_whole(data: bytes) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 
@@ -90,21 +91,30 @@ def decode_text(data: bytes) -> str:
 
 
 def read_arrays(
-    path: Path, keys: Iterable[str], remedy: str = "restore the file", max_bytes: int = MAX_ARRAY_BYTES
+    path: Path, keys: Iterable[str] | None, remedy: str = "restore the file", max_bytes: int = MAX_ARRAY_BYTES
 ) -> dict[str, np.ndarray]:
-    """Those of an .npz file's arrays that are asked for and there; what else it has is left alone.
+    """Those of an .npz file's arrays that are asked for (None: all) and there; what else it has is left alone.
 
     Raises `UserError` with `remedy` where the file is missing, damaged or unpacks to more than `max_bytes`.
     """
     path = require_file(path, remedy)
     try:
         with np.load(path, allow_pickle=False) as archive:
-            if sum(member.file_size for member in archive.zip.infolist()) > max_bytes:
-                raise ValueError(f"more than {max_bytes >> 20} MiB of arrays")
-            return {key: archive[key] for key in keys if key in archive}
+            require_unpackable(archive.zip, max_bytes)
+            return {key: archive[key] for key in (archive.files if keys is None else keys) if key in archive}
     except Exception as error:  # whatever numpy stumbles over, the file is at fault
         reason = " ".join(str(error).split())[:100]
         raise UserError(f"{path} cannot be read as arrays ({reason}); {remedy}") from error
+
+
+def require_unpackable(archive: ZipFile, max_bytes: int) -> None:
+    """`ValueError` where an archive would unpack to more than `max_bytes`, by its own directory; nothing is unpacked.
+
+    A part counts as often as the directory names it, so that parts which lie over each other count as well.
+    """
+    size = sum(member.file_size for member in archive.infolist())
+    if size > max_bytes:
+        raise ValueError(f"it would unpack to {size >> 20} MiB, more than {max_bytes >> 20} MiB")
 
 
 def require_file(path: Path, remedy: str = "check the path") -> Path:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sopose.batch import Prediction, RoiBatch, RoiTargets
 from sopose.core.utils.errors import UserError
-from sopose.core.utils.files import read_json, require_file, require_key
+from sopose.core.utils.files import read_arrays, read_json, require_file, require_key
 from sopose.losses.build import build_criterion
 from sopose.models.build import build_model
 from sopose.models.gdrn import GDRN
@@ -69,8 +69,7 @@ def read_pair(path: Path) -> ParityPair:
     json_path, npz_path = (require_file(path.with_suffix(suffix), "a pair has both") for suffix in (".json", ".npz"))
     facts = read_json(json_path)
     try:
-        with np.load(npz_path, allow_pickle=False) as file:
-            arrays = {name: torch.from_numpy(file[name]) for name in file.files}
+        arrays = {name: torch.from_numpy(array) for name, array in read_arrays(npz_path, None).items()}
         parameters = {name: tuple(shape) for name, shape in require_key(facts, "parameters", str(json_path)).items()}
         losses = {
             int(epoch.removeprefix("epoch_")): {name: float(value) for name, value in values.items()}

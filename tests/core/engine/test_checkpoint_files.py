@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,30 @@ def test_reading_leaves_torch_as_strict_as_before(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Validating sparse")
+def deflated(path: Path, zeros: int) -> Path:
+    """The zip file `path` with all parts packed, and `zeros` bytes more in one of them."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+        if zeros:
+            archive.writestr(f"{next(iter(parts)).partition('/')[0]}/data/99", bytes(zeros))
+    return path
+
+
+@pytest.mark.parametrize("size", [100, 1000])
+def test_a_packed_file_is_read_and_one_that_unpacks_to_more_is_not(tmp_path, monkeypatch, size):
+    content = {"model": {"weight": torch.rand(size, size)}}
+    whole = deflated(save(content, tmp_path / "a.pth"), 0)
+    assert torch.equal(read_checkpoint(whole)["model"]["weight"], content["model"]["weight"])
+    bomb = deflated(save(content, tmp_path / "b.pth"), 32 << 20)
+    assert bomb.stat().st_size < 4 << 20
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it was unpacked"))
+    with pytest.raises(UserError, match=r"b\.pth is not a file of weights, or damaged \(it would unpack to \d\d MiB"):
+        read_checkpoint(bomb)
+
+
 def test_what_is_no_dense_tensor_is_left_aside(tmp_path):
     weights = {
         "weight": torch.ones(2),

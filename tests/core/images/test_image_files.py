@@ -132,6 +132,39 @@ def test_too_many_pixels_are_refused_before_any_is_decoded(tmp_path, monkeypatch
     assert capfd.readouterr().err == ""
 
 
+def radiance(side: int) -> bytes:
+    return f"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y {side} +X {side}\n".encode() + bytes(100)
+
+
+def wide_tiff(side: int) -> bytes:
+    """A TIFF of float64 pixels, which Pillow doesn't know, with a header that promises `side` by `side` of them."""
+    whole = cv2.imencode(".tiff", np.ones((5, 7), np.float64))[1].tobytes()
+    start = int.from_bytes(whole[4:8], "little")
+    data = bytearray(whole)
+    for entry in range(start + 2, start + 2 + 12 * int.from_bytes(whole[start : start + 2], "little"), 12):
+        if int.from_bytes(whole[entry : entry + 2], "little") in (256, 257):
+            data[entry + 2 : entry + 12] = struct.pack("<HII", 4, 1, side)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("make", [radiance, wide_tiff])
+def test_what_opencv_alone_reads_takes_no_more_memory(tmp_path, monkeypatch, make):
+    path = tmp_path / "a.png"
+    path.write_bytes(make(30_000))
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
+    for read in (read_image, read_header):
+        with pytest.raises(UserError, match="cannot be decoded as an image"):
+            read(path)
+
+
+def test_a_damaged_exif_entry_costs_its_turn_and_not_the_image(tmp_path):
+    path = tmp_path / "a.jpg"
+    whole = encoded("JPEG", 6)
+    start = whole.index(b"MM\0*")
+    path.write_bytes(whole[: start + 4] + b"\xff" * 4 + whole[start + 8 :])  # where its entries are: nowhere
+    assert read_header(path).size == read_image(path).shape[1::-1] == (24, 16)
+
+
 def test_only_files_are_read(tmp_path):
     """Nothing waits for what a pipe may bring."""
     os = pytest.importorskip("os")
