@@ -39,7 +39,7 @@ def read_cad(path: Path) -> CadFile:
         notes.append(f"{file.others} parts without triangles (points or lines) left out")
     if any(part.uv is not None and part.texture is None for part in file.parts) and not file.notes:
         notes.append(missing_texture([]))
-    meshes, colored = _with_colors([_body(part) for part in file.parts])
+    meshes, colored = _with_colors([_body(part) for part in file.parts], path)
     return CadFile(joined(meshes), file.unit, [*notes, *file.notes, *colored])
 
 
@@ -60,7 +60,7 @@ def _body(part: Mesh) -> _Body:
     return _Body(CadMesh(part.vertices, part.faces, colors=part.corners(part.colors)))
 
 
-def _with_colors(bodies: Sequence[_Body]) -> tuple[list[CadMesh], list[str]]:
+def _with_colors(bodies: Sequence[_Body], path: Path) -> tuple[list[CadMesh], list[str]]:
     """Bodies as meshes that all have colours, or all a part of one texture, or all neither; and what to tell of it."""
     meshes = [body.mesh for body in bodies]
     textured = [mesh.texture is not None for mesh in meshes]
@@ -74,7 +74,7 @@ def _with_colors(bodies: Sequence[_Body]) -> tuple[list[CadMesh], list[str]]:
         return [_painted(body) for body in bodies], []
     flat = all(mesh.uv is None or _is_flat(mesh.uv) for mesh in meshes)
     if flat and not any(mesh.colors is not None for mesh in meshes):
-        return _one_texture(bodies), []
+        return _one_texture(bodies, path), []
     baked = [_Body(mesh.with_baked_texture(), body.color) for mesh, body in zip(meshes, bodies, strict=True)]
     note = "textures and colours of several kinds became colours of vertices: detail between vertices is lost"
     return [_painted(body) for body in baked], [note]
@@ -93,14 +93,14 @@ def _is_flat(uv: np.ndarray) -> bool:
     return bool(uv.min() >= -FLAT_UV and uv.max() <= 1 + FLAT_UV)
 
 
-def _one_texture(bodies: Sequence[_Body]) -> list[CadMesh]:
+def _one_texture(bodies: Sequence[_Body], path: Path) -> list[CadMesh]:
     """Bodies with pictures of their own, or one colour, on one picture: theirs stacked, the first on top."""
     pictures = []
     for body in bodies:
         plain = np.full(3, PLAIN) if body.color is None else np.rint(body.color)
         patch = np.broadcast_to(plain.astype(np.uint8), (PATCH, PATCH, 3))
         pictures.append(patch if body.mesh.texture is None else body.mesh.texture)
-    texture, tops = stacked(pictures)
+    texture, tops = stacked(pictures, path)
     meshes = []
     for body, picture, top in zip(bodies, pictures, tops, strict=True):
         own = body.mesh.uv if body.mesh.uv is not None else np.full((*body.mesh.faces.shape, 2), 0.5)

@@ -12,13 +12,15 @@ import numpy as np
 
 from sopose.core.images.files import IMAGE_SUFFIXES, read_image
 from sopose.core.objects.colors import linear_to_srgb
+from sopose.core.objects.limits import PixelAllowance, require_few_triangles, require_modest_gltf
 from sopose.core.objects.mesh import Mesh
 from sopose.core.objects.ply import read_ply
-from sopose.core.objects.textures import find_beside, missing_texture, read_texture, without_options
+from sopose.core.objects.textures import find_beside, missing_texture, own_picture, read_texture, without_options
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import decode_text, require_file
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from trimesh import Scene, Trimesh
     from trimesh.visual.material import Material
 
@@ -26,7 +28,7 @@ METERS = {"mm": 1e-3, "cm": 1e-2, "m": 1.0, "inch": 0.0254}
 # Formats that trimesh reads with a package that is no dependency.
 PACKAGES = {"3mf": "lxml", "3dxml": "lxml", "xaml": "lxml", "dae": "pycollada", "step": "cascadio", "stp": "cascadio"}
 NO_MESHES = {"zip", "bz2", "tar.gz", "tar.bz2", "dxf", "svg", "xyz"}  # trimesh reads them, but not as one mesh
-LINEAR = {"glb", "gltf"}  # whose factors and vertex colours are light, not levels
+GLTF = {"glb", "gltf"}  # whose factors and vertex colours are light, not levels
 TEXTS = {"obj", "off", "mtl"}  # formats that are text, of whatever encoding
 
 
@@ -76,6 +78,7 @@ class _Beside:
         self.folder, self.file_name = path.parent, path.name
         self.missing: list[str] = []  # pictures that were asked for in vain
         self.notes: list[str] = []
+        self.pixels = PixelAllowance(path)
         self.damage: UserError | None = None  # trimesh goes on without what it can't have
 
     def get(self, name: str) -> bytes:
@@ -91,7 +94,7 @@ class _Beside:
         if without_options(name) != name.strip():
             self.notes.append(f"options of a texture are left out: {name.strip()}")
         try:
-            return cv2.imencode(".bmp", read_image(found))[1].tobytes()
+            return cv2.imencode(".bmp", read_image(self.pixels.take_file(found)))[1].tobytes()
         except UserError as error:
             self.damage = error
             raise
@@ -106,8 +109,11 @@ def _read_by_trimesh(path: Path, suffix: str) -> MeshFile:
     if suffix in TEXTS or (suffix == "stl" and data.lstrip().startswith(b"solid") and b"facet" in data[:1000]):
         data = decode_text(data).encode()
     try:
+        if suffix in GLTF:
+            require_modest_gltf(data, suffix)
         # As it is in the file: merging and repair are done, and told, later.
         scene = trimesh.load_scene(io.BytesIO(data), suffix, resolver=beside, process=False)
+        require_few_triangles(scene)
     except Exception as error:  # whatever trimesh stumbles over, the file is at fault
         # A package that trimesh would guess a damaged text's encoding with is no reason.
         reason = "" if isinstance(error, ImportError) else " ".join(str(error).split())
@@ -115,12 +121,21 @@ def _read_by_trimesh(path: Path, suffix: str) -> MeshFile:
         raise UserError(f"{path} cannot be read as a mesh ({reason[:200]}); export it again") from error
     if beside.damage is not None:
         raise beside.damage
+    if suffix in GLTF:  # whose pictures lie within it
+        _count_pictures(scene, beside.pixels)
     dumped = scene.dump()
     meshes = [part for part in dumped if isinstance(part, trimesh.Trimesh) and len(part.faces)]
-    parts = [_part(mesh, suffix in LINEAR, path.with_suffix(".png")) for mesh in meshes]
+    parts = [_part(mesh, suffix in GLTF, path) for mesh in meshes]
     lacking = any(part.uv is not None and part.texture is None for part in parts)
     notes = [*dict.fromkeys(beside.notes), *([missing_texture(beside.missing)] if lacking else [])]
     return MeshFile(parts, len(dumped) - len(meshes), _unit(scene), tuple(notes))
+
+
+def _count_pictures(scene: Scene, pixels: PixelAllowance) -> None:
+    materials = (getattr(part.visual, "material", None) for part in scene.geometry.values() if hasattr(part, "visual"))
+    pictures = {id(picture): picture for material in materials if (picture := _picture(material)) is not None}
+    for picture in pictures.values():
+        pixels.take(picture.size[0] * picture.size[1])
 
 
 def _unit(scene: Scene) -> str | None:
@@ -138,8 +153,8 @@ def _unit(scene: Scene) -> str | None:
     return near[0] if near else None
 
 
-def _part(part: Trimesh, linear: bool, beside: Path) -> Mesh:
-    """One part; `beside` is the texture of one that names none, if there is that file."""
+def _part(part: Trimesh, linear: bool, path: Path) -> Mesh:
+    """One part of the file `path`, whose own picture is the texture of one that names none."""
     mesh = Mesh(np.asarray(part.vertices, np.float64), np.asarray(part.faces, np.int64))
     visual = part.visual
     if visual.kind in ("vertex", "face"):
@@ -150,8 +165,8 @@ def _part(part: Trimesh, linear: bool, beside: Path) -> Mesh:
         return mesh
     uv = np.asarray(visual.uv, np.float64) if visual.uv is not None and len(visual.uv) == len(part.vertices) else None
     image = None if uv is None else _image(visual.material)
-    if image is None and uv is not None and beside.is_file():  # as textures of PLY files are found that name none
-        image = read_texture(beside)
+    if image is None and uv is not None and (own := own_picture(path)):  # as for PLY files that name none
+        image = read_texture(own)
     color = None
     if image is None and not _is_default(visual.material):
         color = _levels(np.asarray(visual.material.main_color)[None, :3], linear)[0]
@@ -164,9 +179,14 @@ def _levels(colors: np.ndarray, linear: bool) -> np.ndarray:
     return 255 * linear_to_srgb(levels / 255) if linear else levels
 
 
+def _picture(material: Material) -> Image | None:
+    """The picture as trimesh has it, not decoded yet."""
+    return getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
+
+
 def _image(material: Material) -> np.ndarray | None:
     """The picture (H, W, 3) uint8 of a material's colour, if it has one."""
-    image = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
+    image = _picture(material)
     # trimesh puts four pixels of one colour where a picture is missing.
     return None if image is None or max(image.size) <= 2 else np.array(image.convert("RGB"))
 

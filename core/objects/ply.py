@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 
 from sopose.core.images.files import write_image
+from sopose.core.objects.limits import PixelAllowance
 from sopose.core.objects.mesh import Mesh
-from sopose.core.objects.textures import find_beside, missing_texture, on_stack, read_texture, stacked
+from sopose.core.objects.textures import find_beside, missing_texture, on_stack, own_picture, read_texture, stacked
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import atomic_path, decode_text
 
@@ -275,30 +276,31 @@ def _corner_coordinates(counts: np.ndarray, texcoord: _Lists) -> np.ndarray:
 
 
 def _with_textures(mesh: Mesh, path: Path, names: Sequence[str], texnumber: np.ndarray | None) -> Mesh:
-    """The mesh with the textures that its header names, or with the .png of its own name."""
+    """The mesh with the textures that its header names, or with the picture of its own name."""
     found = [find_beside(path.parent, name) for name in names]
     missing = [name for name, place in zip(names, found, strict=True) if place is None]
     notes = (missing_texture(missing),) if missing else ()
     if not any(found):
-        own = path.with_suffix(".png")
-        texture = read_texture(own) if own.is_file() else None
+        own = own_picture(path)
+        texture = None if own is None else read_texture(own)
         return replace(mesh, texture=texture, notes=() if texture is not None else notes)
-    pictures = [read_texture(place) for place in found if place is not None]
     if len(names) == 1 or texnumber is None:
+        first = read_texture(next(place for place in found if place is not None))
         left_out = f"it names {len(names)} textures and not which face has which: the first is taken"
-        return replace(mesh, texture=pictures[0], notes=(*notes, left_out) if len(names) > 1 else notes)
-    return _on_one_texture(mesh, found, texnumber, notes)
+        return replace(mesh, texture=first, notes=(*notes, left_out) if len(names) > 1 else notes)
+    allowance = PixelAllowance(path)
+    pictures = [MISSING if place is None else read_texture(allowance.take_file(place)) for place in found]
+    return replace(_on_one_texture(mesh, pictures, texnumber, path), notes=notes)
 
 
-def _on_one_texture(mesh: Mesh, paths: Sequence[Path | None], texnumber: np.ndarray, notes: tuple[str, ...]) -> Mesh:
+def _on_one_texture(mesh: Mesh, pictures: Sequence[np.ndarray], texnumber: np.ndarray, path: Path) -> Mesh:
     """A mesh whose triangles are on several pictures, by their number, on one that has them all."""
-    pictures = [MISSING if path is None else read_texture(path) for path in paths]
-    texture, tops = stacked(pictures)
+    texture, tops = stacked(pictures, path)
     corners = mesh.corners(mesh.uv)
     uv = corners.copy()
     for number, (picture, top) in enumerate(zip(pictures, tops, strict=True)):
         uv[texnumber == number] = on_stack(corners[texnumber == number], picture, top, texture)
-    return replace(mesh, uv=uv, texture=texture, notes=notes)
+    return replace(mesh, uv=uv, texture=texture)
 
 
 def write_ply(path: Path, mesh: Mesh) -> None:

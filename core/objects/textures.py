@@ -12,7 +12,8 @@ from urllib.parse import unquote
 import cv2
 import numpy as np
 
-from sopose.core.images.files import read_image
+from sopose.core.images.files import IMAGE_SUFFIXES, read_image
+from sopose.core.objects.limits import PixelAllowance
 
 # An option before a name in an MTL file, and its values: `-s 2 2 1`, `-clamp on`, `-imfchan r`, `-type sphere`.
 OPTION = re.compile(r"-[a-z]+(\s+([-+]?[\d.]+(e[-+]?\d+)?|on|off|[rgbmlz]|sphere|cube_\w+)(?=\s))*\s+", re.IGNORECASE)
@@ -71,9 +72,18 @@ def _plain(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def stacked(pictures: Sequence[np.ndarray]) -> tuple[np.ndarray, list[int]]:
-    """Pictures (H, W, 3) below each other as one, the first on top, and the row that each begins at."""
+def own_picture(path: Path) -> Path | None:
+    """The picture of a mesh's own name, where there is one: the texture of a file that names none."""
+    return next((found for suffix in IMAGE_SUFFIXES if (found := find_beside(path.parent, path.stem + suffix))), None)
+
+
+def stacked(pictures: Sequence[np.ndarray], where: Path) -> tuple[np.ndarray, list[int]]:
+    """Pictures (H, W, 3) below each other as one, the first on top, and the row that each begins at.
+
+    `where` they are from, for the `UserError` that their widths and heights differ too much for that.
+    """
     width = max(picture.shape[1] for picture in pictures)
+    PixelAllowance(where).take(width * sum(len(picture) for picture in pictures))
     wide = [np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), mode="edge") for p in pictures]
     return np.concatenate(wide), np.cumsum([0, *(len(p) for p in pictures[:-1])]).tolist()
 

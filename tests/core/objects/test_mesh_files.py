@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import trimesh
 
 from sopose.core.bop.models import load_model
 from sopose.core.images.files import MOST_PIXELS
@@ -108,6 +110,41 @@ def test_a_damaged_texture_is_told_as_every_other_image(tmp_path, damage):
     giant = data[:16] + side.to_bytes(4, "big") * 2 + data[24:]
     (tmp_path / "tex.png").write_bytes(giant if damage == "giant" else data[:50])
     with pytest.raises(UserError, match=r"tex\.png cannot be decoded"):
+        read_cad(path)
+
+
+def glb(change) -> bytes:
+    """A tetrahedron as .glb, whose json `change` has changed."""
+    whole = trimesh.creation.icosahedron().export(file_type="glb")
+    length = int.from_bytes(whole[12:16], "little")
+    content = json.loads(whole[20 : 20 + length])
+    change(content)
+    text = json.dumps(content).encode()
+    text += b" " * (-len(text) % 4)
+    rest = whole[20 + length :]
+    size = 20 + len(text) + len(rest)
+    return whole[:8] + size.to_bytes(4, "little") + len(text).to_bytes(4, "little") + b"JSON" + text + rest
+
+
+def ask_for_zeros(content: dict) -> None:
+    content["accessors"][0].pop("bufferView")
+    content["accessors"][0]["count"] = 10**9
+
+
+def place_often(content: dict) -> None:
+    place = next(node for node in content["nodes"] if "mesh" in node)
+    content["nodes"] += [{"name": f"n{k}", "mesh": place["mesh"]} for k in range(30)]
+    content["nodes"][0].setdefault("children", []).extend(range(len(content["nodes"]) - 30, len(content["nodes"])))
+
+
+@pytest.mark.parametrize(("change", "words"), [(ask_for_zeros, "asks for 10000"), (place_often, "620 triangles")])
+def test_a_small_file_takes_little_memory(tmp_path, monkeypatch, change, words):
+    monkeypatch.setattr("sopose.core.objects.limits.MOST_TRIANGLES", 600)
+    path = tmp_path / "a.glb"
+    path.write_bytes(glb(lambda content: None))
+    assert len(read_cad(path).mesh.faces) == 20
+    path.write_bytes(glb(change))
+    with pytest.raises(UserError, match=rf"a\.glb cannot be read as a mesh \(.*{words}"):
         read_cad(path)
 
 

@@ -120,6 +120,8 @@ def test_normals_and_colours_follow_vertices_that_a_seam_parts(tmp_path):
         ("grün.png".encode(), "grün.png"),
         ("grün.png".encode("latin-1"), "grün.png"),
         (b"", "a.png"),
+        (b"", "A.PNG"),
+        (b"", "a.bmp"),
     ],
 )
 def test_a_texture_is_found_by_the_name_that_the_file_gives(tmp_path, name, file):
@@ -137,6 +139,18 @@ def test_no_texture_is_taken_from_outside_and_the_missing_one_is_named(tmp_path)
     for name in ("../outside.png", str(tmp_path / "outside.png"), "..\\outside.png"):
         mesh = read(tmp_path / "inside", box("ascii", *uv, comments=[b"TextureFile " + name.encode()]))
         assert mesh.texture is None and "outside.png beside the file" in mesh.notes[0]
+
+
+def test_pictures_that_make_a_giant_together_are_refused(tmp_path, monkeypatch):
+    """Two pictures of few pixels, one wide and one high, would be on one of more than a billion."""
+    write_picture(tmp_path / "wide.png", np.zeros((1, 40_000, 3), np.uint8))
+    write_picture(tmp_path / "high.png", np.zeros((40_000, 1, 3), np.uint8))
+    face = [*indices(QUADS), ("texcoord", "list uchar float", [[0.0, 0, 1, 0, 1, 1, 0, 1]] * 6)]
+    content = ply("ascii", columns(XYZ, "float", CORNERS), [*face, ("texnumber", "int", [0, 1] * 3)], [])
+    for names in (("wide.png", "high.png"), ("wide.png",) * 4000):
+        header = b"".join(b"comment TextureFile " + name.encode() + b"\n" for name in names)
+        with pytest.raises(UserError, match=r"a\.ply: its textures have more than 134 million pixels together"):
+            read(tmp_path, content.replace(b"element vertex", header + b"element vertex", 1))
 
 
 def test_several_textures_become_one_and_every_face_keeps_its_own(tmp_path):
