@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from sopose.core.symmetry.find_symmetry import Symmetries
 from sopose.core.symmetry.self_image import Tolerance
 from sopose.core.symmetry.suggestions import folder_models, suggest_symmetries, with_symmetries, write_symmetries
 from sopose.core.utils.errors import UserError
-from sopose.core.utils.files import read_json, write_json
+from sopose.core.utils.files import read_json, remove_parts, write_json
 from sopose.core.utils.units import M_TO_MM
 from sopose.core.vis.maps import stack
 from sopose.core.vis.model_views import overview
@@ -37,6 +38,9 @@ LIKELY = ("mm", "m", "inch", "cm")  # units of CAD files, the most usual first
 FEWEST_VERTICES = 3000  # as many model points as the pose loss compares, and many times the surface regions
 MANY_FACES = 500_000
 NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
+MODEL_FOLDERS = ("models_eval", "models")
+OF_OBJECTS = ("object_names", "sources")  # what `dataset_info.json` says by object id
+ADDED = "added"  # what the folder is called that objects to be added are written to
 OURS = {"models", "models_eval", CAMERA_NAME, FOLDER_INFO_NAME, "overview.png", "symmetries.png"}
 
 
@@ -168,6 +172,7 @@ def write_dataset(
             os.replace(before, root)
         shutil.rmtree(beside, ignore_errors=True)
         shutil.rmtree(before, ignore_errors=True)
+    remove_parts(root.parent, f"{root.name}.*")  # of runs that were killed
     return numbered
 
 
@@ -176,21 +181,59 @@ def add_to_dataset(
 ) -> list[NewObject]:
     """Add objects to a BOP folder, behind those that it has; the objects with their ids.
 
-    Models are written first and `models_info.json` last, so that a broken run leaves the data set as it was.
-    camera: written where the folder has none.
+    All is written into a folder of its own and moved when it is whole, `models_info.json` last: that file says which
+    objects there are. A run that is killed leaves the data set as it was, and can be repeated. camera: written where
+    the folder has none.
     """
     root = Path(root)
     present = read_models_info(root / "models" / INFO_NAME)
-    names = _read_info(root).get("object_names", {})
+    names = _read_info(root, present).get("object_names", {})
     for new in objects:
         if new.model.name in names.values():
             raise UserError(f"{root} has an object called '{new.model.name}' already; give another by --names")
     numbered = _numbered(objects, first=max(present) + 1)
-    if not (root / CAMERA_NAME).is_file():
-        _write_camera(root, camera)
-    _write_models(root, numbered)
-    _draw(root, numbered, tolerance)
+    remove_parts(root, f"{ADDED}.*")
+    beside = root / f".{ADDED}.{os.getpid()}.part"
+    shutil.rmtree(beside, ignore_errors=True)  # of a killed run whose number comes round again
+    try:
+        _copy_infos(root, beside, present)
+        _write_models(beside, numbered)
+        if not (root / CAMERA_NAME).is_file():
+            _write_camera(beside, camera)
+        _draw(beside, numbered, tolerance, folder_models(root / "models", sorted(present)))
+        _remove_unlisted(root, present)
+        _move_into(root, beside)
+    except OSError as error:
+        raise UserError(f"{root} cannot be written ({error.strerror or error}); make room or copy it") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
     return numbered
+
+
+def _copy_infos(root: Path, beside: Path, present: Collection[int]) -> None:
+    """The json files that objects are added to, with what they say of the objects that are there."""
+    write_json(beside / FOLDER_INFO_NAME, _read_info(root, present))
+    for folder in MODEL_FOLDERS:
+        path = root / folder / INFO_NAME
+        content = read_json(path) if path.is_file() else {}
+        write_json(beside / folder / INFO_NAME, {key: entry for key, entry in content.items() if int(key) in present})
+
+
+def _remove_unlisted(root: Path, present: Collection[int]) -> None:
+    """Remove the models of a killed run: those that `dataset_info.json` has a source of, and no sizes are known."""
+    left = [int(key) for key in _read_info(root).get("sources", {}) if key.isdecimal() and int(key) not in present]
+    for folder, obj_id, suffix in product(MODEL_FOLDERS, left, (".ply", ".png")):
+        (root / folder / f"{default_name(obj_id)}{suffix}").unlink(missing_ok=True)
+
+
+def _move_into(root: Path, beside: Path) -> None:
+    """Move all files to their places; first what tells of a killed run, last what says which objects there are."""
+    first, last = beside / FOLDER_INFO_NAME, beside / "models" / INFO_NAME
+    between = sorted(path for path in beside.rglob("*") if path.is_file() and path not in (first, last))
+    for path in (first, *between, last):
+        target = root / path.relative_to(beside)
+        target.parent.mkdir(exist_ok=True)
+        os.replace(path, target)
 
 
 def _write_camera(root: Path, camera: Camera | None) -> None:
@@ -207,7 +250,7 @@ def _write_models(root: Path, objects: Sequence[NewObject]) -> None:
     models = {new.model.obj_id: new.model for new in objects}
     bare = {obj_id: replace(model, colors=None, uv=None, texture=None) for obj_id, model in models.items()}
     found = {new.model.obj_id: new.symmetries or Symmetries() for new in objects}
-    for folder, written in (("models_eval", bare), ("models", models)):
+    for folder, written in zip(MODEL_FOLDERS, (bare, models), strict=True):
         for obj_id, model in written.items():
             write_model(root / folder / f"{default_name(obj_id)}.ply", model)
     info = _read_info(root)
@@ -216,23 +259,31 @@ def _write_models(root: Path, objects: Sequence[NewObject]) -> None:
         for new in objects
     }
     names = {str(obj_id): model.name for obj_id, model in models.items()}
-    for key, value in (("object_names", names), ("sources", sources)):
+    for key, value in zip(OF_OBJECTS, (names, sources), strict=True):
         info[key] = {**info.get(key, {}), **value}
     write_json(root / FOLDER_INFO_NAME, info)
     write_symmetries(root / "models_eval", bare, found)
     write_symmetries(root / "models", models, found)
 
 
-def _read_info(root: Path) -> dict[str, Any]:
+def _read_info(root: Path, present: Collection[int] | None = None) -> dict[str, Any]:
+    """`dataset_info.json`; with `present`, what it says of those objects alone."""
     path = root / FOLDER_INFO_NAME
     content = read_json(path) if path.is_file() else {}
-    return content if isinstance(content, dict) else {}
+    info = content if isinstance(content, dict) else {}
+    for key in OF_OBJECTS if present is not None else ():
+        entries = info.get(key)
+        told = entries if isinstance(entries, dict) else {}
+        info[key] = {obj_id: value for obj_id, value in told.items() if obj_id in map(str, present)}
+    return info
 
 
-def _draw(root: Path, objects: Sequence[NewObject], tolerance: Tolerance) -> None:
-    """`overview.png` of all models in the folder, and `symmetries.png` of those just searched."""
+def _draw(
+    root: Path, objects: Sequence[NewObject], tolerance: Tolerance, others: Mapping[int, ObjectModel] | None = None
+) -> None:
+    """`overview.png` of all models, the `others` first, and `symmetries.png` of those just searched."""
     rows = []
-    for obj_id, model in folder_models(root / "models").items():
+    for obj_id, model in {**(others or {}), **folder_models(root / "models")}.items():
         size = " x ".join(f"{M_TO_MM * side:.1f}" for side in model.extent)
         rows.append((model, f"{obj_id} {model.name}: {size} mm, {len(model.faces)} triangles"))
     write_image(root / "overview.png", overview(rows))

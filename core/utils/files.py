@@ -6,6 +6,7 @@ import codecs
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,11 +43,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise UserError(f"{path} cannot be written ({reason}); choose another place or make room") from error
 
 
-def remove_parts(folder: Path) -> None:
-    """Remove from a folder what `atomic_path` left unfinished in processes of this machine that are no more."""
-    for path in Path(folder).glob(".*.part*"):
+def remove_parts(folder: Path, name: str = "*") -> None:
+    """Remove from a folder what `atomic_path` left unfinished in processes of this machine that are no more.
+
+    So are folders that are called alike. `name`: a pattern of what was to be written.
+    """
+    for path in Path(folder).glob(f".{name}.part*"):
         match = PART_NAME.fullmatch(path.name)
-        if match and not _is_running(int(match[1])):
+        if not match or _is_running(int(match[1])):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
             path.unlink(missing_ok=True)
 
 

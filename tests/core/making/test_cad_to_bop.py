@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,7 @@ from sopose.core.making.new_dataset import (
 )
 from sopose.core.symmetry.self_image import Tolerance
 from sopose.core.utils.errors import UserError
+from sopose.core.utils.files import remove_parts
 
 SIDES = np.array([30.0, 20.0, 10.0])
 METERS = {"mm": 1e-3, "cm": 1e-2, "m": 1.0, "inch": 0.0254}
@@ -139,6 +142,46 @@ def test_objects_are_added_behind_those_that_are_there(write_box, tmp_path):
     assert (root / "camera.json").read_bytes() == camera and (root / "test").is_dir()
     with pytest.raises(UserError, match="an object called 'b' already"):
         add_to_dataset(root, [more], None, Tolerance())
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("step", range(12))
+def test_adding_can_be_repeated_after_a_kill_at_any_step(write_box, tmp_path, monkeypatch, step):
+    """A step is a file that is put in its place; the last of them make the objects part of the data set."""
+    objects = {name: read_object(write_box(f"{name}.stl", scale), name, "mm") for scale, name in enumerate("abc", 1)}
+    for name in ("set", "undisturbed"):
+        write_dataset(tmp_path / name, [objects["a"]], None, Tolerance())
+    add_to_dataset(tmp_path / "undisturbed", [objects["b"]], None, Tolerance())
+    root, left = tmp_path / "set", step
+    before = load_models(root / "models").keys()
+    real = os.replace
+
+    class Killed(BaseException):
+        pass
+
+    def replace_until_killed(source, target):
+        nonlocal left
+        if Path(target).parent in (root, root / "models", root / "models_eval"):
+            if left == 0:
+                raise Killed
+            left -= 1
+        real(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace_until_killed)
+        patch.setattr(new_dataset.shutil, "rmtree", lambda *_, **__: None)  # a killed program tidies nothing up
+        with contextlib.suppress(Killed):
+            add_to_dataset(root, [objects["b"], objects["c"]], None, Tolerance())
+    if load_models(root / "models").keys() == before:
+        add_to_dataset(root, [objects["b"]], None, Tolerance())
+        monkeypatch.setattr("sopose.core.utils.files._is_running", lambda pid: False)
+        remove_parts(root)
+        assert tree(root) == tree(tmp_path / "undisturbed")
+    else:
+        assert load_models(root / "models").keys() == load_models(root / "models_eval").keys() == {1, 2, 3}
 
 
 def test_what_is_there_is_replaced_only_if_asked_and_only_if_it_is_ours(write_box, tmp_path):
