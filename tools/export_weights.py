@@ -36,10 +36,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Write the weights; the moving average where the checkpoint has one."""
     args = parse_args(argv)
-    from sopose.core.engine.checkpoint import load_weights, model_weights, plain_facts, read_checkpoint, save_weights
+    from sopose.core.engine.checkpoint import model_weights, plain_facts, read_checkpoint, save_weights
     from sopose.core.engine.checkpointer import last_checkpoint
     from sopose.inference.checkpoint_facts import SETTINGS
-    from sopose.models.build import build_model
+    from sopose.models.build import restore_model
 
     if args.output.suffix != ".safetensors":
         raise UserError(f"--output must end in .safetensors, got {args.output}")
@@ -48,9 +48,8 @@ def main(argv: list[str] | None = None) -> None:
     path = args.checkpoint or last_checkpoint(Path(settings.output_dir))
     if path is None:
         raise UserError(f"{settings.output_dir} has no checkpoint; train first, or name one by --checkpoint")
-    model = build_model(settings.model.pose_net, pretrained=False)
     state = read_checkpoint(path)
-    load_weights(model, model_weights(state, path), path)
+    model = restore_model(settings.model.pose_net, model_weights(state, path), path)
     facts = plain_facts(state) | {"experiment": settings.exp_name, "checkpoint": path.name}
     if SETTINGS in facts:
         # What was decided after the training, such as the way to a pose; and no paths of one machine's data.

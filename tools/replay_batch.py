@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sopose.core.engine.checkpoint import load_weights
 from sopose.core.engine.distributed import select_device
 from sopose.core.engine.load_report import by_module
 from sopose.core.engine.machine import this_machine
@@ -23,7 +22,7 @@ from sopose.core.utils.files import require_writable_file
 from sopose.core.vis.maps import stack
 from sopose.data.build import build_roi_format
 from sopose.data.targets import RoiFormat
-from sopose.models.build import build_model
+from sopose.models.build import restore_model
 from sopose.models.predicted_maps import read_maps
 from sopose.settings import load_settings
 from sopose.training.failed_batch import (
@@ -63,8 +62,7 @@ def main(argv: list[str] | None = None) -> None:
     step = read_failed_step(args.step)
     settings = load_settings(args.config_file or args.step.parent / "config.py", args.opts)
     device = select_device(settings.model.device)
-    model = build_model(settings.model.pose_net, pretrained=False)
-    load_weights(model, step.weights, args.step)
+    model = restore_model(settings.model.pose_net, step.weights, args.step)
     precision = AMP_TYPES.get(choose_precision(settings.solver.amp, device, this_machine().bfloat16))
     learner = build_learner(settings, model.to(device), RunLength(1, settings.solver.total_epochs), device, precision)
     roi_format = build_roi_format(settings.input, settings.model)

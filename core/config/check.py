@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
@@ -45,6 +46,21 @@ def check_keys(
     """Compare keys and types of `given` with `schema`, level by level; `UserError` at the first difference."""
     known = [name for name, _ in leaf_keys(schema)]
     _check_level(given, schema, where, "", known, refused or {})
+
+
+def check_finite(given: Mapping[str, Any], where: str) -> None:
+    """`UserError` for the first number that is nan or infinity: no setting means anything by one."""
+    for name, value in leaf_keys(given):
+        if not _is_finite(value):
+            raise UserError(f"{where}: {name} must be finite, got {value!r}")
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(map(_is_finite, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _check_level(

@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sopose.core.config.check import DELETE_KEY, OPEN_SECTIONS, KeyRules, check_keys, drop_retired
+from sopose.core.config.check import DELETE_KEY, OPEN_SECTIONS, KeyRules, check_finite, check_keys, drop_retired
 from sopose.core.config.overrides import parse_overrides
 from sopose.core.config.read import read_config
 
@@ -51,6 +51,7 @@ def config_of(
     for place, given in ((where, _with_whole_sections(values)), ("--opts", parse_overrides(overrides, schema))):
         kept, names = drop_retired(given, schema, rules)
         check_keys(kept, schema, place, rules.refused)
+        check_finite(kept, place)
         config = lay_over(config, kept, schema)
         dropped += names
     _warn(config, schema, dropped, rules.without_effect)

@@ -25,6 +25,13 @@ class AtLeast:
     least: float
 
 
+@dataclass(frozen=True)
+class AtMost:
+    """The largest value of a number."""
+
+    most: float
+
+
 NotNegative = Annotated[int, AtLeast(0)]
 Positive = Annotated[int, AtLeast(1)]
 
@@ -67,8 +74,10 @@ def _fitted(kind: Any, value: Any, name: str) -> Any:
     if origin is Annotated:
         value = _fitted(args[0], value, name)
         for bound in args[1:]:
-            if value < bound.least:
+            if isinstance(bound, AtLeast) and value < bound.least:
                 raise UserError(f"{name} must be at least {bound.least}, got {value}")
+            if isinstance(bound, AtMost) and value > bound.most:
+                raise UserError(f"{name} must be at most {bound.most}, got {value}")
         return value
     if origin is tuple:
         return _entries(args, value, name)

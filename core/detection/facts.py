@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from sopose.core.objects.known import MOST_OBJECTS, objects_fault
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import require_key
 
@@ -14,9 +15,6 @@ KIND, VERSION = "detector", 1
 REMEDY = "give a file that tools/train_detector.py wrote"
 GROUP = 32  # channels are a multiple of it: the head's norms have as many groups
 RANGES = {"side": (32, 4096), "channels": (GROUP, 512), "convs": (1, 8)}
-MOST_OBJECTS = 10_000
-MOST_NAME = 200  # letters of an object's name
-LARGEST_ID = 2**31
 
 
 @dataclass(frozen=True)
@@ -68,10 +66,9 @@ def read_facts(plain: Mapping[str, Any], where: str) -> DetectorFacts:
         raise UserError(f"{where} is a detector of version {plain.get('version')!r}, wanted is {VERSION}; {REMEDY}")
     read = _Reader(dict(plain), where)
     objects, obj_ids = read.items("objects", str), read.items("obj_ids", int)
-    if not all(0 < len(name) <= MOST_NAME and name.isprintable() for name in objects):
-        raise UserError(f"{where}: 'objects' must be names of at most {MOST_NAME} letters; {REMEDY}")
-    if not all(0 <= obj_id < LARGEST_ID for obj_id in obj_ids):
-        raise UserError(f"{where}: 'obj_ids' must be BOP's ids; {REMEDY}")
+    fault = objects_fault(objects, obj_ids)
+    if fault:
+        raise UserError(f"{where}: {fault}; {REMEDY}")
     backbone = read.value("backbone", str)
     mean, std = (tuple(map(float, read.items(name, (int, float)))) for name in ("pixel_mean", "pixel_std"))
     if len(mean) != 3 or len(std) != 3 or not all(map(math.isfinite, mean + std)) or min(std) <= 0:

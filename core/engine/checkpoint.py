@@ -26,6 +26,8 @@ WRAPPERS = ("_module.", "module.")  # what wrappers of a network put before its 
 MAX_EXPANDED = 2**20  # bytes of a tensor that a file may hold as repetitions of fewer
 COUNTER = "num_batches_tracked"  # of a norm; old files lack it, and nothing reads it
 MOST_PACKED = 4  # times its size that a .pth may unpack to; torch packs nothing, and trained weights hardly shrink
+PREFIXES = ("model.",)  # taken off a file's names that the model knows only without them
+FITTING = "use the configuration it was trained with, or another checkpoint"
 FACTS, ITERATION = "facts", "iteration"
 # One module under two names: the second is what published weights call it by its kind.
 NORM_NAMES = {"gn": "norm", "bn": "norm"}
@@ -138,8 +140,8 @@ def load_weights(
     weights: Mapping[str, Tensor],
     path: Path,
     partial: bool = False,
-    prefixes: Sequence[str] = ("model.",),
-    remedy: str = "use the configuration it was trained with, or another checkpoint",
+    prefixes: Sequence[str] = PREFIXES,
+    remedy: str = FITTING,
 ) -> LoadReport:
     """Copy `weights` into `model` and log what matched; floats are converted to the model's own type.
 
@@ -157,6 +159,21 @@ def load_weights(
     Raises:
         UserError: a tensor is missing or of another shape (not `partial`), or none matched.
     """
+    taken, report = _matched(model, weights, path, partial, prefixes, remedy)
+    model.load_state_dict(taken, strict=False)
+    logger.log(logging.INFO if report.complete else logging.WARNING, "%s: %s", path, report.summary())
+    return report
+
+
+def require_fitting_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Raises as `load_weights` would; nothing is copied, so that `model` may be on torch's meta device."""
+    _matched(model, weights, path, partial=False, prefixes=PREFIXES, remedy=FITTING)
+
+
+def _matched(
+    model: nn.Module, weights: Mapping[str, Tensor], path: Path, partial: bool, prefixes: Sequence[str], remedy: str
+) -> tuple[dict[str, Tensor], LoadReport]:
+    """The weights by the model's names, and what matched; see `load_weights`."""
     own = model.state_dict()
     names = {name: _name_in(own, name, weights, prefixes) for name in weights}
     given = {own_name: weights[name] for name, own_name in names.items() if own_name in own}
@@ -181,9 +198,7 @@ def load_weights(
     if not taken or not (partial or report.complete):
         differences = "; ".join(report.differences())
         raise UserError(f"{path} does not fit, being of another network: {differences}; {remedy}")
-    model.load_state_dict(taken, strict=False)
-    logger.log(logging.INFO if report.complete else logging.WARNING, "%s: %s", path, report.summary())
-    return report
+    return taken, report
 
 
 def _name_in(own: Mapping[str, Tensor], name: str, weights: Mapping[str, Tensor], prefixes: Sequence[str]) -> str:
@@ -205,7 +220,8 @@ def _sources(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str
 
 def _memory(name: str, value: Tensor) -> Hashable:
     """The same for two names of one tensor; empty tensors lie nowhere and are told by name."""
-    return (value.data_ptr(), value.dtype, value.shape, value.stride()) if value.numel() else name
+    place = value.untyped_storage()._cdata, value.storage_offset()  # a tensor on the meta device has no address
+    return (*place, value.dtype, value.shape, value.stride()) if value.numel() else name
 
 
 def unique_tensors(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:

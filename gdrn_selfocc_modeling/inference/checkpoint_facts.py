@@ -11,6 +11,7 @@ import numpy as np
 
 from sopose.core.bop.splits import resolve_split
 from sopose.core.engine.checkpoint import FACTS
+from sopose.core.objects.known import MOST_OBJECTS, objects_fault
 from sopose.core.objects.model import ObjectModel
 from sopose.core.utils.errors import UserError
 from sopose.data.build import ObjectCache, class_indices
@@ -112,8 +113,21 @@ def read_network_facts(state: Mapping[str, Any], path: Path, overrides: Sequence
         raise UserError(f"{path}: {SETTINGS} and {MODELS} are of other types than ours; {REMEDY}")
     settings = settings_of(facts[SETTINGS], str(path), overrides)
     require_meaning(facts[SETTINGS], plain_settings(settings), path)
-    objects = [_read_entry(entry, path) for entry in facts[MODELS]]
+    objects = _read_objects(facts[MODELS], path)
+    classes = settings.model.pose_net.num_classes
+    if len(objects) > classes:
+        raise UserError(f"{path}: {MODELS} has {len(objects)} entries for a network of {classes} classes; {REMEDY}")
     return NetworkFacts(settings, objects, _read_focal(facts.get(FOCAL), path))
+
+
+def _read_objects(entries: Sequence[Any], path: Path) -> list[KnownObject]:
+    if len(entries) > MOST_OBJECTS:
+        raise UserError(f"{path}: {MODELS} has {len(entries)} entries, at most {MOST_OBJECTS} can be; {REMEDY}")
+    objects = [_read_entry(entry, path) for entry in entries]
+    fault = objects_fault([known.name for known in objects], [known.obj_id for known in objects])
+    if fault:
+        raise UserError(f"{path}: {MODELS}: {fault}; {REMEDY}")
+    return objects
 
 
 def _read_focal(value: Any, path: Path) -> tuple[float, float] | None:
@@ -121,7 +135,7 @@ def _read_focal(value: Any, path: Path) -> tuple[float, float] | None:
         return None
     try:
         low, high = _numbers(value, 2)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{path}: {FOCAL} must be two numbers ({error}); {REMEDY}") from error
     if not 0 < low <= high:
         raise UserError(f"{path}: {FOCAL} {low:g} to {high:g} can't be; {REMEDY}")
@@ -150,14 +164,14 @@ def _read_entry(entry: Any, path: Path) -> KnownObject:
             obj_id=int(entry["obj_id"]),
             extent=_numbers(entry["extent"], 3),
             bounds_min=_numbers(entry["bounds_min"], 3),
-            diameter=float(entry["diameter"]),
+            diameter=float(_numbers(entry["diameter"])),
             symmetries_discrete=[_numbers(matrix, 4, 4) for matrix in entry["symmetries_discrete"]],
             symmetries_continuous=[
                 (_numbers(axis, 3), _numbers(offset, 3)) for axis, offset in entry["symmetries_continuous"]
             ],
             mesh_hash=str(entry["mesh_hash"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(
             f"{path}: an entry of {MODELS} is damaged ({type(error).__name__}: {error}); {REMEDY}"
         ) from error

@@ -17,7 +17,7 @@ from torch import nn
 
 from sopose.batch import Prediction, RegressedPose, RoiBatch, collate
 from sopose.core.data.roi import ImageSize, RoiView, crop_image, eval_roi
-from sopose.core.engine.checkpoint import load_weights, model_weights, read_checkpoint
+from sopose.core.engine.checkpoint import model_weights, read_checkpoint
 from sopose.core.geometry.camera import as_K, check_camera
 from sopose.core.geometry.pose import Pose
 from sopose.core.images.photo import as_rgb
@@ -28,7 +28,7 @@ from sopose.inference.checkpoint_facts import KnownObject, NetworkFacts, focal_l
 from sopose.inference.evaluation import build_pose_solver
 from sopose.inference.onnx_network import SUFFIX, read_onnx
 from sopose.inference.prepare import prepared
-from sopose.models.build import build_model
+from sopose.models.build import restore_model
 from sopose.models.pnp_points import PoseSolver
 
 SMALL = 8.0  # pixels; a shorter side of a box holds nothing to see a pose by
@@ -155,8 +155,7 @@ class PoseEstimator:
         else:
             state = read_checkpoint(path)
             facts = read_network_facts(state, path, overrides)
-            model = build_model(facts.settings.model.pose_net, pretrained=False)
-            load_weights(model, model_weights(state, path), path)
+            model = restore_model(facts.settings.model.pose_net, model_weights(state, path), path)
             device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
             model = model.to(device, memory_format=torch.channels_last)
         test, net = facts.settings.test, facts.settings.model.pose_net

@@ -16,7 +16,7 @@ from torch import nn
 
 from sopose.core.bop.catalog import dataset_name
 from sopose.core.bop.results import result_name, write_results
-from sopose.core.engine.checkpoint import checkpoint_facts, load_weights, model_weights, read_checkpoint
+from sopose.core.engine.checkpoint import checkpoint_facts, model_weights, read_checkpoint
 from sopose.core.engine.checkpointer import last_checkpoint
 from sopose.core.engine.distributed import current_world, process_group, select_device
 from sopose.core.engine.logs import read_metrics
@@ -35,7 +35,7 @@ from sopose.inference.agreement import require_trained_for, told_objects
 from sopose.inference.onnx_network import SUFFIX, OnnxNetwork, read_onnx
 from sopose.inference.predict import InferencePlan, predict
 from sopose.inference.predictions import FILE_NAME, Predictions, read_predictions, require_rois, write_predictions
-from sopose.models.build import build_model, build_pnp_input
+from sopose.models.build import build_pnp_input, restore_model
 from sopose.models.pnp_points import MapReader, PoseSolver
 from sopose.models.pnp_solvers import RansacOptions
 from sopose.settings import Settings, plain_settings
@@ -112,8 +112,7 @@ def build_trained_model(
     facts = checkpoint_facts(state)
     require_trained_for(facts, plain_settings(settings), class_names(settings.datasets), path)
     if path.suffix != SUFFIX:
-        model = build_model(settings.model.pose_net, pretrained=False)
-        load_weights(model, model_weights(state, path), path)
+        model = restore_model(settings.model.pose_net, model_weights(state, path), path)
         model = model.to(device, memory_format=torch.channels_last)
     return model, told_objects(facts)
 

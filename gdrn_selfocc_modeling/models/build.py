@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from sopose.core.engine.checkpoint import FITTING, load_weights, require_fitting_weights
 from sopose.core.utils.errors import UserError
 from sopose.models.backbone import (
     OWN_WEIGHTS,
@@ -73,6 +77,25 @@ def build_model(net: PoseNetSettings, pretrained: bool = True) -> GDRN:
         level=_head_level(net, maps),
         frozen=_frozen(net, backbone),
     )
+
+
+def restore_model(net: PoseNetSettings, weights: Mapping[str, Tensor], path: Path) -> GDRN:
+    """The network of MODEL.POSE_NET with `weights` of the file `path`, on the CPU, in training mode.
+
+    Shapes are compared before the network takes memory: settings of a file may ask for any sizes. Raises `UserError`
+    as `build_model` and `load_weights`.
+    """
+    try:
+        with torch.device("meta"):
+            sketch = build_model(net, pretrained=False)
+    except (RuntimeError, OverflowError, ValueError) as error:  # sizes that no tensor has
+        raise UserError(
+            f"{path} cannot be of this network ({' '.join(str(error).split())[:100]}); {FITTING}"
+        ) from error
+    require_fitting_weights(sketch, weights, path)
+    model = build_model(net, pretrained=False)
+    load_weights(model, weights, path)
+    return model
 
 
 def build_pnp_input(net: PoseNetSettings) -> PnPInput:

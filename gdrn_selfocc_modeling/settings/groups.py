@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from sopose.core.config.typed import AtLeast, NotNegative, Positive
+from sopose.core.config.typed import AtLeast, AtMost, NotNegative, Positive
 from sopose.settings.network import ModelSettings
 
 Range = tuple[float, float]
@@ -184,7 +184,7 @@ class EvalSettings:
     pnp_type: str
     pnp_layers: str
     pnp_reproj_error: Annotated[float, AtLeast(0.01)]
-    pnp_iterations: Positive
+    pnp_iterations: Annotated[int, AtLeast(1), AtMost(100_000)]
     pnp_confidence: float
 
 

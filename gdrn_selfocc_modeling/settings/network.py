@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from sopose.core.config.typed import Positive
+from sopose.core.config.typed import AtLeast, AtMost
+
+# Settings come from checkpoints of anyone as well: what is built of them is bounded before it takes memory or time.
+Width = Annotated[int, AtLeast(0), AtMost(2**16)]  # channels, classes, bins, regions
+Side = Annotated[int, AtLeast(1), AtMost(2**12)]  # pixels of a square map
+Few = Annotated[int, AtLeast(0), AtMost(64)]  # layers in a row, sides of kernels
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class BackboneArguments:
     """BACKBONE.INIT_CFG."""
 
     type: str
-    in_chans: int
+    in_chans: Width
     pretrained: bool
     out_indices: tuple[int, ...]
 
@@ -56,8 +62,8 @@ class NeckArguments:
 
     type: str
     in_channels: tuple[int, ...]
-    out_channels: int
-    num_outs: int
+    out_channels: Width
+    num_outs: Few
 
 
 @dataclass(frozen=True)
@@ -73,16 +79,16 @@ class HeadArguments:
     """INIT_CFG of GEO_HEAD and SELFOCC_HEAD."""
 
     type: str
-    in_dim: int
+    in_dim: Width
     up_types: tuple[str, ...]
-    deconv_kernel_size: int
-    num_conv_per_block: int
-    feat_dim: int
-    feat_kernel_size: int
+    deconv_kernel_size: Few
+    num_conv_per_block: Few
+    feat_dim: Width
+    feat_kernel_size: Few
     norm: str
-    num_gn_groups: int
+    num_gn_groups: Width
     act: str
-    out_kernel_size: int
+    out_kernel_size: Few
     out_layer_shared: bool
 
 
@@ -91,12 +97,12 @@ class GeoHeadSettings(PartSettings):
     """GEO_HEAD: mask, P and regions."""
 
     init_cfg: HeadArguments
-    xyz_bin: int
+    xyz_bin: Width
     xyz_class_aware: bool
     mask_class_aware: bool
     region_class_aware: bool
     mask_thr_test: float
-    num_regions: int
+    num_regions: Width
 
 
 @dataclass(frozen=True)
@@ -117,10 +123,10 @@ class PnPNetArguments:
     """PNP_NET.INIT_CFG."""
 
     type: str
-    featdim: int
+    featdim: Width
     norm: str
     act: str
-    num_gn_groups: int
+    num_gn_groups: Width
     drop_prob: float
     dropblock_size: int
     flat_op: str
@@ -154,7 +160,7 @@ class LossSettings:
     region_loss_type: str
     region_loss_mask_gt: str
     region_lw: float
-    num_pm_points: Positive
+    num_pm_points: Annotated[int, AtLeast(1), AtMost(1_000_000)]
     pm_loss_type: str
     pm_smooth_l1_beta: float
     pm_loss_sym: bool
@@ -190,10 +196,10 @@ class PoseNetSettings:
     """MODEL.POSE_NET: the network from a crop to a pose."""
 
     name: str
-    num_classes: Positive
+    num_classes: Annotated[int, AtLeast(1), AtMost(10_000)]
     use_mtl: bool
-    input_res: int
-    output_res: int
+    input_res: Side
+    output_res: Side
     backbone: BackboneSettings
     neck: NeckSettings
     geo_head: GeoHeadSettings

@@ -59,6 +59,23 @@ def test_another_optimizer_brings_its_own_arguments(schema, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("SOLVER:\n  LR: .inf\n", "SOLVER.LR"),
+        ("SOLVER:\n  LR: 1e400\n", "SOLVER.LR"),
+        ("SOLVER:\n  STEPS: [0.5, .nan]\n", "SOLVER.STEPS"),
+        ("SOLVER:\n  OPTIMIZER_CFG:\n    lr: -.inf\n", "SOLVER.OPTIMIZER_CFG.lr"),
+        ("SOLVER:\n  OPTIMIZER_CFG:\n    betas: [.nan, [0.5]]\n", "SOLVER.OPTIMIZER_CFG.betas"),
+    ],
+)
+def test_every_number_is_finite(schema, tmp_path, text, name):
+    with pytest.raises(UserError, match=rf"mine\.yaml: {name} must be finite"):
+        load_config(write(tmp_path, text, "mine.yaml"), schema)
+    with pytest.raises(UserError, match=r"--opts: SOLVER\.LR must be finite, got inf"):
+        load_config(write(tmp_path, "SEED = 1"), schema, ["SOLVER.LR=.inf"])
+
+
+@pytest.mark.parametrize(
     ("override", "message"),
     [
         ("SOLVER.BATSH=1", "did you mean 'SOLVER.BATCH'"),

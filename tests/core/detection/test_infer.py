@@ -135,7 +135,7 @@ def test_anything_but_an_image_is_refused(small_detector, wrong):
 WRONG_FACTS = {
     "another kind": ({"kind": "pose"}, "is no detector"),
     "another version": ({"version": 2}, "version 2"),
-    "no names": ({"objects": []}, "at least one object"),
+    "no names": ({"objects": []}, "must be 1 to 10000 objects"),
     "names twice": ({"objects": ["a", "a", "b", "c"]}, "name of its own"),
     "names that are numbers": ({"objects": [1, 2, 3, 4]}, "'objects' must be a list"),
     "control characters": ({"objects": ["a\x1b[2J", "b", "c", "d"]}, "must be names"),

@@ -60,6 +60,10 @@ def estimator(run) -> PoseEstimator:
     return PoseEstimator.from_checkpoint(run["weights"])
 
 
+def head_of(facts: dict[str, Any]) -> dict[str, Any]:
+    return facts["settings"]["MODEL"]["POSE_NET"]["GEO_HEAD"]["INIT_CFG"]
+
+
 def items_by_image(test_set: EvalSet) -> dict[tuple[int, int], list]:
     by_image: dict[tuple[int, int], list] = {}
     for item in test_set.source.items:
@@ -223,6 +227,21 @@ def test_another_focal_length_is_the_same_picture_enlarged(estimator, photo):
         (lambda facts: facts["models"][0].update(extent=[0.1, 0.1, -1]), "has no size"),
         (lambda facts: facts["settings"].update(NO_SUCH=1), "NO_SUCH"),
         (lambda facts: facts["settings"]["MODEL"]["POSE_NET"].update(INPUT_RES="x"), "INPUT_RES"),
+        (lambda facts: facts["models"][0].update(obj_id=float("inf")), "damaged"),
+        (lambda facts: facts["models"][0].update(obj_id=-1), "ids of objects must be"),
+        (lambda facts: facts["models"][0].update(diameter=10**400), "damaged"),
+        (lambda facts: facts["models"][0].update(diameter=float("nan")), "damaged"),
+        (lambda facts: facts["models"][0].update(extent=[10**400, 1, 1]), "damaged"),
+        (lambda facts: facts["models"][0].update(name="a\x1b[2J"), "must be names"),
+        (lambda facts: facts["models"].extend([facts["models"][0]] * 10_000), "at most 10000"),
+        (lambda facts: facts["models"].append({**facts["models"][0], "name": "one more"}), "for a network of"),
+        (lambda facts: facts.update(focal=[10**400, 10**401]), "focal must be two numbers"),
+        (lambda facts: head_of(facts).update(feat_dim=2**40), "feat_dim must be at most"),
+        (lambda facts: head_of(facts).update(num_conv_per_block=10**9), "num_conv_per_block must be at most"),
+        (lambda facts: facts["settings"]["MODEL"]["POSE_NET"].update(INPUT_RES=10**9), "INPUT_RES must be at most"),
+        (lambda facts: facts["settings"]["SOLVER"].update(GAMMA=float("inf")), "GAMMA must be finite"),
+        # 154 GB, were the network made before the shapes are compared.
+        (lambda facts: head_of(facts).update(feat_dim=2**16), "does not fit"),
     ],
 )
 def test_a_checkpoint_of_other_words_is_told(trained, tmp_path, change, told):
