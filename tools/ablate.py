@@ -16,6 +16,7 @@ from typing import Any
 from sopose.core.engine.checkpoint import model_weights, read_checkpoint, save_weights
 from sopose.core.engine.checkpointer import last_checkpoint
 from sopose.core.engine.distributed import select_device
+from sopose.core.utils.arguments import finite
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import require_writable_dir, write_text
 from sopose.core.utils.folder_lock import FolderLock
@@ -73,7 +74,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--variants", nargs="+", default=[], metavar="NAME", help=f"of {', '.join(VARIANTS)}")
     parser.add_argument("--conditions", nargs="+", default=[], metavar="NAME", help=f"of {', '.join(CONDITIONS)}")
     parser.add_argument(
-        "--bins", nargs="*", type=float, default=[0.4, 0.9], metavar="FRACTION", help="ends of the visibility ranges"
+        "--bins", nargs="*", type=finite, default=[0.4, 0.9], metavar="FRACTION", help="ends of the visibility ranges"
     )
     parser.add_argument("--start", type=Path, metavar="WEIGHTS", help="checkpoint that every variant starts from")
     parser.add_argument(

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sopose.core.engine.logs import read_metrics
+from sopose.core.utils.arguments import finite
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import read_json, require_dir, require_writable_file, write_json
 
@@ -104,7 +105,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--datasets-root", type=Path, required=True, metavar="DIR", help="folder of the BOP data sets")
     parser.add_argument("--backgrounds", type=Path, metavar="DIR", help="photographs behind rendered objects")
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="write the numbers")
-    parser.add_argument("--minutes", type=float, default=9, help="of all steps together (default: 9)")
+    parser.add_argument("--minutes", type=finite, default=9, help="of all steps together (default: 9)")
     cores = os.cpu_count() or 1
     parser.add_argument("--workers", type=int, default=max(cores - 2, 1), help="of a loader (default: cores - 2)")
     parser.add_argument("--dry-run", action="store_true", help="the same on the CPU and the toy set, in small sizes")

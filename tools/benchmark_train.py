@@ -27,6 +27,7 @@ from tqdm import trange
 from sopose.core.engine.distributed import select_device
 from sopose.core.engine.signals import StopSignals
 from sopose.core.engine.trainer import Trainer
+from sopose.core.utils.arguments import finite
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import require_writable_file, write_json
 from sopose.data.build import ObjectCache, build_train_dataset
@@ -64,7 +65,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "--variants", nargs="+", choices=VARIANTS, default=["as configured"], help="precisions to compare"
     )
     parser.add_argument("--batch-sizes", nargs="+", type=int, help="ROIs of a step (default: SOLVER.IMS_PER_BATCH)")
-    parser.add_argument("--peak-tflops", type=float, help="what the device could do, for the share of its peak")
+    parser.add_argument("--peak-tflops", type=finite, help="what the device could do, for the share of its peak")
     parser.add_argument("--shares", action="store_true", help="also the parts of a crop's processor time, one thread")
     parser.add_argument("--memory-steps", type=int, default=0, help="watch the memory of so many steps (default: none)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers")

@@ -28,6 +28,7 @@ from sopose.core.symmetry.suggestions import (
     suggest_symmetries,
     write_symmetries,
 )
+from sopose.core.utils.arguments import finite
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import require_writable_file
 from sopose.core.vis.maps import stack
@@ -56,14 +57,14 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--tolerance",
-        type=float,
+        type=finite,
         default=100 * default.deviation,
         metavar="PERCENT",
         help="of the diameter that a point may be off by (default: %(default)g)",
     )
     parser.add_argument(
         "--color-tolerance",
-        type=float,
+        type=finite,
         default=default.color,
         metavar="LEVELS",
         help="by which colours may differ, 0 to 255 (default: %(default)g)",

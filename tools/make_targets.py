@@ -31,6 +31,7 @@ from sopose.core.making.annotate import (
 )
 from sopose.core.objects.model import ObjectModel
 from sopose.core.render.visibility import scene_gt_info
+from sopose.core.utils.arguments import finite
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import require_file, require_writable_dir, require_writable_file
 from sopose.core.utils.parallel import run_jobs
@@ -54,7 +55,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--datasets-root", type=Path, default=Path("datasets/BOP_DATASETS"), metavar="DIR")
     parser.add_argument("--output", type=Path, metavar="FILE", help=f"default: {TARGETS_NAME} in the data set's folder")
     parser.add_argument(
-        "--min-visib", type=float, default=0.1, metavar="X", help="least visible fraction of a target (default: 0.1)"
+        "--min-visib", type=finite, default=0.1, metavar="X", help="least visible fraction of a target (default: 0.1)"
     )
     parser.add_argument("--objects", type=int, nargs="+", metavar="ID", help="only these objects")
     parser.add_argument("--no-masks", action="store_true", help="don't write the masks that are missing")

@@ -17,6 +17,7 @@ from sopose.core.geometry.camera import Camera, as_K
 from sopose.core.objects.mesh_files import METERS
 from sopose.core.symmetry.self_image import Tolerance
 from sopose.core.symmetry.suggestions import describe
+from sopose.core.utils.arguments import finite
 from sopose.core.utils.errors import run_cli
 from sopose.core.utils.files import require_writable_dir
 from sopose.core.utils.units import M_TO_MM
@@ -52,7 +53,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--ignore-color", action="store_true", help="look for symmetries of the shape alone")
     parser.add_argument(
         "--tolerance",
-        type=float,
+        type=finite,
         default=100 * default.deviation,
         metavar="PERCENT",
         help="of the diameter that a symmetry may be off by (default: %(default)g)",
@@ -75,7 +76,7 @@ def _numbers(count: int) -> Callable[[str], list[float]]:
     """A reader of so many numbers with commas between them."""
 
     def numbers(text: str) -> list[float]:
-        values = [float(part) for part in text.split(",")]
+        values = [finite(part) for part in text.split(",")]
         if len(values) != count:
             raise ValueError
         return values

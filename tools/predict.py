@@ -23,6 +23,7 @@ from sopose.core.data.frames import Frame, Frames, open_frames
 from sopose.core.data.roi import ImageSize
 from sopose.core.geometry.camera import as_K
 from sopose.core.images.files import write_image
+from sopose.core.utils.arguments import finite
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import require_key, require_writable_dir, write_json
 from sopose.inference.estimator import Box, ObjectPose, PoseEstimator
@@ -67,7 +68,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         metavar="PX",
         help="longer side of the images it sees (default: as it was trained; a smaller one is faster and finds less)",
     )
-    parser.add_argument("--threshold", type=float, default=0.3, help="least score of a box (default: 0.3)")
+    parser.add_argument("--threshold", type=finite, default=0.3, help="least score of a box (default: 0.3)")
     parser.add_argument("--topk", type=int, default=1, help="boxes of an object in an image (default: 1)")
     parser.add_argument(
         "--models", type=Path, metavar="FOLDER", help="a BOP models folder: outlines are drawn, not boxes"

@@ -22,6 +22,7 @@ from sopose.core.engine.machine import share_cores
 from sopose.core.engine.random_state import seed_everything
 from sopose.core.engine.run_record import record_start
 from sopose.core.engine.signals import StopSignals
+from sopose.core.utils.arguments import finite
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import remove_parts, require_writable_dir
 from sopose.core.utils.folder_lock import FolderLock
@@ -61,7 +62,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the run")
     parser.add_argument("--epochs", type=int, default=20, metavar="N", help="(default 20)")
     parser.add_argument("--batch-size", type=int, default=4, metavar="B", help="images of a step (default 4)")
-    parser.add_argument("--lr", type=float, default=2e-3, help="learning rate of AdamW (default 0.002)")
+    parser.add_argument("--lr", type=finite, default=2e-3, help="learning rate of AdamW (default 0.002)")
     parser.add_argument(
         "--size", type=int, metavar="PX", help="longer side of the input (default: that of the images, at most 640)"
     )

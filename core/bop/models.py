@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from sopose.core.bop.fields import by_id, numbers, positive, rotation
+from sopose.core.objects.known import MOST_SYMMETRIES
 from sopose.core.objects.mesh import Mesh
 from sopose.core.objects.model import ObjectModel, measure
 from sopose.core.objects.ply import read_ply, write_ply
@@ -21,7 +22,7 @@ from sopose.core.utils.units import M_TO_MM, MM_TO_M
 logger = logging.getLogger(__name__)
 
 INFO_NAME = "models_info.json"
-SYMMETRY_KEYS = ("symmetries_discrete", "symmetries_continuous")
+SYMMETRY_KEYS = tuple(MOST_SYMMETRIES)
 INFO_REMEDY = (
     "it comes with a BOP set's models archive (bop.felk.cvut.cz); "
     "tools/new_dataset.py makes it of your own CAD files, tools/find_symmetries.py --write of a models folder"
@@ -116,6 +117,10 @@ def symmetry_items(entry: dict[str, Any], key: str, where: str) -> list[Any]:
     items = entry.get(key, [])
     if not isinstance(items, list):
         raise UserError(f"{where}: {key} must be a list and is {str(items)[:40]}; repair the file")
+    if len(items) > MOST_SYMMETRIES[key]:
+        raise UserError(
+            f"{where}: {key} has {len(items)} entries, at most {MOST_SYMMETRIES[key]} can be; repair the file"
+        )
     return items
 
 

@@ -1,4 +1,4 @@
-"""Names and ids of objects as files of anyone have them: what can be one, and how many there may be."""
+"""What files of anyone may say of objects: names, ids, and how many of everything."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Sequence
 MOST_OBJECTS = 10_000
 MOST_NAME = 200  # letters of an object's name
 LARGEST_ID = 2**31
+# The icosahedron's group has 120 members, and each may be combined with every turn about each axis.
+MOST_SYMMETRIES = {"symmetries_discrete": 500, "symmetries_continuous": 6}
 
 
 def objects_fault(names: Sequence[str], obj_ids: Sequence[int]) -> str:

@@ -83,9 +83,18 @@ def read_json(path: Path, remedy: str = "check the path") -> Any:
     """The content of a json file; `UserError` with `remedy` where it is missing or damaged."""
     path = require_file(path, remedy)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_twins)
     except (ValueError, RecursionError) as error:  # not json, not UTF-8, or a number without end
         raise UserError(f"{path} is not valid json ({error}); restore the file or remove it") from error
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A json object. `ValueError` where a key is there twice: all but the last would be lost without a word."""
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key '{next(key for key in keys if keys.count(key) > 1)}' is there twice")
+    return entries
 
 
 def decode_text(data: bytes) -> str:

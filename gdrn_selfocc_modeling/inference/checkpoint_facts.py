@@ -11,7 +11,7 @@ import numpy as np
 
 from sopose.core.bop.splits import resolve_split
 from sopose.core.engine.checkpoint import FACTS
-from sopose.core.objects.known import MOST_OBJECTS, objects_fault
+from sopose.core.objects.known import MOST_OBJECTS, MOST_SYMMETRIES, objects_fault
 from sopose.core.objects.model import ObjectModel
 from sopose.core.utils.errors import UserError
 from sopose.data.build import ObjectCache, class_indices
@@ -159,6 +159,9 @@ def _entry(known: KnownObject) -> dict[str, Any]:
 def _read_entry(entry: Any, path: Path) -> KnownObject:
     """The inverse of `_entry`, for files of anyone."""
     try:
+        for key, most in MOST_SYMMETRIES.items():
+            if len(entry[key]) > most:
+                raise ValueError(f"{key} has {len(entry[key])} entries, at most {most} can be")
         known = KnownObject(
             name=str(entry["name"]),
             obj_id=int(entry["obj_id"]),

@@ -11,6 +11,7 @@ import argparse
 import time
 from pathlib import Path
 
+from sopose.core.utils.arguments import finite
 from sopose.core.utils.errors import run_cli
 from sopose.settings import SCHEMA, load_settings
 
@@ -48,7 +49,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "--objects-per-image", type=int, nargs=2, default=(5, 15), metavar=("LOW", "HIGH"), help="(default: 5 15)"
     )
     parser.add_argument(
-        "--floating", type=float, default=0.2, help="share of images whose objects float (default: 0.2)"
+        "--floating", type=finite, default=0.2, help="share of images whose objects float (default: 0.2)"
     )
     parser.add_argument("--format", choices=("jpg", "png"), default="jpg", help="of the colour images (default: jpg)")
     parser.add_argument("--seed", type=int, default=0, help="another seed gives other images (default: 0)")

@@ -145,6 +145,19 @@ def test_diameter_is_the_largest_distance_of_two_vertices():
             lambda d: edit_json(d / "models_info.json", lambda c: c["1"].update(symmetries_discrete=7)),
             ["symmetries_discrete", "must be a list"],
         ),
+        (
+            lambda d: edit_json(
+                d / "models_info.json", lambda c: c["1"].update(symmetries_discrete=[np.eye(4).ravel().tolist()] * 501)
+            ),
+            ["symmetries_discrete", "501 entries, at most 500"],
+        ),
+        (
+            lambda d: edit_json(
+                d / "models_info.json", lambda c: c["1"].update(symmetries_continuous=[{"axis": [0, 0, 1]}] * 7)
+            ),
+            ["symmetries_continuous", "7 entries, at most 6"],
+        ),
+        (lambda d: (d / "models_info.json").write_text('{"1": {}, "2": {}, "1": {}}'), ["the key '1' is there twice"]),
         (lambda d: (d / "obj_000001.ply").unlink(), ["obj_000001.ply", "missing"]),
         (lambda d: (d / "obj_000001.ply").write_bytes(b""), ["obj_000001.ply", "not a PLY"]),
         (lambda d: (d / "obj_000001.ply").write_bytes(b"\x89PNG garbage"), ["obj_000001.ply", "not a PLY"]),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sopose.core.utils.arguments import finite
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import (
     atomic_path,
@@ -133,3 +135,10 @@ def test_files_have_names_that_differ():
     assert distinct_names([]) == {}
     with pytest.raises(UserError, match="named twice"):
         distinct_names([paths[0], paths[0]])
+
+
+@pytest.mark.parametrize("text", ["inf", "-inf", "nan", "1e400", "one", ""])
+def test_a_number_on_the_command_line_is_finite(text):
+    assert finite("1e-3") == 0.001
+    with pytest.raises(argparse.ArgumentTypeError, match="no finite number"):
+        finite(text)
