@@ -13,7 +13,9 @@ import atexit
 import ctypes
 import multiprocessing
 import os
+import re
 import signal
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -36,10 +38,11 @@ from sopose.core.data.replacing import (
     SampleFailure,
 )
 from sopose.core.data.replay import Place
-from sopose.core.utils.errors import UserError, one_line
+from sopose.core.utils.errors import LostWorkerError, UserError, one_line
 from sopose.core.utils.read_ahead import read_ahead
 
 READ_AHEAD = 1  # batches that are ready in this process, besides those that workers hold
+LOST = re.compile(r"DataLoader worker .*(exited unexpectedly|is killed|is stopped)")  # of torch's messages
 
 
 class SampleSource(Protocol):
@@ -275,10 +278,18 @@ class Loader:
 
     def __iter__(self) -> Iterator[Any]:
         self._stopping.value = False
-        made = self._made(iter(self._batches))
+        made = self._made(self._started())
         # What comes from workers waits for their interpreters, several milliseconds a batch; torch pins in a thread.
         by_thread = self._batches.num_workers > 0 and not self._batches.pin_memory
         return self._counted(read_ahead(made, READ_AHEAD) if by_thread else made)
+
+    def _started(self) -> Iterator[Any]:
+        """torch's iterator, without its signal handler: that would raise amid a step where a worker is lost."""
+        handler = signal.getsignal(signal.SIGCHLD)
+        batches = iter(self._batches)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL if handler is None else handler)
+        return batches
 
     def _made(self, batches: Iterator[Any]) -> Generator[Collated | SampleFailure, None, None]:
         """What workers tell; they are ended with this iteration."""
@@ -287,6 +298,12 @@ class Loader:
         atexit.register(stop)
         try:
             yield from batches
+        except (RuntimeError, EOFError, ConnectionError) as error:
+            if isinstance(error, RuntimeError) and not LOST.search(str(error)):
+                raise
+            raise LostWorkerError(
+                "a process that prepares samples was killed (out of memory?); start again with fewer of them"
+            ) from error
         finally:
             stop()
             del batches  # torch shuts its workers down

@@ -67,8 +67,6 @@ class Detector:
         _require_fitting(facts, weights, path)
         network = build_detector(len(facts.objects), facts.design)
         load_weights(network, weights, path, remedy=REMEDY)
-        if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
-            raise UserError(f"{path} holds weights that are not finite; {REMEDY}")
         return cls(network.to(memory_format=torch.channels_last), facts, device, half, side)
 
     def save(self, path: Path) -> None:

@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from sopose.core.engine.integrity import contradiction, digest_of_tensors
 from sopose.core.engine.load_report import LoadReport
 from sopose.core.legacy.plain_numpy import PLAIN_NUMPY
 from sopose.core.utils.errors import UserError
@@ -29,6 +30,7 @@ MOST_PACKED = 4  # times its size that a .pth may unpack to; torch packs nothing
 PREFIXES = ("model.",)  # taken off a file's names that the model knows only without them
 FITTING = "use the configuration it was trained with, or another checkpoint"
 FACTS, ITERATION = "facts", "iteration"
+CHECKSUM = "weights_sha256"  # in a .safetensors file's metadata, of its tensors
 # One module under two names: the second is what published weights call it by its kind.
 NORM_NAMES = {"gn": "norm", "bn": "norm"}
 
@@ -42,10 +44,12 @@ def read_checkpoint(path: Path, remedy: str = "give another .pth or .safetensors
     path = require_file(path, remedy)
     try:
         if path.suffix == ".safetensors":
+            _require_undamaged(contradiction(path))
             return _read_safetensors(path)
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 require_unpackable(archive, MOST_PACKED * path.stat().st_size + MAX_EXPANDED)
+        _require_undamaged(contradiction(path))
         with torch.serialization.safe_globals(PLAIN_NUMPY):
             state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -64,10 +68,17 @@ def read_checkpoint(path: Path, remedy: str = "give another .pth or .safetensors
     return state
 
 
+def _require_undamaged(damage: str | None) -> None:
+    if damage is not None:
+        raise ValueError(damage)
+
+
 def _read_safetensors(path: Path) -> dict[str, Any]:
     with safetensors.safe_open(path, framework="pt") as file:
         weights = {name: file.get_tensor(name) for name in sorted(file.keys())}
         metadata = file.metadata() or {}
+    if CHECKSUM in metadata and metadata[CHECKSUM] != digest_of_tensors(weights):
+        raise ValueError("its weights differ from their checksum")
     weights |= {name: weights[kept] for name, kept in metadata.items() if kept in weights and name not in weights}
     try:
         facts = json.loads(metadata.get(FACTS, "{}"))
@@ -84,7 +95,7 @@ def weights_key(state: Mapping[str, Any]) -> str | None:
 def model_weights(state: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     """The weights inside a checkpoint (see `weights_key`), without the prefixes of data-parallel wrappers.
 
-    Whatever is no dense tensor is left aside. Raises `UserError` where nothing remains.
+    Whatever is no dense tensor is left aside. Raises `UserError` where nothing remains, or not all of it is finite.
     """
     key = weights_key(state)
     weights = {
@@ -94,6 +105,12 @@ def model_weights(state: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     }
     if not weights:
         raise UserError(f"{path} holds no weights; give a checkpoint of this network")
+    spoilt = [name for name, value in weights.items() if not bool(torch.isfinite(value).all())]
+    if spoilt:
+        raise UserError(
+            f"{path} has weights that are no finite numbers ({spoilt[0]}; {len(spoilt)} of {len(weights)} tensors): it "
+            "is damaged, or its training went wrong; give another checkpoint"
+        )
     return weights
 
 
@@ -263,8 +280,9 @@ def save_weights(weights: Mapping[str, Tensor], path: Path, facts: Mapping[str, 
             unique, aliases = unique_tensors(weights)
             # Parts of one storage count as shared there, which a copy is not.
             copies = {name: value.clone(memory_format=torch.contiguous_format) for name, value in unique.items()}
+            metadata = aliases | {FACTS: json.dumps(facts), CHECKSUM: digest_of_tensors(copies)}
             # Written by safetensors itself, the file could be read by its owner alone.
-            beside.write_bytes(safetensors.torch.save(copies, metadata=aliases | {FACTS: json.dumps(facts)}))
+            beside.write_bytes(safetensors.torch.save(copies, metadata=metadata))
         else:
             iteration = {ITERATION: facts[ITERATION]} if ITERATION in facts else {}
             torch.save(iteration | {FACTS: facts, "model": dict(weights)}, beside)

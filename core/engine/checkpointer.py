@@ -6,13 +6,11 @@ newest whole one, `best.pth` a copy of the best by a metric and `best.json` its 
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import shutil
 import zipfile
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +19,7 @@ from torch import nn
 
 from sopose.core.engine.checkpoint import load_weights, model_weights, read_checkpoint
 from sopose.core.engine.distributed import current_world, of_all_ranks
+from sopose.core.engine.integrity import checksum, checksum_path, contradiction
 from sopose.core.engine.random_state import RandomState
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import atomic_path, read_json, write_json, write_text
@@ -180,38 +179,15 @@ def last_checkpoint(folder: Path) -> Path | None:
 def find_damage(path: Path) -> str | None:
     """What is wrong with a checkpoint file; None for a whole one.
 
-    Its checksum decides; one without (written elsewhere, or killed before it had one) is read, and the checksums of
-    its parts, which torch writes and doesn't look at, are compared.
+    Its checksum decides; one without (written elsewhere, or killed before it had one) is read.
     """
     try:
-        wanted = checksum_path(path).read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        try:
+        damage = contradiction(path)
+        if damage is None and not checksum_path(path).is_file():
             read_checkpoint(path)
-            with zipfile.ZipFile(path) as parts:
-                damaged = parts.testzip()
-        except (UserError, zipfile.BadZipFile) as error:
-            return str(error)
-        return f"the checksum of {damaged} differs" if damaged else None
-    return None if checksum(path) == wanted else "its checksum differs"
-
-
-def checksum(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal digits."""
-    stat = path.stat()
-    return _digest(path, stat.st_mtime_ns, stat.st_size)
-
-
-@lru_cache
-def _digest(path: Path, _mtime_ns: int, _size: int) -> str:
-    """Computed once for a file as it stands: a run asks for its newest checkpoint several times."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def checksum_path(path: Path) -> Path:
-    """Where a checkpoint's checksum is."""
-    return path.with_name(f"{path.name}.sha256")
+    except (UserError, OSError, zipfile.BadZipFile) as error:
+        return str(error)
+    return damage
 
 
 def _write_state(path: Path, state: Mapping[str, Any]) -> None:

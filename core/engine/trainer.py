@@ -14,6 +14,7 @@ from sopose.core.engine.distributed import current_world, sum_over_ranks
 from sopose.core.engine.events import Delayed, Events
 from sopose.core.engine.guard import Guard, StepRecord
 from sopose.core.engine.step import OptimisationStep, StepOptions
+from sopose.core.utils.errors import LostWorkerError, UserError
 
 LAG = 2  # steps after which a device's answers are read on the host; nobody waits for them then
 
@@ -107,7 +108,10 @@ class Trainer:
         batches = iter(self.batches)
         self.model.train()
         while self.iteration < self.max_iter and not self._stopping:
-            self.run_step(batches)
+            try:
+                self.run_step(batches)
+            except LostWorkerError as error:
+                raise self._without_worker(error) from error
             self.iteration += 1
             for hook in self.hooks:
                 hook.after_step()
@@ -115,6 +119,15 @@ class Trainer:
         if self.iteration < self.max_iter:
             for hook in self.hooks:
                 hook.on_stop()
+
+    def _without_worker(self, error: LostWorkerError) -> UserError:
+        """Leave as if asked to, after the last step that was whole; other ranks would not know of it."""
+        if current_world().size > 1:
+            return error
+        self._look_back(everything=True)
+        for hook in self.hooks:
+            hook.on_stop()
+        return UserError(f"stopped after iteration {self.iteration}, go on with --resume: {error}")
 
     def run_step(self, batches: Iterator[Any]) -> None:
         """Take as many batches as a step has and make one optimisation step; what is logged are their means."""

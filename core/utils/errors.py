@@ -12,6 +12,10 @@ class UserError(Exception):
     """Bad input, told in one line: what was wanted, what came, where, and what to do."""
 
 
+class LostWorkerError(UserError):
+    """A process that prepared data is gone; what this process has is whole."""
+
+
 def nearest(word: str, known: list[str]) -> str:
     """`"; did you mean 'x'?"` for the known word closest to `word`, or the empty string."""
     matches = get_close_matches(word, known, n=1, cutoff=0.5)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from itertools import islice
 
 import numpy as np
 import pytest
+import torch
 
 from sopose.core.data.loader import (
     JoinedSource,
@@ -15,7 +18,7 @@ from sopose.core.data.loader import (
     make_train_loader,
     mixed_sources,
 )
-from sopose.core.utils.errors import UserError
+from sopose.core.utils.errors import LostWorkerError, UserError
 
 
 class Numbers:
@@ -148,3 +151,27 @@ def test_the_error_of_a_sample_arrives_in_one_line(num_workers):
     loader = make_test_loader(Broken(10), as_list, batch_size=2, num_workers=num_workers)
     with pytest.raises(UserError, match=r"^image\.png cannot be decoded; restore the file$"):
         list(loader)
+
+
+class Killed:
+    """A source whose worker is killed by the system while it makes a sample."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def __len__(self) -> int:
+        return 100
+
+    def sample(self, index: int, rng: np.random.Generator) -> int:
+        if index == self.at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return index
+
+
+def test_a_lost_worker_is_one_line_after_the_batches_before_it():
+    loader = make_train_loader(Killed(at=8), torch.tensor, 4, seed=0, num_workers=1, shuffle=False)
+    batches = iter(loader)
+    assert next(batches).tolist() == [0, 1, 2, 3]
+    with pytest.raises(LostWorkerError, match=r"^a process that prepares samples was killed \(out of memory\?\)"):
+        for _ in range(3):
+            next(batches)

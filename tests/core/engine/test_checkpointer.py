@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from sopose.core.engine.checkpoint import read_checkpoint
-from sopose.core.engine.checkpointer import BEST, Checkpointer, checksum, checksum_path, find_damage, last_checkpoint
+from sopose.core.engine.checkpointer import BEST, Checkpointer, find_damage, last_checkpoint
+from sopose.core.engine.integrity import checksum, checksum_path
 from sopose.core.utils.errors import UserError
 
 

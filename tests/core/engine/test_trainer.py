@@ -13,15 +13,16 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sopose.core.engine.checkpoint import load_weights, model_weights, read_checkpoint, save_weights
-from sopose.core.engine.checkpointer import Checkpointer, checksum_path, last_checkpoint
+from sopose.core.engine.checkpointer import Checkpointer, last_checkpoint
 from sopose.core.engine.distributed import select_device
 from sopose.core.engine.guard import Guard
 from sopose.core.engine.hooks import Evaluate, SaveCheckpoint, UpdateAverage
+from sopose.core.engine.integrity import checksum_path
 from sopose.core.engine.logs import ConsoleLog, JsonLog, TensorBoardLog, read_metrics
 from sopose.core.engine.random_state import seed_everything
 from sopose.core.engine.step import StepOptions
 from sopose.core.engine.trainer import Hook, Trainer
-from sopose.core.utils.errors import UserError
+from sopose.core.utils.errors import LostWorkerError, UserError
 
 
 class Line:
@@ -267,3 +268,29 @@ def test_a_trainer_goes_on_after_the_steps_done_before():
 
     trainer = Trainer(model, losses, [torch.ones(1, 1)] * 2, optimizer, schedule, max_iter=5, iteration=3)
     assert trainer.train() and seen == [3, 4] and trainer.iteration == 5
+
+
+def test_a_lost_worker_leaves_a_checkpoint_to_go_on_from(tmp_path):
+    """The state is that after the last whole step."""
+
+    def batches(count: int):
+        yield from range(count)
+        raise LostWorkerError("a process was killed")
+
+    network = torch.nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    schedule = torch.optim.lr_scheduler.ConstantLR(optimizer)
+    checkpointer = Checkpointer(tmp_path, network, {"optimizer": optimizer, "schedule": schedule})
+    trainer = Trainer(
+        network,
+        lambda batch, _: {"loss": network(torch.full((1, 1), float(batch))).sum()},
+        batches(3),
+        optimizer,
+        schedule,
+        max_iter=10,
+        hooks=[SaveCheckpoint(0, checkpointer)],
+    )
+    with pytest.raises(UserError, match=r"^stopped after iteration 3, go on with --resume: a process was killed$"):
+        trainer.train()
+    state = read_checkpoint(last_checkpoint(tmp_path))
+    assert state["iteration"] == 3 and torch.equal(state["model"]["weight"], network.weight)
