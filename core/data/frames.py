@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,11 +14,17 @@ import numpy as np
 
 from sopose.core.images.files import IMAGE_SUFFIXES, image_files
 from sopose.core.images.photo import as_rgb
-from sopose.core.images.scene_images import IMAGE_FOLDERS, scene_images, scene_of
+from sopose.core.images.scene_images import IMAGE_FOLDERS, ids_of, scene_images, scene_of
 from sopose.core.utils.errors import UserError
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 WEBCAM = re.compile(r"webcam:(\d+)")
+MOST_FRAMES, MOST_FPS = 10**8, 1000.0  # beyond these a damaged header speaks
+
+# A damaged video is reported in our one line, not in hundreds of its decoder's.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +54,13 @@ def open_frames(source: str) -> Frames:
     """The frames of an image, a folder of images, a BOP scene, a video, or `webcam:0`.
 
     In a scene the number in a file's name is its id, and files without one are left out, as everywhere else. Other
-    images have the numbers in their names where all have one of their own, else they are counted; hidden files are
-    left out. Raises `UserError` for what is none of these, or holds no image.
+    images have the numbers in their names too, and those without one of their own are counted on behind the largest:
+    no file changes the ids of others. Hidden files are left out. Raises `UserError` for what is none of these, or holds
+    no image.
     """
     if match := WEBCAM.fullmatch(source):
         return _moving(int(match[1]), source)
-    path = Path(source)
+    path = Path(os.path.abspath(source))  # "." has no name, and the name is the scene's id; links keep theirs
     if path.is_dir():
         return _folder(path)
     if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
@@ -76,9 +85,8 @@ def _folder(folder: Path) -> Frames:
 def _file(path: Path) -> Frames:
     """One image; of a scene with the ids that the scene gives it."""
     scene_dir = scene_of(path.parent)
-    of_scene = {} if scene_dir is None else scene_images(scene_dir)
-    by_id = {im_id: found for im_id, found in of_scene.items() if found == path}
-    return _files([path]) if scene_dir is None or not by_id else _scene(scene_dir, by_id)
+    ids = ids_of(path.stem)
+    return _files([path]) if scene_dir is None or len(ids) != 1 else _scene(scene_dir, {ids[0]: path})
 
 
 def _scene(scene_dir: Path, by_id: dict[int, Path]) -> Frames:
@@ -92,12 +100,19 @@ def _scene(scene_dir: Path, by_id: dict[int, Path]) -> Frames:
 
 
 def _files(paths: list[Path]) -> Frames:
-    """Any images: named by their numbers where all have one of their own, else counted."""
-    numbers = [int(path.stem) for path in paths if path.stem.isdecimal()]
-    ids = numbers if len(set(numbers)) == len(paths) else range(len(paths))
+    """Any images: by the numbers in their names; those without one, or with that of another, are counted on."""
+    by_id: dict[int, Path] = {}
+    unnumbered = []
+    for path in paths:
+        ids = ids_of(path.stem)
+        if len(ids) == 1 and ids[0] not in by_id:
+            by_id[ids[0]] = path
+        else:
+            unnumbered.append(path)
+    by_id |= dict(enumerate(unnumbered, start=max(by_id, default=-1) + 1))
 
     def frames() -> Iterator[Frame]:
-        return (_frame(path, 0, im_id) for path, im_id in zip(paths, ids, strict=True))
+        return (_frame(path, 0, im_id) for im_id, path in by_id.items())
 
     return Frames(frames, len(paths))
 
@@ -108,13 +123,14 @@ def _frame(path: Path, scene_id: int, im_id: int) -> Frame:
 
 def _moving(source: int | str, name: str) -> Frames:
     probe = cv2.VideoCapture(source)
-    opened = probe.isOpened()
+    opened = probe.isOpened() and probe.grab()
     count, fps = probe.get(cv2.CAP_PROP_FRAME_COUNT), probe.get(cv2.CAP_PROP_FPS)
     probe.release()
     if not opened:
         raise UserError(
             f"{name} cannot be opened; check the path, the camera's number, and that OpenCV reads its format"
         )
+    known = int(count) if isinstance(source, str) and 0 < count < MOST_FRAMES else None
 
     def frames() -> Iterator[Frame]:
         video = cv2.VideoCapture(source)
@@ -123,14 +139,23 @@ def _moving(source: int | str, name: str) -> Frames:
             while True:
                 there, bgr = video.read()
                 if not there:
+                    _tell_end(name, place, known, is_file=isinstance(source, str))
                     return
                 yield Frame(f"{place:06d}", 0, place, lambda bgr=bgr: as_rgb(bgr[..., ::-1]))
                 place += 1
         finally:
             video.release()
 
-    known = int(count) if isinstance(source, str) and count > 0 else None
-    return Frames(frames, known, fps=fps if fps > 0 else 25.0)
+    return Frames(frames, known, fps=fps if 0 < fps < MOST_FPS else 25.0)
+
+
+def _tell_end(name: str, read: int, count: int | None, is_file: bool) -> None:
+    """Warn where moving pictures end before they should."""
+    if not is_file:
+        logger.warning("%s gives no more images, after %d of them; check its cable", name, read)
+    elif count is not None and read < count:  # what comes behind a damaged frame has no sure number
+        told = "%s: only %d of the %d frames it tells of can be read, as if it were damaged or cut off; restore it"
+        logger.warning(told, name, read, count)
 
 
 def _natural(path: Path) -> list[tuple[int, int | str]]:

@@ -25,14 +25,19 @@ def images_by_ids(folder: Path, count: int) -> dict[tuple[int, ...], Path]:
     """
     named = {}
     for stem, path in images_by_stem(folder).items():
-        parts = stem.split("_")
-        if len(parts) == count and all(part.isascii() and part.isdecimal() for part in parts):
-            ids = tuple(map(int, parts))
+        ids = ids_of(stem)
+        if len(ids) == count:
             named[ids, stem != bop_stem(*ids), stem] = path
     by_ids: dict[tuple[int, ...], Path] = {}
     for ids, other_name, stem in sorted(named):
         by_ids.setdefault(ids, named[ids, other_name, stem])
     return by_ids
+
+
+def ids_of(stem: str) -> tuple[int, ...]:
+    """The numbers that a file is named by, as `bop_stem` writes them; none where the name is anything else."""
+    parts = stem.split("_")
+    return tuple(map(int, parts)) if all(part.isascii() and part.isdecimal() for part in parts) else ()
 
 
 def bop_stem(*ids: int) -> str:
