@@ -21,6 +21,7 @@ from sopose.core.bop.results import Estimate, write_results
 from sopose.core.bop.scene_folder import CAMERA_NAME, entries_by_image
 from sopose.core.data.frames import Frame, Frames, open_frames
 from sopose.core.data.roi import ImageSize
+from sopose.core.evaluation.scores import finite
 from sopose.core.geometry.camera import as_K
 from sopose.core.images.files import write_image
 from sopose.core.utils.arguments import finite
@@ -43,6 +44,7 @@ EPILOG = """examples:
 --K is of these very images: scale fx, fy, cx, cy with their size. --camera is scaled where its file has the width and
 height of other images of the same aspect. A BOP scene brings its own.
 """
+VIDEO_NAME = "poses.mp4"
 Camera = Callable[[Frame, ImageSize], np.ndarray]  # K of a frame of a width and height
 Boxes = Callable[[Frame, np.ndarray], list[Box]]
 
@@ -96,13 +98,16 @@ def main(argv: list[str] | None = None) -> None:
     boxes = open_boxes(args, estimator)
     painter = None if args.no_pictures and not args.show else PosePainter(estimator.objects.values(), args.models)
     run = Run(args, frames, painter)
-    with tqdm(total=frames.count, desc="poses", unit="image") as bar:
-        for number, frame in enumerate(frames):
-            if args.limit and number >= args.limit:
-                break
-            run.take(frame, camera, boxes, estimator)
-            bar.update()
-    run.finish()
+    try:
+        with tqdm(total=frames.count, desc="poses", unit="image") as bar:
+            for number, frame in enumerate(frames):
+                if args.limit and number >= args.limit:
+                    break
+                run.take(frame, camera, boxes, estimator)
+                bar.update()
+    finally:  # a webcam is ended by an interrupt; what was found is not lost
+        run.write()
+    run.check()
 
 
 def open_camera(args: argparse.Namespace, frames: Frames) -> Camera:
@@ -132,12 +137,34 @@ def open_boxes(args: argparse.Namespace, estimator: PoseEstimator) -> Boxes:
         return lambda frame, rgb: fixed
     if args.detector:
         return detected_boxes(args, estimator)
+    of_image = read_boxes(args, estimator)
+    return lambda frame, rgb: of_image.get((frame.scene_id, frame.im_id), [])
+
+
+def read_boxes(args: argparse.Namespace, estimator: PoseEstimator) -> dict[tuple[int, int], list[Box]]:
+    """The boxes of a file by scene and image, those of --topk and --threshold; a warning where none is left.
+
+    Raises `UserError` where all are of objects that the network doesn't know.
+    """
     names = {known.obj_id: name for name, known in estimator.objects.items()}
+    found = read_detections(args.boxes)
+    known = [item for item in found if item.obj_id in names]
+    if not known:
+        ids = ", ".join(map(str, sorted({item.obj_id for item in found})))
+        raise UserError(
+            f"{args.boxes} has boxes of objects {ids[:80]}, {args.checkpoint} knows "
+            f"{', '.join(f'{obj_id} {name}' for obj_id, name in names.items())[:200]}; give boxes of those"
+        )
     of_image: dict[tuple[int, int], list[Box]] = defaultdict(list)
-    for item in select_detections(read_detections(args.boxes), args.topk, args.threshold):
-        if item.obj_id in names:
-            of_image[item.scene_id, item.im_id].append(Box(names[item.obj_id], item.bbox, item.score))
-    return lambda frame, rgb: of_image[frame.scene_id, frame.im_id]
+    for item in select_detections(known, args.topk, args.threshold):
+        of_image[item.scene_id, item.im_id].append(Box(names[item.obj_id], item.bbox, item.score))
+    if not of_image:
+        best = max(item.score for item in known)
+        logger.warning(
+            "%s: none of its %d boxes has a score of --threshold %g, the best has %g; lower it",
+            *(args.boxes, len(known), args.threshold, best),
+        )
+    return dict(of_image)
 
 
 def detected_boxes(args: argparse.Namespace, estimator: PoseEstimator) -> Boxes:
@@ -178,8 +205,10 @@ class Run:
     painter: PosePainter | None
     estimates: list[Estimate] = field(default_factory=list)
     entries: list[dict[str, Any]] = field(default_factory=list)
+    boxes: int = 0
     failures: int = 0
     video: cv2.VideoWriter | None = None
+    lost_picture: str = ""  # why pictures are missing
 
     def take(self, frame: Frame, camera: Camera, boxes: Boxes, estimator: PoseEstimator) -> None:
         """Estimate one frame; what goes wrong with it is noted, and the run goes on."""
@@ -188,13 +217,15 @@ class Run:
         try:
             rgb = frame.read()
             K = camera(frame, (rgb.shape[1], rgb.shape[0]))
-            poses = estimator(rgb, K, boxes(frame, rgb))
+            given = boxes(frame, rgb)
+            poses = estimator(rgb, K, given)
         except UserError as error:
             self.failures += 1
             logger.warning("%s: %s", frame.name, error)
             self.entries.append({**entry, "error": str(error), "poses": []})
             return
         seconds = time.perf_counter() - started
+        self.boxes += len(given)
         self.entries.append({**entry, "seconds": seconds, "poses": [told(pose) for pose in poses]})
         self.estimates += [
             Estimate(frame.scene_id, frame.im_id, pose.obj_id, pose.score, pose.pose, seconds) for pose in poses
@@ -203,28 +234,33 @@ class Run:
             self.show(frame, self.painter(rgb, K, poses))
 
     def show(self, frame: Frame, picture_bgr: np.ndarray) -> None:
-        """Write a picture: a file, or a frame of the video; and open it where asked to."""
+        """Open a picture where asked to, and write it; the first that cannot be written is the last one tried."""
         if self.args.show:
             show_window(picture_bgr)
-        if self.args.no_pictures:
+        if self.args.no_pictures or self.lost_picture:
             return
+        try:
+            self.draw(frame, picture_bgr)
+        except UserError as error:
+            self.lost_picture = str(error)
+            logger.warning("no more pictures are written: %s", error)
+
+    def draw(self, frame: Frame, picture_bgr: np.ndarray) -> None:
+        """Write a picture: a file, or a frame of the video. `UserError` where that can't be."""
         if self.frames.fps == 0:
             write_image(self.args.output / "pictures" / f"{Path(frame.name).stem}.jpg", picture_bgr)
             return
         if self.video is None:
-            self.args.output.mkdir(parents=True, exist_ok=True)
-            size = picture_bgr.shape[1::-1]
-            path = str(self.args.output / "poses.mp4")
-            self.video = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"mp4v"), self.frames.fps, size)
+            self.video = open_video(self.args.output / VIDEO_NAME, self.frames.fps, picture_bgr.shape[1::-1])
         self.video.write(picture_bgr)
 
-    def finish(self) -> None:
-        """Write csv and json, and say what was found. Raises `UserError` where every image failed."""
-        if self.video is not None:
-            self.video.release()
+    def write(self) -> None:
+        """Write csv and json, and say what was found."""
         folder = self.args.output
         write_results(folder / "poses.csv", self.estimates)
-        write_json(folder / "poses.json", self.entries)
+        write_json(folder / "poses.json", finite(self.entries))
+        if self.video is not None:
+            self.video.release()
         doubtful = sum(bool(pose["warnings"]) for entry in self.entries for pose in entry["poses"])
         print(
             f"{len(self.estimates)} poses in {len(self.entries)} images"
@@ -232,8 +268,40 @@ class Run:
             + (f"; {self.failures} images failed (see errors in poses.json)" if self.failures else "")
         )
         print(f"written to {folder}: poses.csv (BOP's form, millimetres), poses.json (metres)")
+
+    def check(self) -> None:
+        """Warn where nothing was found. Raises `UserError` where every image failed, or pictures are missing."""
         if self.entries and self.failures == len(self.entries):
             raise UserError(f"no image could be used; the last: {self.entries[-1]['error']}")
+        if not self.boxes:
+            logger.warning("no box in any image: %s", self.why_no_box())
+        poses = [estimate.pose for estimate in self.estimates]
+        broken = sum(not np.isfinite([*pose.cam_R_obj.flat, *pose.cam_t_obj]).all() for pose in poses)
+        if broken and broken == len(poses):
+            raise UserError(
+                f"none of the {broken} poses is finite: the weights of {self.args.checkpoint} are damaged, or a "
+                "training that diverged left them; give another checkpoint"
+            )
+        if self.lost_picture:
+            raise UserError(f"csv and json are written, not all pictures: {self.lost_picture}")
+
+    def why_no_box(self) -> str:
+        """What to look at where no image had a box."""
+        if not self.args.boxes:
+            return f"the detector found nothing with a score of --threshold {self.args.threshold:g}; lower it"
+        scenes = {entry["scene_id"] for entry in self.entries}
+        images = [entry["im_id"] for entry in self.entries]
+        here = f"{', '.join(map(str, sorted(scenes)))} with ids {min(images, default=0)} to {max(images, default=0)}"
+        return f"{self.args.boxes} has none above --threshold of these images, of scene {here}; compare the ids in it"
+
+
+def open_video(path: Path, fps: float, size: tuple[int, int]) -> cv2.VideoWriter:
+    """A video of frames of a width and height to write to. `UserError` where OpenCV can't."""
+    require_writable_dir(path.parent).mkdir(parents=True, exist_ok=True)
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
+    if not video.isOpened():
+        raise UserError(f"{path} cannot be written as a video of {size[0]} x {size[1]} pixels; give --no-pictures")
+    return video
 
 
 def show_window(picture_bgr: np.ndarray) -> None:

@@ -99,7 +99,7 @@ def image_width(records: Iterable[ImageRecord]) -> int:
         if record.rgb_path.is_file():
             with suppress(UserError):  # a damaged image is reported where it is used
                 return read_header(record.rgb_path).size[0]
-    raise UserError("MSPD needs the image width and no image could be read; give the width (--image-width)")
+    raise UserError("MSPD needs the image width and no image could be read; restore an image of the split")
 
 
 def _best(items: list[T], value: Callable[[T], float], count: int) -> list[T]:

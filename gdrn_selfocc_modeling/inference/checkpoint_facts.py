@@ -21,7 +21,10 @@ from sopose.settings.groups import DatasetSettings
 from sopose.settings.meaning import require_meaning
 
 OBJECTS, SETTINGS, MODELS, FOCAL = "objects", "settings", "models", "focal"
-REMEDY = "it is of an older version, of other software or damaged; train again, or give --config-file and --dataset"
+REMEDY = (
+    "it is of an older version, of other software or damaged; train again, or evaluate it with its configuration: "
+    "main_gdrn.py --eval-only"
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,16 +1,20 @@
-"""The command that estimates poses: whose camera and whose ids it takes."""
+"""The command that estimates poses: whose camera and whose ids it takes, and that nothing of it fails in silence."""
 
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
+from sopose.core.bop.results import read_results
 from sopose.core.data.frames import open_frames
 from sopose.core.utils.errors import UserError
-from tools.predict import open_camera, parse_args
+from sopose.inference.estimator import ObjectPose, PoseEstimator
+from tools import predict as tool
+from tools.predict import main, open_camera, parse_args
 
 
 def camera_of(source, *words: str):
@@ -49,3 +53,119 @@ def test_a_camera_file_is_scaled_to_the_images_and_a_given_K_is_not(scene):
     path.write_text(json.dumps(content))
     assert camera_of(scene, "--camera", str(path))(frame, (320, 240))[0, 0] == 500
     assert camera_of(scene, "--K", "500,500,199.5,149.5")(frame, (320, 240))[0, 2] == 199.5
+
+
+class Known:
+    """An estimator of one object that answers every box with one pose."""
+
+    def __init__(self, depth: float = 0.5) -> None:
+        self.objects = {"can": SimpleNamespace(name="can", obj_id=2)}
+        self.depth = depth
+
+    def __call__(self, rgb, K, boxes) -> list[ObjectPose]:
+        t = np.array([0, 0, self.depth])
+        return [ObjectPose(box.object, 2, box.score, np.eye(3), t, np.array(box.xyxy)) for box in boxes]
+
+
+class Painter:
+    def __init__(self, *_) -> None:
+        pass
+
+    def __call__(self, rgb, K, poses):
+        return np.ascontiguousarray(rgb[..., ::-1])
+
+
+@pytest.fixture
+def known(monkeypatch) -> Known:
+    known = Known()
+    monkeypatch.setattr(PoseEstimator, "from_checkpoint", lambda *_: known)
+    monkeypatch.setattr(tool, "PosePainter", Painter)
+    return known
+
+
+def predict(source, output, *words) -> None:
+    main([str(source), "--checkpoint", "x.pth", "--output", str(output), *map(str, words)])
+
+
+def write_boxes(path, scene_id=7, im_id=3, obj_id=2, score=0.5):
+    entry = {"scene_id": scene_id, "image_id": im_id, "category_id": obj_id, "bbox": [1, 2, 9, 9], "score": score}
+    path.write_text(json.dumps([entry]))
+    return path
+
+
+def test_boxes_of_a_scene_are_those_of_its_ids(scene, known, tmp_path):
+    (scene / "rgb/000003 (copy).png").write_bytes((scene / "rgb/000003.png").read_bytes())
+    boxes = write_boxes(tmp_path / "boxes.json")
+    for source in (scene, scene / "rgb", scene / "rgb/000003.png"):
+        predict(source, tmp_path / "out", "--boxes", boxes)
+        (pose,) = read_results(tmp_path / "out/poses.csv")
+        assert (pose.scene_id, pose.im_id, pose.obj_id) == (7, 3, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"scene_id": 1}, "of these images, of scene 7 with ids 3 to 3"),
+        ({"im_id": 4}, "of these images, of scene 7 with ids 3 to 3"),
+        ({"score": 0.2}, "none of its 1 boxes has a score of --threshold 0.3, the best has 0.2"),
+    ],
+)
+def test_boxes_of_no_image_are_told(scene, known, tmp_path, caplog, change, words):
+    predict(scene, tmp_path / "out", "--boxes", write_boxes(tmp_path / "boxes.json", **change))
+    assert words in caplog.text and "no box in any image" in caplog.text
+    assert json.loads((tmp_path / "out/poses.json").read_text())[0]["poses"] == []
+
+
+def test_boxes_of_objects_that_nobody_knows_are_told(scene, known, tmp_path):
+    with pytest.raises(UserError, match=r"boxes of objects 5, x\.pth knows 2 can"):
+        predict(scene, tmp_path / "out", "--boxes", write_boxes(tmp_path / "boxes.json", obj_id=5))
+
+
+def test_poses_that_are_no_numbers_are_told(scene, known, tmp_path):
+    known.depth = np.nan
+    with pytest.raises(UserError, match=r"none of the 1 poses is finite: the weights of x\.pth are damaged"):
+        predict(scene, tmp_path / "out", "--box", "can,0,0,9,9")
+    assert json.loads((tmp_path / "out/poses.json").read_text())[0]["poses"][0]["cam_t_obj"] == [0, 0, None]
+
+
+def test_what_was_found_is_written_though_a_picture_is_not(scene, known, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/pictures").touch()
+    with pytest.raises(UserError, match="csv and json are written, not all pictures"):
+        predict(scene, tmp_path / "out", "--box", "can,0,0,9,9")
+    assert len(read_results(tmp_path / "out/poses.csv")) == 1
+
+
+@pytest.fixture
+def film(tmp_path):
+    path = tmp_path / "film.avi"
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (32, 24))
+    for _ in range(3):
+        video.write(np.zeros((24, 32, 3), np.uint8))
+    video.release()
+    return path
+
+
+def test_a_video_that_cannot_be_written_is_told(film, known, tmp_path, monkeypatch):
+    words = ("--K", "50,50,15.5,11.5", "--box", "can,0,0,9,9")
+    predict(film, tmp_path / "out", *words)
+    assert len(list(open_frames(str(tmp_path / "out/poses.mp4")))) == 3
+    monkeypatch.setattr(cv2.VideoWriter, "fourcc", lambda *_: 0)  # a codec that no OpenCV has
+    with pytest.raises(UserError, match=r"not all pictures: .*poses\.mp4 cannot be written as a video of 32 x 24"):
+        predict(film, tmp_path / "none", *words)
+    assert len(read_results(tmp_path / "none/poses.csv")) == 3
+    assert not (tmp_path / "none/poses.mp4").exists()
+
+
+def test_what_was_found_before_an_interrupt_is_written(film, known, tmp_path, monkeypatch):
+    def interrupt(*_):
+        if len(taken) == 2:
+            raise KeyboardInterrupt
+        taken.append(1)
+        return answer(known, *_)
+
+    taken, answer = [], Known.__call__
+    monkeypatch.setattr(Known, "__call__", lambda self, *args: interrupt(*args))
+    with pytest.raises(KeyboardInterrupt):
+        predict(film, tmp_path / "out", "--K", "50,50,15.5,11.5", "--box", "can,0,0,9,9")
+    assert len(read_results(tmp_path / "out/poses.csv")) == 2
