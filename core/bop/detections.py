@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sopose.core.bop.fields import integer, number, numbers, read_obj_id, xyxy_from_xywh
+from sopose.core.bop.fields import integer, numbers, read_obj_id, xyxy_from_xywh
 from sopose.core.images.files import MOST_PIXELS
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import read_json, require_key, write_json
@@ -19,7 +19,7 @@ from sopose.core.utils.files import read_json, require_key, write_json
 logger = logging.getLogger(__name__)
 
 ID_KEYS = ("scene_id", "image_id", "category_id")
-COCO_KEYS = {"images", "annotations", "categories"}
+COCO_KEYS = {"images", "annotations"}
 MOST_SHIFT = 30  # bits of a run's length
 
 
@@ -46,17 +46,17 @@ class _UnusableError(UserError):
 def read_detections(path: Path) -> list[Detection]:
     """Detections in the order of the file.
 
-    Two forms are known by their outermost bracket: `{"scene/im": [{obj_id, bbox_est, score, time}]}`
-    and BOP's `[{scene_id, image_id, category_id, bbox, score, time}]`; boxes are [x, y, w, h], `time`
-    and `segmentation` may be absent. A box without area and numbers that are not finite leave their detection out, a
-    polygon its mask; one warning counts them. Raises `UserError` for anything else that is damaged, and where no
-    detection is left.
+    Two forms are known by their outermost bracket: `{"scene/im": [{obj_id, bbox_est, score, time}]}` and BOP's
+    `[{scene_id, image_id, category_id, bbox, score, time}]`; boxes are [x, y, w, h]. `time` and `segmentation` may be
+    absent, a time that is no number is unknown. A box without area and numbers that are not finite leave their
+    detection out, a polygon its mask; one warning counts them. Raises `UserError` for anything else that is damaged,
+    and where no detection is left.
     """
     content = read_json(path, "give the detector's json (DATASETS.DET_FILES_TEST)")
     if not isinstance(content, dict | list):
         raise UserError(f"{path} must be a json list or object of detections; give another file")
-    if isinstance(content, dict) and content.keys() >= COCO_KEYS:
-        raise UserError(f"{path} is a COCO file of annotations; give detections, a list in COCO's or BOP's form")
+    if isinstance(content, dict) and content.keys() & COCO_KEYS:
+        raise UserError(f"{path} is a COCO file of annotations; give detections, a list in BOP's form (with scene_id)")
     detections, left_out = [], []
     for entry, ids, box_key, where in _entries(content, path):
         try:
@@ -101,12 +101,13 @@ def _entries(content: Any, path: Path) -> Iterator[tuple[Any, tuple[int, ...], s
 def _detection(ids: tuple[int, ...], entry: dict, box_key: str, where: str) -> Detection:
     box = _finite(require_key(entry, box_key, where), 4, f"{where}: {box_key}")
     bbox = xyxy_from_xywh(box, f"{where}: {box_key}")
-    if bbox is None:
+    if bbox is None or not np.isfinite(bbox).all():
         raise _UnusableError(f"{where}: {box_key} must have a width and height above zero and is {box.tolist()}")
     score = float(_finite(require_key(entry, "score", where), 1, f"{where}: score")[0])
-    time = number(entry.get("time", -1.0), f"{where}: time")
+    (time,) = [-1.0] if entry.get("time") is None else numbers(entry["time"], 1, f"{where}: time", finite=False)
     mask = entry.get("segmentation")
     segmentation = None if mask is None or isinstance(mask, list) else _segmentation(mask, f"{where}: segmentation")
+    time = float(time) if np.isfinite(time) else -1.0
     return Detection(*ids, bbox=bbox, score=score, time=time, segmentation=segmentation)
 
 

@@ -169,7 +169,7 @@ def xyxy_from_xywh(value: Any, where: str) -> np.ndarray | None:
 
     None where the box is absent: BOP writes -1 for an object that is not in the image.
     """
-    x, y, w, h = numbers(value, 4, where)
+    x, y, w, h = numbers(value, 4, where).tolist()
     if w <= 0 or h <= 0:
         return None
     return np.array([x, y, x + w, y + h])

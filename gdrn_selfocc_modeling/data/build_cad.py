@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from sopose.core.bop.fields import read_camera, read_camera_size
-from sopose.core.bop.scene import load_split
+from sopose.core.bop.scene import load_split, read_image_size
 from sopose.core.bop.splits import SplitSpec, training_split
 from sopose.core.data.roi import ImageSize
 from sopose.core.render.lights import LightRange
@@ -81,7 +81,10 @@ def split_to_learn(datasets: DatasetSettings, name: str) -> SplitSpec:
 
 
 def _statistics(spec: SplitSpec) -> PoseStatistics:
-    return pose_statistics(load_split(spec, require_images=False), read_camera_size(spec.root))
+    records = load_split(spec, require_images=False)
+    # By an image where there is one: camera.json may be of another resolution than the split.
+    shown = next((record for record in records if record.rgb_path.is_file()), records[0])
+    return pose_statistics(records, read_image_size(shown, spec.root))
 
 
 def _sensor(cad: CadSettings) -> Sensor:

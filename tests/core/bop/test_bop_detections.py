@@ -64,7 +64,10 @@ def test_a_mask_s_text_is_the_run_lengths_that_pycocotools_writes():
         {"bbox": [10, 20, 0, 40]},
         {"bbox": [float("nan"), 20, 30, 40]},
         {"bbox": [10, 20, 30, float("inf")]},
+        {"bbox": [1e308, 20, 1e308, 40]},
+        {"bbox": [None, 20, 30, 40]},
         {"score": float("nan")},
+        {"score": float("inf")},
     ],
 )
 def test_one_detection_that_is_none_costs_itself_alone_and_is_told(tmp_path, change, caplog):
@@ -72,6 +75,12 @@ def test_one_detection_that_is_none_costs_itself_alone_and_is_told(tmp_path, cha
     assert len(read_detections(tmp_path / "d.json")) == 2
     (record,) = caplog.records
     assert "1 of 3 detections are left out, the first: " in record.message and "entry 1: " in record.message
+
+
+@pytest.mark.parametrize("time", [None, float("nan"), float("inf")])
+def test_a_time_that_is_none_is_unknown(tmp_path, time):
+    (tmp_path / "d.json").write_text(json.dumps([BOP[0] | {"time": time}]))
+    assert read_detections(tmp_path / "d.json")[0].time == -1
 
 
 def test_a_polygon_leaves_its_detection_without_a_mask(tmp_path, caplog):
@@ -110,6 +119,7 @@ def without(key):
         *(([BOP[0] | {"segmentation": {"counts": text, "size": [2, 4]}}], "run lengths") for text in DAMAGED),
         ([BOP[0] | {"segmentation": {"counts": "47", "size": [2, 4]}}], "11 pixels do not fill a mask of 2 x 4"),
         ({"images": [], "annotations": [], "categories": []}, "COCO file of annotations"),
+        ({"annotations": [{"image_id": 1, "bbox": [1, 2, 3, 4]}]}, "COCO file of annotations"),
     ],
 )
 def test_a_damaged_file_is_told_in_one_line(tmp_path, content, words):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from sopose.batch import Sample, collate_samples
+from sopose.core.bop.fields import write_camera
 from sopose.core.bop.scene import load_split
 from sopose.core.bop.splits import SplitSpec, resolve_split
 from sopose.core.data.loader import make_train_loader
@@ -281,6 +282,19 @@ def test_poses_come_from_a_split_by_its_name(make_small_config, toy_root):
     name = f"CAD.POSES_FROM={toy_root}:train"
     statistics = build_options(make_small_config(name), toy_root).poses.statistics
     assert len(statistics.depth) == sum(len(record.instances) for record in load_split(train_split(toy_root)))
+
+
+def test_places_are_shares_of_the_images_though_camera_json_is_of_others(make_small_config, toy_root, tmp_path):
+    root = tmp_path / "toy"
+    root.mkdir()
+    for name in ("models", "train", "dataset_info.json"):
+        (root / name).symlink_to(toy_root / name)
+    write_camera(root / "camera.json", 2 * np.eye(3), (1280, 960))
+    places = [
+        build_options(make_small_config(f"CAD.POSES_FROM={folder}:train"), toy_root).poses.statistics.center
+        for folder in (toy_root, root)
+    ]
+    np.testing.assert_array_equal(*places)
 
 
 def test_poses_of_test_images_are_not_drawn_from(make_small_config, toy_root):
