@@ -112,11 +112,12 @@ def _row(estimate: Estimate) -> str:
 def read_results(path: Path, object_ids: Iterable[int] | None = None) -> Estimates:
     """Estimates of a BOP csv in the order of the file, metres.
 
-    What the official toolkit's check refuses is refused (`UserError`, naming line and column): a row without
-    seven fields, words that are no numbers, too many or too few of them, an empty line, and times that differ
-    within an image. What it lets pass is read, and told once a kind in a warning that names the first such
-    line and column: no header, no row, a matrix that is no rotation, nan or infinity (such an estimate is
-    never right), a row that is there twice, and, with `object_ids` given, an object that is not among them.
+    What the official toolkit's check refuses is refused (`UserError`, naming line and column): a row without seven
+    fields, words that are no numbers, too many or too few of them, an empty line, and times that differ within an
+    image. What it lets pass is read, and told once a kind in a warning that names the first such line and column: no
+    header, no row, a matrix that is no rotation, nan or infinity (in R or t the estimate is never right, such a score
+    ranks with nan last, such a time is unknown), a row that is there twice, and, with `object_ids` given, an object
+    that is not among them.
     """
     path = require_file(Path(path), "run the evaluation first or correct the path")
     ids, values, first_line = array("q"), array("d"), 1
@@ -203,7 +204,8 @@ def _refuse_other_times(estimates: Estimates, first_line: int, path: Path) -> No
     starts = np.r_[True, (images[1:] != images[:-1]).any(axis=1)]
     expected = np.empty(len(order))
     expected[order] = estimates.time[order[starts]][np.cumsum(starts) - 1]
-    other = np.flatnonzero(np.abs(estimates.time - expected) > TIME_TOLERANCE)
+    with np.errstate(invalid="ignore"):  # of times that are none
+        other = np.flatnonzero(np.abs(estimates.time - expected) > TIME_TOLERANCE)
     if len(other):
         row = other[0]
         scene_id, im_id, _ = estimates.ids[row]
@@ -232,9 +234,14 @@ def _oddities(estimates: Estimates, object_ids: set[int] | None) -> Iterator[tup
         unknown = np.flatnonzero(~np.isin(estimates.ids[:, 2], sorted(object_ids)))
         yield "obj_id", unknown, "an object that the data set doesn't have; ignored"
     R, t = estimates.cam_R_obj, estimates.cam_t_obj
-    for column, values in (("score", estimates.score), ("R", R), ("t", t), ("time", estimates.time)):
+    for column, values, what in (
+        ("score", estimates.score, "it ranks as infinity does, nan last, and counts like others"),
+        ("R", R, "such an estimate is never right"),
+        ("t", t, "such an estimate is never right"),
+        ("time", estimates.time, "it counts as unknown"),
+    ):
         odd = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
-        yield column, np.flatnonzero(odd), "nan or infinity; such an estimate is never right"
+        yield column, np.flatnonzero(odd), f"nan or infinity; {what}"
     yield "R", np.flatnonzero(_no_rotation(R)), "no rotation matrix; scored as it is"
     yield "scene_id", _repeated(estimates), "the same row is there before; both are estimates"
 
@@ -259,7 +266,7 @@ def _repeated(estimates: Estimates) -> np.ndarray:
     # Rows for which this number is the same are the only candidates; mostly there are none.
     quick = estimates.ids @ np.sqrt([2.0, 3, 5]) + np.pi * estimates.score + estimates.cam_R_obj[:, 0, 0]
     order = np.argsort(quick, kind="stable")
-    same = np.diff(quick[order]) == 0
+    same = quick[order][1:] == quick[order][:-1]
     candidates = np.union1d(order[:-1][same], order[1:][same])
     for row in candidates:
         item = estimates[int(row)]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
 
 from sopose.core.bop.results import Estimate, Estimates
 from sopose.core.bop.scene import ImageRecord, read_rgb
@@ -66,7 +69,8 @@ def _panels(row: InstanceErrors, record: ImageRecord, estimates: Estimates, mode
 
 def _estimate_of(row: InstanceErrors, truth: Pose, estimates: Estimates, model: ObjectModel) -> Pose:
     """The pose behind a row: of its object in its image with its score, and of several the one with its error."""
-    same = (estimates.ids == (row.scene_id, row.im_id, row.obj_id)).all(axis=1) & (estimates.score == row.score)
+    scored = np.isnan(estimates.score) if math.isnan(row.score) else estimates.score == row.score
+    same = (estimates.ids == (row.scene_id, row.im_id, row.obj_id)).all(axis=1) & scored
     candidates = [estimates[int(index)].pose for index in same.nonzero()[0]]
     hull = convex_hull_points(model.vertices)
     return min(

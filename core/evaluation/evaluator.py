@@ -42,6 +42,8 @@ from sopose.core.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+UNIT_TOLERANCE = 1.5  # by which the estimates' median distance may be off another unit's to be told as such
+
 __all__ = ["Scores", "evaluate", "write_scores"]
 
 
@@ -88,7 +90,7 @@ def evaluate(
         _ObjectTable(error_models[i], [group for group in groups if group.target.obj_id == i], width, metrics)
         for i in _bar(obj_ids, progress)
     ]
-    notes = _add_vsd(tables, vsd) if "bop19" in metrics else []
+    notes = [*odd_estimates(groups), *(_add_vsd(tables, vsd) if "bop19" in metrics else [])]
     scores = _scores(tables, groups, estimates, targets, tuple(notes))
     if "bop24" in metrics:
         scores = add_detection_ap(scores, estimates, records, targets, error_models, width)
@@ -195,6 +197,29 @@ def group_errors(
     }
 
 
+def odd_estimates(groups: Sequence[bop19.TargetGroup]) -> list[str]:
+    """What speaks against the estimates as a whole, a line each: numbers that are none, or another unit of length."""
+    count = sum(len(group.estimates) for group in groups)
+    t = np.array([estimate.pose.cam_t_obj for group in groups for estimate in group.estimates]).reshape(-1, 3)
+    R = np.array([estimate.pose.cam_R_obj for group in groups for estimate in group.estimates]).reshape(-1, 9)
+    finite = np.isfinite(t).all(axis=1) & np.isfinite(R).all(axis=1)
+    notes = []
+    if not finite.all():
+        notes.append(
+            f"{count - finite.sum()} of {count} estimates have nan or infinity, which is never right: the weights "
+            "may be damaged, or a training that diverged may have left them."
+        )
+    truths = [np.linalg.norm(item.pose.cam_t_obj) for group in groups if group.estimates for item in group.instances]
+    if finite.any() and np.median(truths) > 0:
+        factor = float(np.median(np.linalg.norm(t[finite], axis=1)) / np.median(truths))
+        for wrong, unit in ((1e-3, "metres"), (1e-2, "decimetres"), (0.1, "centimetres"), (1e3, "micrometres")):
+            if wrong / UNIT_TOLERANCE < factor < wrong * UNIT_TOLERANCE:
+                far = f"{factor:.2g} times as far as the truth"
+                notes.append(f"The estimates lie {far}, as if t were in {unit}; a BOP csv has millimetres.")
+                break
+    return notes
+
+
 def _add_vsd(tables: list[_ObjectTable], vsd: VsdScorer | None) -> list[str]:
     """Add VSD to all tables; or the line that says why not."""
     groups = [group for table in tables for group in table.groups]
@@ -266,5 +291,5 @@ def _time_per_image(estimates: Estimates, targets: Sequence[Target]) -> float | 
     images, first = np.unique(estimates.ids[:, :2], axis=0, return_index=True)
     asked = np.array([tuple(image) in wanted for image in images.tolist()], bool)
     times = estimates.time[first[asked]]
-    known = times[times >= 0]
+    known = times[np.isfinite(times) & (times >= 0)]
     return float(np.mean(known)) if known.size else None

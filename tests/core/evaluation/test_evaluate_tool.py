@@ -51,6 +51,15 @@ def test_the_truth_scores_one_hundred(tool, toy_root, results, tmp_path, capsys)
     assert "100.0" in capsys.readouterr().out
 
 
+def test_scores_that_are_no_numbers_have_a_report(tool, toy_root, results, tmp_path):
+    text = (results / "truth_toy-test.csv").read_text().replace(",1.0,", ",nan,", 3).replace(",1.0,", ",inf,", 2)
+    (tmp_path / "odd_toy-test.csv").write_text(text)
+    outputs = ("--report", tmp_path / "r.html", "--json", tmp_path / "s.json")
+    tool.main(arguments(toy_root, tmp_path / "odd_toy-test.csv", *outputs, "--metrics", "add", "bop19", "bop24"))
+    scores = json.loads((tmp_path / "s.json").read_text())
+    assert scores["overall"]["AR_MSSD"] == 1.0 and "score nan" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
 def test_two_results_stand_side_by_side(tool, toy_root, results, tmp_path, capsys):
     files = [results / "truth_toy-test.csv", results / "half_toy-test.csv"]
     tool.main(arguments(toy_root, *files, "--json", tmp_path / "s.json"))

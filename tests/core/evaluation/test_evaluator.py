@@ -186,6 +186,33 @@ def test_an_estimate_with_nan_is_a_miss_as_in_a_file(world):
     assert world.score(spoiled).overall["AR_MSPD"] == pytest.approx(8 / 9)
 
 
+@pytest.mark.parametrize("score", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_no_number_counts_like_others_and_nan_ranks_last(world, score):
+    plain = world.score(world.truth())
+    assert world.score(world.truth(score=score)).overall == plain.overall
+    wrong = [replace(estimate, score=-np.inf) for estimate in world.shifted(3.0)]
+    right = world.truth(score=score)
+    assert world.score([*wrong, *right]).overall["AR_MSSD"] == (0 if np.isnan(score) or score < 0 else 1)
+
+
+def test_a_time_that_is_no_number_is_unknown(world):
+    assert world.score(world.truth(time=np.nan)).time_per_image is None
+    assert world.score(world.truth(time=np.inf)).time_per_image is None
+
+
+def test_estimates_that_are_no_numbers_are_told(world):
+    nothing = Pose(np.full((3, 3), np.nan), np.full(3, np.nan))
+    (note, *_) = world.score(world.truth(pose=nothing)).notes
+    assert note.startswith("9 of 9 estimates have nan or infinity, which is never right: the weights may be damaged")
+
+
+@pytest.mark.parametrize(("factor", "unit"), [(1e-3, "metres"), (0.1, "centimetres"), (1.2, ""), (0.7, "")])
+def test_estimates_in_another_unit_are_told(world, factor, unit):
+    scaled = [replace(e, pose=Pose(e.pose.cam_R_obj, factor * e.pose.cam_t_obj)) for e in world.truth()]
+    told = [note for note in world.score(scaled).notes if "as if t were in" in note]
+    assert (f"as if t were in {unit}; a BOP csv has millimetres" in told[0]) if unit else not told
+
+
 def test_means_lie_in_their_intervals(world):
     half = world.score([*world.truth()[:4], *world.shifted(3.0)[4:]])
     for values, intervals in ((half.mean, half.mean_intervals), (half.overall, half.overall_intervals)):
