@@ -116,6 +116,8 @@ class Surface:
         by less than the samples are apart. The farthest points are searched among more, so that the greatest
         distance is right.
         """
+        if not len(points):  # of an object too thin for a pixel
+            return np.empty(0)
         distance = self._distance(points, NEAR_SAMPLES)
         farthest = np.argsort(-distance, kind="stable")[: len(points) // AGAIN_PART + 1]
         distance[farthest] = self._distance(points[farthest], AGAIN_SAMPLES)

@@ -112,6 +112,8 @@ class PackedScenes:
         """The `Occlusion` for points of scenes (M,), asked for them all a whole number of times."""
 
         def occluded(starts_cam: Tensor, towards: Tensor, asked: Tensor) -> Tensor:
+            if not len(scene):  # of a thin object the lattice may meet no point
+                return torch.zeros_like(asked)
             which = scene.repeat(starts_cam.shape[1] // len(scene))
             if self._grounds is None:
                 return self.caster.occluded(which, starts_cam, towards, asked)

@@ -116,6 +116,15 @@ def test_the_folder_is_a_data_set_with_names_symmetries_and_camera(write_box, tm
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+@pytest.mark.parametrize("sides", [(1000, 10, 0.5), (1000, 0.01, 0.01)], ids=["ruler", "wire"])
+def test_objects_too_thin_for_a_pixel_are_taken(tmp_path, sides):
+    trimesh.creation.box(sides).export(tmp_path / "thin.stl")
+    new = with_found_symmetries(read_object(tmp_path / "thin.stl", "thin", "mm"), Tolerance())
+    write_dataset(tmp_path / "set", [new], None, Tolerance())
+    assert 1000 * load_models(tmp_path / "set" / "models")[1].extent == pytest.approx(sides, rel=1e-4)
+    assert (tmp_path / "set" / "symmetries.png").is_file()
+
+
 def test_colours_are_kept_and_left_out_of_models_eval(tmp_path):
     box = trimesh.creation.box(SIDES)
     box.visual.face_colors = [[255, 0, 0, 255]] * 6 + [[0, 0, 255, 255]] * 6

@@ -73,6 +73,17 @@ def render(
     return render_rgb(Scene(K, bodies, lights, ground), uv, shading)
 
 
+def test_what_lies_between_all_pixels_of_the_lattice_is_lit():
+    """Lamps and sky are asked at every few pixels of a grid; a thread may pass between them all."""
+    grid = pixel_grid(101, 101)
+    shading = Shading(shadow_stride=4, sky_stride=4)
+    picture = render([sheet(1.5e-3, at(0.002, 0.002, 1.0))], grid, lamp(0, 0, 0, 1), shading)
+    seen = picture.owner >= 0
+    rows, columns = np.divmod(np.flatnonzero(seen), 101)
+    assert seen.any() and not ((rows % 4 == 0) & (columns % 4 == 0)).any()
+    assert picture.rgb[seen].min() > 100
+
+
 def grey(level: int) -> np.ndarray:
     return np.full((4, 3), level, np.uint8)
 
