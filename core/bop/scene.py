@@ -41,6 +41,7 @@ from sopose.core.bop.scene_folder import (
 from sopose.core.bop.splits import SplitSpec
 from sopose.core.bop.targets import read_targets
 from sopose.core.images.files import read_header, read_image
+from sopose.core.images.photo import read_photo
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import require_dir
 
@@ -154,7 +155,7 @@ def _read_instances(files: SceneFiles, im_id: int, entries: Any, infos: Any) -> 
 
 def read_rgb(record: ImageRecord) -> np.ndarray:
     """The image as (H, W, 3) uint8 BGR; a grey image has three equal channels."""
-    return read_image(record.rgb_path, cv2.IMREAD_COLOR, "download the split's images")
+    return read_photo(record.rgb_path, "download the split's images")
 
 
 def read_depth(record: ImageRecord) -> np.ndarray:

@@ -107,6 +107,7 @@ KINDS = {
         ("image-unlisted", _W, "a file has no entry in the json files", "annotate it, or remove it"),
         ("image-duplicate", _W, "two images have the same content", "remove one: it counts twice, or leaks to a test"),
         ("image-turned", _W, "an image is turned by its EXIF tag", "store it turned: programs differ"),
+        ("image-dark", _W, "an image of 16 bits has the values of 10 to 14", "scale them up: it is read nearly black"),
         ("image-format", _N, "an image is not 8 bit with three channels", "nothing: it is read as if it were"),
         ("mask-missing", _E, "a mask's file is missing", "restore it; tools/make_targets.py writes missing masks"),
         ("mask-size", _E, "a mask or depth image has another size than its image", "scale it with the image"),

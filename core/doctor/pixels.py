@@ -21,6 +21,7 @@ from sopose.core.doctor.fits import MIN_PIXELS, Seen, check_poses, check_visible
 from sopose.core.doctor.scenes import Shot
 from sopose.core.geometry.pose import Pose
 from sopose.core.images.files import read_header, read_image
+from sopose.core.images.photo import fills_few_bits
 from sopose.core.making.annotate import all_instances
 from sopose.core.objects.model import ObjectModel
 from sopose.core.render.visibility import annotate_scene, render_depth
@@ -76,6 +77,9 @@ def _check_image(path: Path, root: Path) -> Iterator[Finding]:
     if image.dtype != np.uint8 or channels != 3:
         kinds = {1: "grey", 3: "colour", 4: "colour with transparency"}
         yield Finding("image-format", where, f"{8 * image.itemsize} bit, {kinds.get(channels, f'{channels} channels')}")
+    colors = image if channels == 1 else image[..., :3]
+    if fills_few_bits(colors):
+        yield Finding("image-dark", where, f"its largest value is {colors.max()} of 65535")
     turn = read_header(path).orientation
     if turn != 1:
         yield Finding("image-turned", where, f"EXIF orientation {turn}")

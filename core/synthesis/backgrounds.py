@@ -8,7 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from sopose.core.images.files import IMAGE_SUFFIXES, image_files, read_image
+from sopose.core.images.files import IMAGE_SUFFIXES, image_files
+from sopose.core.images.photo import read_photo
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import require_dir
 
@@ -45,7 +46,7 @@ class Backgrounds:
         """Photograph `index`, from the least-recently-used cache where it is there; several threads may call."""
         image = self._cache.pop(index, None)
         if image is None:
-            image = read_image(self.paths[index], remedy="remove it from the backgrounds (INPUT.BG_IMGS_ROOT)")
+            image = read_photo(self.paths[index], "remove it from the backgrounds (INPUT.BG_IMGS_ROOT)")
             shrink = CACHED_SIDE / max(image.shape[:2])
             if shrink < 1:
                 image = cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)

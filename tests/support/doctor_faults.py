@@ -324,6 +324,8 @@ FAULTS = [
     fault("target-duplicate", TARGETS + ", entry .*is entry 1 already", lambda t: t.edit(
         TARGETS, lambda targets: targets.append(targets[1]))),
     fault("json-broken", TARGETS, lambda t: (t.root / TARGETS).write_text("[{")),
+    fault("image-dark", IMAGE + ": its largest value is .* of 65535", lambda t: t.redraw(
+        t.file("rgb"), lambda image: 16 * image.astype(np.uint16))),
 ]  # fmt: skip
 
 NOTES = [

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sopose.core.images.photo import as_rgb
+from sopose.core.images.photo import as_rgb, read_photo
 from sopose.core.utils.errors import UserError
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
@@ -67,3 +67,26 @@ def test_what_is_no_image_is_told(image):
     with pytest.raises(UserError) as caught:
         as_rgb(image)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_few_bits_in_16_are_told_once(tmp_path, bits, caplog):
+    few = RGB.astype(np.uint16) << (bits - 8)
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(tmp_path / name), few)
+        assert as_rgb(tmp_path / name).max() < 64
+    (record,) = caplog.records
+    assert f"the images of {tmp_path} have 16 bits and values up to 16383 of 65535 at most" in record.message
+
+
+def test_whole_16_bits_and_black_are_not_told(tmp_path, caplog):
+    for image in (RGB.astype(np.uint16) * 257, np.zeros_like(RGB, np.uint16)):
+        cv2.imwrite(str(tmp_path / "a.png"), image)
+        read_photo(tmp_path / "a.png", "")
+    assert not caplog.records
+
+
+def test_images_of_data_sets_and_photographs_have_the_same_levels(tmp_path):
+    for name, written in {"deep.png": RGB.astype(np.uint16) * 250, "grey.png": RGB[..., 0]}.items():
+        cv2.imwrite(str(tmp_path / name), written)
+        assert np.array_equal(read_photo(tmp_path / name, "")[..., ::-1], as_rgb(tmp_path / name)), name
