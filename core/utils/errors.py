@@ -7,6 +7,8 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any
 
+from sopose.core.utils.terminal import plain_output, printable
+
 
 class UserError(Exception):
     """Bad input, told in one line: what was wanted, what came, where, and what to do."""
@@ -25,7 +27,7 @@ def nearest(word: str, known: list[str]) -> str:
 def one_line(error: UserError | OSError) -> str:
     """What an error of ours, or of the system's about a file, tells the user."""
     if isinstance(error, UserError):
-        return str(error)
+        return str(error).replace("\n", "\\n")  # of a name in somebody's file
     place = f"{error.filename}: " if error.filename else ""
     return f"{place}{' '.join(str(error.strerror or error).split())}; check path, permissions and disk"
 
@@ -33,13 +35,15 @@ def one_line(error: UserError | OSError) -> str:
 def run_cli(main: Callable[[list[str] | None], Any]) -> None:
     """Run a script's `main` on the command line's words and leave the process.
 
-    Exit code 0 on success, 1 with one line on stderr after a `UserError` or where the system refuses a file,
-    130 after an interrupt; argparse leaves with 2 by itself on wrong usage.
+    Control characters in what it prints are written out. Exit code 0 on success, 1 with one line on stderr after a
+    `UserError` or where the system refuses a file, 130 after an interrupt; argparse leaves with 2 by itself on wrong
+    usage.
     """
     try:
-        main(None)
+        with plain_output():
+            main(None)
     except (UserError, OSError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        print(f"error: {printable(one_line(error))}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
