@@ -160,7 +160,8 @@ def _result(path: Path, record: ImageRecord, wanted: Sequence[int], names: Mappi
     chosen = []
     for obj_id in wanted:
         count = max(1, sum(item.obj_id == obj_id for item in record.instances))
-        chosen += sorted((item for item in rows if item.obj_id == obj_id), key=lambda item: -item.score)[:count]
+        found = rows[np.flatnonzero(rows.ids[:, 2] == obj_id)]
+        chosen += found[np.argsort(-found.score, kind="stable")[:count]]  # nan comes last
     if not chosen:
         logger.warning("%s has no estimate in image %d of scene %d", path, record.im_id, record.scene_id)
     return _Result(path.stem, chosen)

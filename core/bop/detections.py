@@ -106,7 +106,7 @@ def _detection(ids: tuple[int, ...], entry: dict, box_key: str, where: str) -> D
     score = float(_finite(require_key(entry, "score", where), 1, f"{where}: score")[0])
     (time,) = [-1.0] if entry.get("time") is None else numbers(entry["time"], 1, f"{where}: time", finite=False)
     mask = entry.get("segmentation")
-    segmentation = None if mask is None or isinstance(mask, list) else _segmentation(mask, f"{where}: segmentation")
+    segmentation = None if mask is None or isinstance(mask, list) else read_segmentation(mask, f"{where}: segmentation")
     time = float(time) if np.isfinite(time) else -1.0
     return Detection(*ids, bbox=bbox, score=score, time=time, segmentation=segmentation)
 
@@ -118,18 +118,21 @@ def _finite(value: Any, count: int, where: str) -> np.ndarray:
     return array
 
 
-def _segmentation(value: Any, where: str) -> dict[str, Any]:
-    """Run lengths of a mask as they are, checked: whole numbers that fill the size, or COCO's compressed text."""
+def read_segmentation(value: Any, where: str) -> dict[str, Any]:
+    """Run lengths of a mask as they are, checked: whole numbers that fill the size, or COCO's compressed text.
+
+    Raises `UserError` for any other: pycocotools ends the process on some, and never ends itself on others.
+    """
     counts = require_key(value, "counts", where)
     height, width = (integer(side, f"{where}: size") for side in numbers(require_key(value, "size", where), 2, where))
     if height < 1 or width < 1 or height * width > MOST_PIXELS:
         raise UserError(f"{where}: size {height} x {width} is no mask's; repair the file")
     mask = {"counts": counts, "size": [height, width]}
-    if not isinstance(counts, str | list) or not all(isinstance(run, int) and run >= 0 for run in run_lengths(mask)):
+    runs = run_lengths(mask) if isinstance(counts, str | list) else [-1]
+    if not all(isinstance(run, int) and run >= 0 for run in runs):
         raise UserError(f"{where}: counts must be COCO's run lengths, whole numbers or text; repair the file")
-    filled = sum(run_lengths(mask))
-    if filled != height * width:
-        raise UserError(f"{where}: {filled} pixels do not fill a mask of {height} x {width}; repair the file")
+    if sum(runs) != height * width:
+        raise UserError(f"{where}: {sum(runs)} pixels do not fill a mask of {height} x {width}; repair the file")
     return mask
 
 

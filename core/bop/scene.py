@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,9 @@ def _scene_dirs(spec: SplitSpec, selection: Selection | None) -> list[Path]:
         scenes = [path for path in scenes if int(path.name) in spec.object_names]
     if selection is not None:
         scenes = [path for path in scenes if int(path.name) in selection]
+    for one, other in pairwise(scenes):
+        if int(one.name) == int(other.name):
+            raise UserError(f"{one} and {other} are both scene {int(one.name)}; remove or rename one of them")
     if not scenes:
         raise UserError(f"{spec.images_dir} has no scene folder that '{spec.name}' reads; download the split")
     return scenes

@@ -18,7 +18,7 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from sopose.core.bop.detections import Detection, run_lengths, select_detections
+from sopose.core.bop.detections import Detection, read_segmentation, run_lengths, select_detections
 from sopose.core.bop.records import ImageRecord, Instance
 from sopose.core.bop.scene import read_mask
 from sopose.core.bop.targets import Target
@@ -146,8 +146,9 @@ def _entries(
 
 
 def _compressed(segmentation: dict[str, Any]) -> dict[str, Any]:
-    """pycocotools' run lengths of a mask in either of its forms."""
-    return rle.frPyObjects({**segmentation, "counts": run_lengths(segmentation)}, *segmentation["size"])
+    """pycocotools' run lengths of a mask in either of its forms; `UserError` for one that it can't take."""
+    mask = read_segmentation(segmentation, "a detection's segmentation")
+    return rle.frPyObjects({**mask, "counts": run_lengths(mask)}, *mask["size"])
 
 
 def _scores(run: COCOeval, kind: str) -> CocoScores:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import logging
 import pickle
+import shutil
 from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from sopose.core.bop.fields import read_camera_size
 from sopose.core.bop.records import ImageList
 from sopose.core.bop.scene import load_split, read_depth, read_image_size, read_mask, read_rgb
 from sopose.core.bop.splits import resolve_split
 from sopose.core.bop.targets import Target, load_targets, make_targets
+from sopose.core.evaluation.bop19 import image_width
+from sopose.core.images.files import EXIF_ORIENTATION
 from sopose.core.utils.errors import UserError
 from tests.support.bop_files import edit_json
 
@@ -222,6 +226,24 @@ def test_files_without_a_number_and_hidden_ones_are_no_images_of_a_scene(tiny_bo
     for name in ("._000007.png", "000007 (copy).png", "preview.png"):
         (folder / name).write_bytes(b"no image")
     assert [record.rgb_path.name for record in load_split(mini(tiny_bop))] == ["3.png", "000007.png"]
+
+
+def test_two_folders_of_one_scene_are_told(tiny_bop):
+    shutil.copytree(tiny_bop / "test/000001", tiny_bop / "test/1")
+    with pytest.raises(UserError, match=r"test/.*1 and .*test/.*1 are both scene 1; remove or rename one"):
+        load_split(mini(tiny_bop))
+
+
+def test_the_size_of_a_turned_image_is_that_of_its_pixels_for_all(tiny_bop):
+    """Of a photograph that its EXIF entry turns: training, VSD and the scale of MSPD have one size."""
+    record = load_split(mini(tiny_bop))[0]
+    entry = Image.Exif()
+    entry[EXIF_ORIENTATION] = 6
+    Image.new("RGB", (48, 64)).save(record.rgb_path.with_suffix(".jpg"), exif=entry)
+    record.rgb_path.unlink()
+    record = load_split(mini(tiny_bop))[0]
+    assert read_rgb(record).shape == (48, 64, 3)
+    assert read_image_size(record, tiny_bop) == (64, 48) and image_width([record]) == 64
 
 
 def test_a_scene_without_annotations_is_read_unless_half_of_them_are_there(tiny_bop):

@@ -106,6 +106,20 @@ def test_masks_are_scored_as_masks(records):
         coco_scores(detect(), blind, TARGETS, "segm")
 
 
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        {"counts": [], "size": [0, 0]},
+        {"counts": "P" * 50, "size": [90, 100]},
+        {"counts": [9000, 1], "size": [90, 100]},
+        {"counts": [-1, 9001], "size": [90, 100]},
+    ],
+)
+def test_masks_that_pycocotools_would_not_survive_are_told(records, segmentation):
+    with pytest.raises(UserError, match="segmentation"):
+        coco_scores(detect(segmentation=segmentation), records, TARGETS, "segm")
+
+
 def test_the_numbers_are_those_of_pycocotools(records):
     from sopose.core.evaluation import coco
 
