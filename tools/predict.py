@@ -259,8 +259,8 @@ class Run:
         folder = self.args.output
         write_results(folder / "poses.csv", self.estimates)
         write_json(folder / "poses.json", finite(self.entries))
-        if self.video is not None:
-            self.video.release()
+        if self.video is not None and not self.lost_picture:
+            self.lost_picture = closed_video(self.video, folder / VIDEO_NAME)
         doubtful = sum(bool(pose["warnings"]) for entry in self.entries for pose in entry["poses"])
         print(
             f"{len(self.estimates)} poses in {len(self.entries)} images"
@@ -302,6 +302,16 @@ def open_video(path: Path, fps: float, size: tuple[int, int]) -> cv2.VideoWriter
     if not video.isOpened():
         raise UserError(f"{path} cannot be written as a video of {size[0]} x {size[1]} pixels; give --no-pictures")
     return video
+
+
+def closed_video(video: cv2.VideoWriter, path: Path) -> str:
+    """End a video; why it cannot be opened again, if so. OpenCV is silent where the disk is full."""
+    video.release()
+    try:
+        open_frames(str(path))
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def show_window(picture_bgr: np.ndarray) -> None:

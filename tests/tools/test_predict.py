@@ -8,9 +8,11 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from sopose.core.bop.results import read_results
 from sopose.core.data.frames import open_frames
+from sopose.core.engine.checkpoint import save_weights
 from sopose.core.utils.errors import UserError
 from sopose.inference.estimator import ObjectPose, PoseEstimator
 from tools import predict as tool
@@ -139,9 +141,10 @@ def test_what_was_found_is_written_though_a_picture_is_not(scene, known, tmp_pat
 @pytest.fixture
 def film(tmp_path):
     path = tmp_path / "film.avi"
-    video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (32, 24))
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    rng = np.random.default_rng(0)
     for _ in range(3):
-        video.write(np.zeros((24, 32, 3), np.uint8))
+        video.write(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8))
     video.release()
     return path
 
@@ -151,10 +154,28 @@ def test_a_video_that_cannot_be_written_is_told(film, known, tmp_path, monkeypat
     predict(film, tmp_path / "out", *words)
     assert len(list(open_frames(str(tmp_path / "out/poses.mp4")))) == 3
     monkeypatch.setattr(cv2.VideoWriter, "fourcc", lambda *_: 0)  # a codec that no OpenCV has
-    with pytest.raises(UserError, match=r"not all pictures: .*poses\.mp4 cannot be written as a video of 32 x 24"):
+    with pytest.raises(UserError, match=r"not all pictures: .*poses\.mp4 cannot be written as a video of 64 x 48"):
         predict(film, tmp_path / "none", *words)
     assert len(read_results(tmp_path / "none/poses.csv")) == 3
     assert not (tmp_path / "none/poses.mp4").exists()
+
+
+def test_a_video_for_which_there_is_no_room_is_told(film, known, tmp_path):
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))
+    try:
+        with pytest.raises(UserError, match=r"not all pictures: poses\.mp4 cannot be opened"):
+            predict(film, tmp_path / "out", "--K", "50,50,15.5,11.5", "--box", "can,0,0,9,9")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_advice_names_no_option_that_is_not_there(scene, tmp_path):
+    save_weights({"weight": torch.zeros(1)}, tmp_path / "x.safetensors")
+    with pytest.raises(UserError, match="doesn't say what it needs to run alone") as caught:
+        main([str(scene), "--checkpoint", str(tmp_path / "x.safetensors"), "--box", "can,0,0,9,9"])
+    assert "--config-file" not in str(caught.value) and "--dataset" not in str(caught.value)
 
 
 def test_what_was_found_before_an_interrupt_is_written(film, known, tmp_path, monkeypatch):
