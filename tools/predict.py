@@ -82,8 +82,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", help="cuda, cuda:1 or cpu (default: a GPU where there is one)")
     parser.add_argument("--opts", nargs="+", default=[], metavar="KEY=VALUE", help="such as TEST.USE_PNP=True")
     args = parser.parse_args(argv)
-    if args.topk < 1 or args.limit < 0:
-        parser.error("--topk must be at least 1, --limit at least 0")
+    if args.topk < 1 or args.limit < 0 or not np.isfinite(args.threshold):
+        parser.error("--topk must be at least 1, --limit at least 0, --threshold a number")
     return args
 
 
@@ -208,6 +208,7 @@ class Run:
     boxes: int = 0
     failures: int = 0
     video: cv2.VideoWriter | None = None
+    drawn: set[str] = field(default_factory=set)
     lost_picture: str = ""  # why pictures are missing
 
     def take(self, frame: Frame, camera: Camera, boxes: Boxes, estimator: PoseEstimator) -> None:
@@ -248,7 +249,10 @@ class Run:
     def draw(self, frame: Frame, picture_bgr: np.ndarray) -> None:
         """Write a picture: a file, or a frame of the video. `UserError` where that can't be."""
         if self.frames.fps == 0:
-            write_image(self.args.output / "pictures" / f"{Path(frame.name).stem}.jpg", picture_bgr)
+            stem = Path(frame.name).stem
+            name = frame.name if stem in self.drawn else stem  # of cup.png and cup.jpg
+            self.drawn.add(stem)
+            write_image(self.args.output / "pictures" / f"{name}.jpg", picture_bgr)
             return
         if self.video is None:
             self.video = open_video(self.args.output / VIDEO_NAME, self.frames.fps, picture_bgr.shape[1::-1])

@@ -36,7 +36,7 @@ from sopose.core.bop.splits import SplitSpec
 from sopose.core.geometry.camera import Camera
 from sopose.core.geometry.pose import Pose
 from sopose.core.images.files import read_header
-from sopose.core.images.scene_images import bop_stem, images_by_ids, images_by_stem
+from sopose.core.images.scene_images import bop_stem, ids_by_place, images_by_ids, images_by_stem
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import require_file
 from sopose.core.utils.units import MM_TO_M
@@ -94,7 +94,7 @@ def _blender_instance(entry: Any, index: int, obj_id: int, where: str) -> Instan
 def read_imgn(spec: SplitSpec, wanted: set[int]) -> Found:
     """Images of the wanted objects that the split's lists name by a prefix a line; poses in metres.
 
-    An image's id is its prefix; where a list has prefixes that are no numbers, the place in the list from 0.
+    An image's id is its prefix; prefixes that are no numbers are counted on from the largest of the list.
     The label file, if there, is the visible mask. Raises `UserError` for what is missing or damaged.
     """
     lists = {item.scene_id: item for item in spec.image_lists}
@@ -106,8 +106,7 @@ def read_imgn(spec: SplitSpec, wanted: set[int]) -> Found:
         colors = [path for stem, path in images.items() if stem.endswith("-color")]
         shared_K = cache(partial(_intrinsics_of, shared, colors))
         prefixes = list(dict.fromkeys(line.rpartition("/")[2] for _, line in list_lines(lists[obj_id])))
-        numbered = all(prefix.isdecimal() for prefix in prefixes)
-        for place, prefix in enumerate(prefixes):
+        for prefix, im_id in zip(prefixes, ids_by_place(prefixes), strict=True):
             pose_path = folder / f"{prefix}-pose.txt"
             if f"{prefix}-color" not in images and not pose_path.is_file():
                 absent += 1
@@ -117,7 +116,7 @@ def read_imgn(spec: SplitSpec, wanted: set[int]) -> Found:
             records.append(
                 ImageRecord(
                     scene_id=obj_id,
-                    im_id=int(prefix) if numbered else place,
+                    im_id=im_id,
                     rgb_path=images.get(f"{prefix}-color", folder / f"{prefix}-color.png"),
                     depth_path=images.get(f"{prefix}-depth"),
                     depth_scale=DEPTH_SCALE,

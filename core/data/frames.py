@@ -14,7 +14,7 @@ import numpy as np
 
 from sopose.core.images.files import IMAGE_SUFFIXES, image_files
 from sopose.core.images.photo import as_rgb
-from sopose.core.images.scene_images import IMAGE_FOLDERS, ids_of, scene_images, scene_of
+from sopose.core.images.scene_images import IMAGE_FOLDERS, ids_by_place, ids_of, scene_images, scene_of
 from sopose.core.utils.errors import UserError
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
@@ -101,18 +101,10 @@ def _scene(scene_dir: Path, by_id: dict[int, Path]) -> Frames:
 
 def _files(paths: list[Path]) -> Frames:
     """Any images: by the numbers in their names; those without one, or with that of another, are counted on."""
-    by_id: dict[int, Path] = {}
-    unnumbered = []
-    for path in paths:
-        ids = ids_of(path.stem)
-        if len(ids) == 1 and ids[0] not in by_id:
-            by_id[ids[0]] = path
-        else:
-            unnumbered.append(path)
-    by_id |= dict(enumerate(unnumbered, start=max(by_id, default=-1) + 1))
+    ids = ids_by_place([path.stem for path in paths])
 
     def frames() -> Iterator[Frame]:
-        return (_frame(path, 0, im_id) for im_id, path in by_id.items())
+        return (_frame(path, 0, im_id) for path, im_id in zip(paths, ids, strict=True))
 
     return Frames(frames, len(paths))
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 
 from sopose.core.images.files import IMAGE_SUFFIXES, image_files
 
+MOST_DIGITS = 18  # of an id: what has more fits into no file of ids
 IMAGE_FOLDERS = ("rgb", "gray")  # of a scene; the first that has an image gives it
 
 
@@ -18,15 +21,15 @@ def images_by_stem(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in sorted(image_files(folder), key=lambda path: order[path.suffix.lower()])}
 
 
-def images_by_ids(folder: Path, count: int) -> dict[tuple[int, ...], Path]:
-    """The image files of a folder that are named by `count` numbers, `000003_000001`; other files are left out.
+def images_by_ids(folder: Path, numbers: int) -> dict[tuple[int, ...], Path]:
+    """The image files of a folder that are named by `numbers` numbers, `000003_000001`; other files are left out.
 
     Of several with the same numbers, that which is called as BOP calls it: `000003` before `3`.
     """
     named = {}
     for stem, path in images_by_stem(folder).items():
         ids = ids_of(stem)
-        if len(ids) == count:
+        if len(ids) == numbers:
             named[ids, stem != bop_stem(*ids), stem] = path
     by_ids: dict[tuple[int, ...], Path] = {}
     for ids, other_name, stem in sorted(named):
@@ -37,7 +40,23 @@ def images_by_ids(folder: Path, count: int) -> dict[tuple[int, ...], Path]:
 def ids_of(stem: str) -> tuple[int, ...]:
     """The numbers that a file is named by, as `bop_stem` writes them; none where the name is anything else."""
     parts = stem.split("_")
-    return tuple(map(int, parts)) if all(part.isascii() and part.isdecimal() for part in parts) else ()
+    named = all(part.isascii() and part.isdecimal() and len(part) <= MOST_DIGITS for part in parts)
+    return tuple(map(int, parts)) if named else ()
+
+
+def ids_by_place(stems: Sequence[str]) -> list[int]:
+    """An id of its own for each of several names: its number, or, without one of its own, counted on from the largest.
+
+    So no file changes the ids of others.
+    """
+    found: dict[int, int] = {}  # id -> place
+    for place, stem in enumerate(stems):
+        ids = ids_of(stem)
+        if len(ids) == 1:
+            found.setdefault(ids[0], place)
+    numbered = {place: im_id for im_id, place in found.items()}
+    further = count(max(found, default=-1) + 1)
+    return [numbered[place] if place in numbered else next(further) for place in range(len(stems))]
 
 
 def bop_stem(*ids: int) -> str:

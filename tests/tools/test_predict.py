@@ -171,6 +171,13 @@ def test_a_video_for_which_there_is_no_room_is_told(film, known, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+def test_images_of_one_name_have_a_picture_each(known, tmp_path):
+    for name in ("cup.png", "cup.jpg"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((24, 32, 3), np.uint8))
+    predict(tmp_path, tmp_path / "out", "--K", "50,50,15.5,11.5", "--box", "can,0,0,9,9")
+    assert len(list((tmp_path / "out/pictures").iterdir())) == 2
+
+
 def test_advice_names_no_option_that_is_not_there(scene, tmp_path):
     save_weights({"weight": torch.zeros(1)}, tmp_path / "x.safetensors")
     with pytest.raises(UserError, match="doesn't say what it needs to run alone") as caught:

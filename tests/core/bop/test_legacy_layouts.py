@@ -124,6 +124,14 @@ def test_prefixes_that_are_no_numbers_are_counted(root):
     ]
 
 
+def test_one_prefix_that_is_no_number_changes_no_other_id(root):
+    folder, image_list = root / "lm_imgn/imgn/cat", root / "lm_imgn/image_set/train_cat.txt"
+    for path in sorted(folder.glob("000001-*")):
+        path.rename(folder / path.name.replace("-", "_0-", 1))
+    image_list.write_text("cat/000001_0\ncat/000005\n")
+    assert {r.rgb_path.name: r.im_id for r in load(root, IMGN)} == {"000001_0-color.png": 6, "000005-color.png": 5}
+
+
 def test_listed_images_without_a_file_are_left_out(root, caplog):
     (root / "lm_imgn/image_set/train_cat.txt").write_text("1000\n000005\n")
     assert [record.im_id for record in load(root, IMGN)] == [5]

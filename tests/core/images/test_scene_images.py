@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sopose.core.images.scene_images import images_by_ids, scene_images, scene_of
+from sopose.core.images.scene_images import ids_by_place, ids_of, images_by_ids, scene_images, scene_of
 
 
 @pytest.fixture
@@ -53,3 +53,9 @@ def test_a_scene_is_known_by_its_folders(scene, tmp_path):
     assert scene_of(scene / "rgb") is None and scene_of(tmp_path) is None
     (scene / "scene_camera.json").write_text("{}")
     assert scene_of(scene / "rgb") == scene == scene_of(scene / "gray") and scene_of(scene / "mask") is None
+
+
+def test_names_tell_their_numbers_and_others_are_counted_on():
+    assert [ids_of(stem) for stem in ("000003", "3_12", "3a", "", "٣", "9" * 30)] == [(3,), (3, 12), (), (), (), ()]
+    assert ids_by_place(["000003", "cup", "3", "1"]) == [3, 4, 5, 1]
+    assert ids_by_place(["b", "a"]) == [0, 1] and ids_by_place([]) == []
