@@ -74,7 +74,8 @@ def detections_from_poses(
 ) -> list[Detection]:
     """The box of each estimate's projected model, with its score and its time.
 
-    Estimates of other images or objects are left out; of those that are not wholly ahead of the camera a warning tells.
+    Estimates of other images or objects are left out; of those that are not wholly ahead of the camera, or no numbers,
+    a warning tells.
     """
     K_of = {(record.scene_id, record.im_id): record.K for record in records}
     detections, behind = [], 0
@@ -83,7 +84,7 @@ def detections_from_poses(
         if K is None or estimate.obj_id not in models:
             continue
         points_cam = estimate.pose.transform(models[estimate.obj_id].vertices)
-        if points_cam[:, 2].min() <= 0:
+        if not (points_cam[:, 2].min() > 0 and np.isfinite(points_cam).all()):
             behind += 1
             continue
         uv = project(points_cam, K)
@@ -91,7 +92,7 @@ def detections_from_poses(
         ids = estimate.scene_id, estimate.im_id, estimate.obj_id
         detections.append(Detection(*ids, bbox=box, score=estimate.score, time=estimate.time))
     if behind:
-        logger.warning("%d estimated poses are not ahead of the camera and give no box", behind)
+        logger.warning("%d estimated poses are not ahead of the camera, or no numbers, and give no box", behind)
     return detections
 
 

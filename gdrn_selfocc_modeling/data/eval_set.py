@@ -96,7 +96,10 @@ def _items(
         boxes = _detections(datasets, name) if source == "est" else _posed_boxes(datasets, name, records, models)
         items = items_from_detections(records, boxes, {target.obj_id for target in targets})
     if not items:
-        raise UserError(f"'{name}' has no box to estimate a pose for; check the detections and DATASETS.OBJS")
+        raise UserError(
+            f"'{name}' has no box to estimate a pose for: none is of its images and DATASETS.OBJS, or all are below "
+            "DATASETS.DET_THR (of poses INIT_POSE_THR); check the file of boxes"
+        )
     return items
 
 

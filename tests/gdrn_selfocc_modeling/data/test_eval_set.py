@@ -86,14 +86,26 @@ def test_poses_are_chosen_by_score_and_number(make_set, annotated, tmp_path):
     assert len(one) == len({(item.record.scene_id, item.record.im_id) for item in one})
 
 
-def test_a_pose_behind_the_camera_gives_no_box(make_set, annotated, tmp_path, caplog):
+@pytest.mark.parametrize("z", [-0.5, np.nan, np.inf])
+def test_a_pose_behind_the_camera_or_of_no_numbers_gives_no_box(make_set, annotated, tmp_path, caplog, z):
     first, *others = true_estimates(annotated)
-    behind = Estimate(first.scene_id, first.im_id, first.obj_id, 2.0, Pose(np.eye(3), np.array([0, 0, -0.5])), 0.5)
+    behind = Estimate(first.scene_id, first.im_id, first.obj_id, 2.0, Pose(np.eye(3), np.array([0, 0, z])), 0.5)
     write_results(tmp_path / "a.csv", [behind, *others])
     with caplog.at_level(logging.WARNING):
         posed = make_set("TEST.TEST_BBOX_TYPE=csv", f"DATASETS.INIT_POSE_FILES_TEST=[{tmp_path / 'a.csv'}]")
     assert len(posed.source) < len(annotated.source)
     assert "1 estimated poses are not ahead of the camera" in caplog.text
+
+
+def test_detections_of_which_none_is_left_are_told(make_set, annotated, tmp_path):
+    item = annotated.source.items[0]
+    write_detections(
+        tmp_path / "d.json", [Detection(item.record.scene_id, item.record.im_id, item.obj_id, item.box, 0.2)]
+    )
+    words = "TEST.TEST_BBOX_TYPE=est", f"DATASETS.DET_FILES_TEST=[{tmp_path / 'd.json'}]"
+    assert len(make_set(*words).source) == 1
+    with pytest.raises(UserError, match=r"no box to estimate a pose for: .* all are below DATASETS\.DET_THR"):
+        make_set(*words, "DATASETS.DET_THR=0.3")
 
 
 def in_the_ancestors_form(path: Path, detections: list[Detection]) -> None:
