@@ -8,20 +8,26 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
+from sopose.core.bop.detections import Detection, write_detections
 from sopose.core.bop.results import Estimate, read_results, write_results
+from sopose.core.bop.scene import load_split
+from sopose.core.bop.splits import resolve_split
 from sopose.core.engine.checkpoint import read_checkpoint
 from sopose.core.engine.checkpointer import last_checkpoint
 from sopose.core.evaluation.evaluator import evaluate
 from sopose.core.geometry.pose import Pose
 from sopose.core.utils.errors import UserError
 from sopose.inference.estimator import PoseEstimator
+from sopose.inference.predictions import read_predictions
 from sopose.main_gdrn import main
 from sopose.settings import load_settings
 from tests.support.builders import eval_set_of
+from tools.evaluate import main as score
 from tools.export_weights import main as export_weights
 
 
@@ -134,6 +140,81 @@ def test_a_folder_of_any_name_without_masks_and_info_is_scored_by_its_path(toy_r
     opts += ["DATASETS.TRAIN=[]", "DATASETS.TRAIN2=[]", f"DATASETS.TEST=[{root}:test]"]
     main(["--config-file", str(toy_run["config"]), "--eval-only", "--opts", *opts])
     assert [path.name for path in (tmp_path / "out").rglob("*.csv")] == ["tiny_myownparts-test.csv"]
+
+
+def without_truth(toy_root: Path, root: Path) -> Path:
+    """The toy test images as a BOP test set: two scenes, the second grey as ITODD's, and neither with ground truth."""
+    shutil.copytree(toy_root, root, ignore=shutil.ignore_patterns("train", "scene_gt*", "mask*"))
+    second = Path(shutil.copytree(root / "test/000001", root / "test/000002"))
+    (second / "rgb").rename(second / "gray")
+    for path in (second / "gray").iterdir():
+        cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
+    return root
+
+
+def opts_of(toy_run: dict[str, Path], root: Path) -> list[str]:
+    """The run's network on the split `test` of another folder, by that one's own names of objects."""
+    names = ["DATASETS.TRAIN=[]", "DATASETS.TRAIN2=[]", f"DATASETS.TEST=[{root}:test]"]
+    return [*names, f"MODEL.WEIGHTS={last_checkpoint(toy_run['output'])}"]
+
+
+def test_a_test_set_without_ground_truth_gives_the_csv_that_bop_takes(toy_run, toy_root, tmp_path, capsys):
+    """Its rules: METHOD_DATASET-SPLIT.csv, all target images, rotations, millimetres, one time an image."""
+    root = without_truth(toy_root, tmp_path / "parts")
+    truth = load_split(resolve_split("toy_test", toy_root.parent))
+    found = [
+        Detection(scene_id, record.im_id, item.obj_id, item.bbox_visib, 0.9, 100.0 * scene_id)
+        for scene_id in (1, 2)
+        for record in truth
+        for item in record.instances
+        if item.bbox_visib is not None
+    ]
+    write_detections(tmp_path / "found.json", found)
+    images = sorted({(item.scene_id, item.im_id) for item in found})
+    (root / "test_targets_bop24.json").write_text(json.dumps([dict(scene_id=s, im_id=i) for s, i in images]))
+    more = [f"OUTPUT_DIR={tmp_path / 'out'}", "EXP_NAME=mine", "TEST.TEST_BBOX_TYPE=est", "DATASETS.DET_TOPK_PER_OBJ=9"]
+    opts = [*opts_of(toy_run, root), *more, f"DATASETS.DET_FILES_TEST=[{tmp_path / 'found.json'}]"]
+    for more in ([], ["VAL.TARGETS_FILENAME=test_targets_bop24.json"]):
+        main(["--config-file", str(toy_run["config"]), "--eval-only", "--opts", *opts, *more])
+        assert "8 of 8 images have no ground truth" in capsys.readouterr().out
+    (path,) = (tmp_path / "out").rglob("*.csv")
+    assert path.name == "mine_parts-test.csv" and not list((tmp_path / "out").rglob("scores.json"))
+    estimates = read_results(path)
+    ids = sorted(map(tuple, estimates.ids.tolist()))
+    assert ids == sorted((item.scene_id, item.im_id, item.obj_id) for item in found)
+    R = estimates.cam_R_obj
+    assert np.abs(R @ R.transpose(0, 2, 1) - np.eye(3)).max() < 1e-6 and np.linalg.det(R).min() > 0
+    assert path.read_text().splitlines()[0] == "scene_id,im_id,obj_id,score,R,t,time"
+    t = np.array([line.split(",")[5].split() for line in path.read_text().splitlines()[1:]], float)
+    kept = read_predictions(path.with_name("predictions.npz")).estimates
+    assert t == pytest.approx(1000 * kept.cam_t_obj, rel=1e-9, abs=1e-12)  # metres inside, millimetres in the csv
+    of_image = {key: {e.time for e in estimates if (e.scene_id, e.im_id) == key} for key in images}
+    assert all(len(times) == 1 and 0 < min(times) - 100 * scene < 50 for (scene, _), times in of_image.items())
+    main(["--config-file", str(toy_run["config"]), "--report-only", "--opts", *opts])
+    assert "no ground truth" in capsys.readouterr().out
+    for name in ("scene_gt.json", "scene_gt_info.json"):
+        shutil.copy(toy_root / "test/000001" / name, root / "test/000001" / name)
+    main(["--config-file", str(toy_run["config"]), "--report-only", "--opts", *opts])
+    assert "4 of 8 images have no ground truth (scene_gt.json); the scores are of the others" in capsys.readouterr().out
+    (scores,) = (tmp_path / "out").rglob("scores.json")
+    assert json.loads(scores.read_text())["targets"] == 14
+
+
+def test_what_cannot_be_done_without_ground_truth_is_said(toy_run, toy_root, tmp_path):
+    root = without_truth(toy_root, tmp_path / "parts")
+    opts = [
+        "DATASETS.TRAIN=[]",
+        "DATASETS.TRAIN2=[]",
+        f"DATASETS.TEST=[{root}:test]",
+        f"MODEL.WEIGHTS={last_checkpoint(toy_run['output'])}",
+    ]
+    with pytest.raises(UserError, match=r"no ground truth .scene_gt\.json.*DET_FILES_TEST"):
+        main(
+            ["--config-file", str(toy_run["config"]), "--eval-only", "--opts", *opts, f"OUTPUT_DIR={tmp_path / 'out'}"]
+        )
+    csv = toy_run["output"] / "inference/toy_test/tiny_toy-test.csv"
+    with pytest.raises(UserError, match=r"no ground truth .scene_gt\.json"):
+        score([str(csv), "--dataset", str(root)])
 
 
 def shifted(pose: Pose, metres: float) -> Pose:

@@ -181,6 +181,8 @@ def _test(settings: Settings, plan: Plan, condition: str) -> list[TargetError]:
     targets = []
     for test_set in build_test_sets(settings, ObjectCache(settings.datasets, evaluation.net, classes)):
         scores = evaluate_model(model, test_set, evaluation, device, str(path))
+        if scores is None:
+            raise UserError(f"'{test_set.spec.name}' has no ground truth to compare by; name another TEST split")
         targets += target_errors(test_set.spec.name, scores)
     return targets
 

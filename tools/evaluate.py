@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from sopose.core.bop.models import INFO_NAME, load_models
 from sopose.core.bop.results import Estimates, read_results
 from sopose.core.bop.scene import ImageRecord, load_split
 from sopose.core.bop.splits import ANCESTOR_SPLITS, SplitSpec, resolve_split
-from sopose.core.bop.targets import Target, load_targets, make_targets
+from sopose.core.bop.targets import Target, load_targets, make_targets, with_truth
 from sopose.core.evaluation.error_model import ErrorModel
 from sopose.core.evaluation.evaluator import evaluate
 from sopose.core.evaluation.metrics import DEFAULT_METRICS, METRICS
@@ -35,6 +36,7 @@ Ground truth and models are all that is read of the data set; VSD asks for depth
 worst cases where colour images are there. --dataset may also be a name of a paper's test set (lm_13_test, lmo_test,
 ycbv_test: key frames), then every instance of its images counts. Exit code 1 with one line on stderr where a file
 is missing or wrong."""
+logger = logging.getLogger(__name__)
 OUTPUTS = ("report", "json", "csv", "latex")
 
 
@@ -199,7 +201,12 @@ def _targets(args: argparse.Namespace, spec: SplitSpec, records: list[ImageRecor
     else:
         targets = make_targets(records, min_visib=0.0 if paper else 0.1)
     wanted = set(spec.object_names if args.objects is None else args.objects)
-    chosen = [target for target in targets if target.obj_id in wanted]
+    bare = sum(not record.is_annotated for record in records)
+    if bare == len(records):
+        raise UserError(f"{spec.images_dir} has no ground truth (scene_gt.json) to score by; BOP's server may have it")
+    if bare:
+        logger.warning("%d of %d images have no ground truth and are not scored", bare, len(records))
+    chosen = [target for target in with_truth(targets, records) if target.obj_id in wanted]
     if not chosen:
         raise UserError(f"no target is of objects {sorted(wanted)}; choose other --objects or --targets")
     return chosen

@@ -133,14 +133,14 @@ def _read_scene(scene_dir: Path, wanted: set[int], chosen: set[int] | None) -> F
     for im_id in gts:
         if im_id not in cameras:
             raise UserError(f"{scene_dir / CAMERA_NAME} needs image {im_id} of {GT_NAME}; repair it")
-    files = SceneFiles(scene_dir)
+    files, is_annotated = SceneFiles(scene_dir), (scene_dir / GT_NAME).is_file()
     images = sorted(cameras if chosen is None else chosen & set(cameras))
     records = []
     for im_id in images:
         where = f"{scene_dir / CAMERA_NAME}, image {im_id}"
         K, depth_scale = read_intrinsics(cameras[im_id], where), read_depth_scale(cameras[im_id], where)
         instances = _read_instances(files, im_id, gts.get(im_id, []), infos.get(im_id))
-        records.append(files.record(im_id, K, depth_scale, instances, wanted))
+        records.append(files.record(im_id, K, depth_scale, instances, wanted, is_annotated))
     return records, 0 if chosen is None else len(chosen) - len(images)
 
 

@@ -50,7 +50,13 @@ class SceneFiles:
         return Instance(obj_id, index, pose, mask_path=mask, mask_visib_path=mask_visib, **fields)
 
     def record(
-        self, im_id: int, K: np.ndarray, depth_scale: float, instances: Iterable[Instance], wanted: set[int]
+        self,
+        im_id: int,
+        K: np.ndarray,
+        depth_scale: float,
+        instances: Iterable[Instance],
+        wanted: set[int],
+        is_annotated: bool = True,
     ) -> ImageRecord:
         """An image with its files and its annotations, parted into those of `wanted` objects and others."""
         return ImageRecord(
@@ -61,6 +67,7 @@ class SceneFiles:
             depth_scale=depth_scale,
             K=K,
             **parted(instances, wanted),
+            is_annotated=is_annotated,
         )
 
 

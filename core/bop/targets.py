@@ -84,6 +84,12 @@ def make_targets(records: Iterable[ImageRecord], min_visib: float = 0.1) -> list
     return sorted(Target(*key, count) for key, count in counts.items())
 
 
+def with_truth(targets: Iterable[Target], records: Iterable[ImageRecord]) -> list[Target]:
+    """The targets that can be scored: all but those in images whose scene has no ground truth, as BOP's test sets."""
+    bare = {(record.scene_id, record.im_id) for record in records if not record.is_annotated}
+    return [target for target in targets if (target.scene_id, target.im_id) not in bare]
+
+
 def write_targets(path: Path, targets: Iterable[Target]) -> None:
     """Write targets in BOP's form."""
     keys = ("im_id", "inst_count", "obj_id", "scene_id")

@@ -57,6 +57,8 @@ def group_targets(
         record = record_of.get(key[:2])
         if record is None:
             raise UserError(f"target ({where}): no ground truth of this image was loaded; check the targets file")
+        if not record.is_annotated:
+            raise UserError(f"target ({where}): its scene has no ground truth; add scene_gt.json, or ask BOP's server")
         instances = [instance for instance in record.instances if instance.obj_id == target.obj_id]
         if not instances:
             raise UserError(f"target ({where}): the image has no such object; check the targets file")

@@ -60,7 +60,7 @@ def coco_scores(
     """
     keys = sorted({(target.scene_id, target.im_id) for target in targets})
     record_of = {(record.scene_id, record.im_id): record for record in records}
-    absent = [key for key in keys if key not in record_of]
+    absent = [key for key in keys if key not in record_of or not record_of[key].is_annotated]
     if absent or not keys:
         raise UserError(f"detections are scored on images of the targets; without annotations: {absent or 'all'}")
     image_of = {key: index for index, key in enumerate(keys, start=1)}

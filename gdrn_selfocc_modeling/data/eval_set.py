@@ -11,7 +11,7 @@ from sopose.core.bop.models import load_models
 from sopose.core.bop.results import read_results
 from sopose.core.bop.scene import ImageRecord, load_split
 from sopose.core.bop.splits import SplitSpec, resolve_split
-from sopose.core.bop.targets import Target, load_targets, make_targets
+from sopose.core.bop.targets import Target, load_targets, make_targets, with_truth
 from sopose.core.objects.model import ObjectModel
 from sopose.core.utils.errors import UserError
 from sopose.data.build import ObjectCache, SplitObjects, build_roi_format
@@ -26,7 +26,7 @@ class EvalSet:
 
     spec: SplitSpec
     records: Sequence[ImageRecord]
-    targets: Sequence[Target]
+    targets: Sequence[Target]  # that are scored: those with ground truth
     models_eval: dict[int, ObjectModel]
     source: EvalSource
 
@@ -34,6 +34,11 @@ class EvalSet:
         """Objects scored by ADD-S: those of `names` that the split has, else the data set's own."""
         named = {obj_id for obj_id, name in self.spec.object_names.items() if name in names}
         return named or set(self.spec.symmetric_ids)
+
+    @property
+    def images_without_truth(self) -> int:
+        """How many images can't be scored, since their scenes have no ground truth."""
+        return sum(not record.is_annotated for record in self.records)
 
     def detection_times(self) -> dict[tuple[int, int], float]:
         """Seconds the detector spent on each image, by (scene id, image id)."""
@@ -57,9 +62,11 @@ def build_test_set(settings: Settings, name: str, cache: ObjectCache) -> EvalSet
     spec = resolve_split(name, Path(settings.datasets.root))
     objects = cache.get(spec)
     records = load_split(spec, objects.trained)
-    targets = evaluation_targets(settings.val.targets_filename, spec, records, objects.trained)
+    asked = evaluation_targets(settings.val.targets_filename, spec, records, objects.trained)
+    obj_ids = asked_objects(asked, records, objects.trained)
+    targets = with_truth(asked, records)
     source = EvalSource(
-        _items(settings.test, settings.datasets, name, records, targets, objects.models),
+        _items(settings.test, settings.datasets, name, records, targets, obj_ids, objects.models),
         objects.trained,
         objects.models,
         build_roi_format(settings.input, settings.model),
@@ -81,6 +88,7 @@ def _items(
     name: str,
     records: Sequence[ImageRecord],
     targets: Sequence[Target],
+    obj_ids: Collection[int],
     models: dict[int, ObjectModel],
 ) -> list[EvalItem]:
     source, jitter = test.test_bbox_type, test.bbox_jitter
@@ -91,10 +99,15 @@ def _items(
             f"TEST.BBOX_JITTER={jitter} is for ground-truth boxes, TEST.TEST_BBOX_TYPE is '{source}'; set 0"
         )
     if source == "gt":
+        if not any(record.is_annotated for record in records):
+            raise UserError(
+                f"'{name}' has no ground truth (scene_gt.json) to take boxes from; set TEST.TEST_BBOX_TYPE=est and "
+                "give detections in DATASETS.DET_FILES_TEST"
+            )
         items = items_from_targets(records, targets, models, jitter)
     else:
         boxes = _detections(datasets, name) if source == "est" else _posed_boxes(datasets, name, records, models)
-        items = items_from_detections(records, boxes, {target.obj_id for target in targets})
+        items = items_from_detections(records, boxes, obj_ids)
     if not items:
         raise UserError(
             f"'{name}' has no box to estimate a pose for: none is of its images and DATASETS.OBJS, or all are below "
@@ -116,6 +129,17 @@ def evaluation_targets(
     images = {(record.scene_id, record.im_id) for record in records}
     wanted = set(object_ids)
     return [t for t in targets if (t.scene_id, t.im_id) in images and t.obj_id in wanted]
+
+
+def asked_objects(targets: Iterable[Target], records: Iterable[ImageRecord], object_ids: Iterable[int]) -> set[int]:
+    """The objects that are looked for: those of the targets, or all of `object_ids` where nothing tells them.
+
+    That is so where images have neither ground truth nor a list of targets that names objects.
+    """
+    bare = {(record.scene_id, record.im_id) for record in records if not record.is_annotated}
+    targets = list(targets)
+    is_told = not bare or any((target.scene_id, target.im_id) in bare for target in targets)
+    return {target.obj_id for target in targets} if is_told else set(object_ids)
 
 
 def _detections(datasets: DatasetSettings, name: str) -> list[Detection]:

@@ -168,15 +168,20 @@ def output_folder(plan: EvaluationPlan, test_set: EvalSet) -> Path:
     return plan.output_dir / "inference" / re.sub("[/:]", "-", test_set.spec.name)
 
 
-def report_predictions(test_set: EvalSet, plan: EvaluationPlan) -> Scores:
+def report_predictions(test_set: EvalSet, plan: EvaluationPlan) -> Scores | None:
     """Scores of the predictions kept of a split: printed, and written as scores.json, table.txt and report.html.
 
+    None, and a line that says so, where the split has no ground truth; of images without it the scores know nothing.
     A picture or a plot that can't be drawn is missing in the report, which says so. Raises `UserError` where the
     predictions are missing, damaged or of other boxes.
     """
     folder = output_folder(plan, test_set)
     predictions = read_predictions(folder / FILE_NAME)
     require_rois(predictions, test_set.source, folder / FILE_NAME)
+    if test_set.images_without_truth:
+        _tell_unscored(test_set)
+        if not test_set.targets:
+            return None
     delta = DELTA_OF.get(dataset_name(test_set.spec.root), DELTA)
     scores = evaluate(
         predictions.estimates,
@@ -203,6 +208,14 @@ def report_predictions(test_set: EvalSet, plan: EvaluationPlan) -> Scores:
     )
     print(f"report     {report}", flush=True)
     return scores
+
+
+def _tell_unscored(test_set: EvalSet) -> None:
+    """One line of what is not scored."""
+    bare = f"{test_set.images_without_truth} of {len(test_set.records)} images"
+    what = f"{bare} have no ground truth (scene_gt.json)"
+    advice = "the scores are of the others" if test_set.targets else "send the csv to BOP's server, or add it"
+    print(f"not scored {test_set.spec.name}: {what}; {advice}", flush=True)
 
 
 def build_pose_solver(test: EvalSettings, net: PoseNetSettings, model: nn.Module) -> PoseSolver:

@@ -14,7 +14,7 @@ from sopose.core.bop.models import load_models
 from sopose.core.bop.records import ImageRecord
 from sopose.core.bop.scene import load_split, read_image_size
 from sopose.core.bop.splits import SplitSpec, resolve_split
-from sopose.core.bop.targets import Target
+from sopose.core.bop.targets import Target, with_truth
 from sopose.core.data.loader import SampleSource, mixed_sources
 from sopose.core.detection.data import CadDetectionSource, DetectionAugmentation, DetectionSource
 from sopose.core.detection.evaluate import detect_images, report
@@ -75,7 +75,7 @@ def build_test_splits(datasets: DatasetSettings, targets_filename: str, names: S
         obj_ids = {spec.object_names[obj_id]: obj_id for obj_id in class_indices(names, spec)}
         records = load_split(spec, obj_ids.values())
         targets = evaluation_targets(targets_filename, spec, records, obj_ids.values())
-        splits.append(DetectionSplit(spec, records, targets, obj_ids))
+        splits.append(DetectionSplit(spec, records, with_truth(targets, records), obj_ids))
     return splits
 
 

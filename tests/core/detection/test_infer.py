@@ -15,7 +15,7 @@ from sopose.core.bop.detections import Detection, read_detections, write_detecti
 from sopose.core.bop.targets import make_targets
 from sopose.core.detection import model
 from sopose.core.detection.draw import RIGHT_IOU, box_overlap, draw_found, judge
-from sopose.core.detection.evaluate import detect_images, evaluate_detections
+from sopose.core.detection.evaluate import detect_images, evaluate_detections, report
 from sopose.core.detection.facts import DetectorFacts, read_facts
 from sopose.core.detection.infer import Detector, FoundObject
 from sopose.core.detection.model import fast_copy
@@ -232,6 +232,19 @@ def test_a_split_without_boxes_has_no_ap(toy_records, caplog):
     ]
     assert evaluate_detections(perfect(toy_records), bare, make_targets(toy_records)) == {}
     assert "no AP" in caplog.text
+
+
+def test_images_without_ground_truth_give_the_json_of_bops_detection_task(toy_records, toy_spec, tmp_path, capsys):
+    """One list, boxes as x, y, width, height, and the detector's time of the whole image on each entry."""
+    bare = [replace(record, instances=(), is_annotated=False) for record in toy_records]
+    found = [replace(item, time=0.5 + item.im_id) for item in perfect(toy_records)]
+    assert report(found, bare, [], toy_spec.object_names, tmp_path) == {}
+    entries = json.loads((tmp_path / "detections.json").read_text())
+    assert len(entries) == len(found) and str(tmp_path / "detections.json") in capsys.readouterr().out
+    for entry, item in zip(entries, found, strict=True):
+        ids = {"scene_id": item.scene_id, "image_id": item.im_id, "category_id": item.obj_id}
+        x1, y1, x2, y2 = item.bbox.tolist()
+        assert entry == {**ids, "bbox": [x1, y1, x2 - x1, y2 - y1], "score": item.score, "time": 0.5 + item.im_id}
 
 
 def test_detections_of_a_split_are_read_again(small_detector, toy_records, toy_spec, tmp_path):
