@@ -249,6 +249,15 @@ def test_leaks_between_splits_are_told(toy):
     ]
 
 
+def test_a_list_of_images_alone_is_no_fault_and_its_images_are_looked_up(toy):
+    entries = [{"scene_id": 1, "im_id": im_id} for im_id in range(4)]
+    (toy / "test_targets_bop24.json").write_text(json.dumps(entries))
+    assert codes_of(examine(toy, images=1)) == set()
+    (toy / "test_targets_bop24.json").write_text(json.dumps([*entries, {"scene_id": 1, "im_id": 4}]))
+    (line,) = told(examine(toy, images=1), "target-image")
+    assert line == "test_targets_bop24.json, entry 4: scene 1 has no image 4"
+
+
 def test_findings_are_counted_and_the_worst_are_kept():
     faults = [Finding("pose-mask", f"image {k}", "off", badness=k % 1000) for k in range(1000)]
     findings = Findings([*faults, Finding("absent", "depth", "not there")])

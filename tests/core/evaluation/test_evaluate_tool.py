@@ -60,6 +60,20 @@ def test_scores_that_are_no_numbers_have_a_report(tool, toy_root, results, tmp_p
     assert scores["overall"]["AR_MSSD"] == 1.0 and "score nan" in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
+def test_a_list_of_images_alone_asks_for_what_is_visible_there(tool, toy_root, results, tmp_path):
+    """BOP24's `test_targets_bop24.json` has scene and image, no object."""
+    bop19 = json.loads((toy_root / "test_targets_bop19.json").read_text())
+    images = sorted({(entry["scene_id"], entry["im_id"]) for entry in bop19})
+    bop24 = tmp_path / "test_targets_bop24.json"
+    bop24.write_text(json.dumps([{"im_id": im_id, "scene_id": scene_id} for scene_id, im_id in images]))
+    scores = []
+    for more in ((), ("--targets", bop24)):
+        metrics = ("--metrics", "bop19", "bop24", "--json", tmp_path / "s.json")
+        tool.main(arguments(toy_root, results / "half_toy-test.csv", *metrics, *more))
+        scores.append(json.loads((tmp_path / "s.json").read_text()))
+    assert scores[0] == scores[1] and 0 < scores[0]["mean"]["AP_BOP24"] < 1
+
+
 def test_two_results_stand_side_by_side(tool, toy_root, results, tmp_path, capsys):
     files = [results / "truth_toy-test.csv", results / "half_toy-test.csv"]
     tool.main(arguments(toy_root, *files, "--json", tmp_path / "s.json"))
