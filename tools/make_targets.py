@@ -114,7 +114,7 @@ def _complete(records: list[ImageRecord], spec: SplitSpec, masks: bool, workers:
         infos[scene_folder(job.records[0])].update(entries)
     for scene_dir, entries in infos.items():
         if entries:
-            add_gt_info(scene_dir, entries)
+            add_gt_info(scene_dir, entries, sensor=spec.sensor)
     count = sum(map(len, infos.values()))
     print(f"computed scene_gt_info.json{' and masks' if masks else ''} ({count} images had no entry)")
     return True
@@ -125,7 +125,7 @@ def _jobs(records: Iterable[ImageRecord], spec: SplitSpec, masks: bool) -> Itera
     for record in records:
         by_scene[scene_folder(record)].append(record)
     for scene_dir, of_scene in by_scene.items():
-        have = images_with_info(scene_dir)
+        have = images_with_info(scene_dir, spec.sensor)
         incomplete = [record for record in of_scene if record.im_id not in have or (masks and lacks_masks(record))]
         for first in range(0, len(incomplete), JOB_IMAGES):
             part = incomplete[first : first + JOB_IMAGES]

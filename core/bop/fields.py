@@ -9,6 +9,7 @@ import numpy as np
 
 from sopose.core.geometry.camera import Camera, intrinsics_fault
 from sopose.core.geometry.pose import Pose
+from sopose.core.images.scene_images import SceneNames
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import read_json, require_key, write_json
 from sopose.core.utils.units import MM_TO_M
@@ -152,9 +153,12 @@ def write_camera(path: Path, K: np.ndarray, size: tuple[int, int], depth_scale: 
     write_json(path, {**intrinsics, "width": size[0], "height": size[1]})
 
 
-def read_camera_size(root: Path) -> tuple[int, int]:
-    """Width and height of a data set's images, pixels, by `camera.json` in its folder. `UserError` without them."""
-    path = Path(root) / CAMERA_NAME
+def read_camera_size(root: Path, sensor: str = "") -> tuple[int, int]:
+    """Width and height of a data set's images, pixels, by `camera.json` in its folder. `UserError` without them.
+
+    Of several sensors each has its own, `camera_cam1.json`.
+    """
+    path = Path(root) / SceneNames(sensor).of(CAMERA_NAME)
     return _camera_size(read_json(path, CAMERA_REMEDY), path)
 
 

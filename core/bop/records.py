@@ -51,6 +51,7 @@ class ImageRecord:
     K: np.ndarray  # (3, 3) float64, pixels
     instances: tuple[Instance, ...]
     others: tuple[Instance, ...] = ()
+    sensor: str = ""  # which of a scene's several took it
     is_annotated: bool = True  # its scene has ground truth, be it that nothing is in this image
 
 

@@ -13,6 +13,9 @@ import cv2
 import numpy as np
 
 from sopose.core.bop.fields import (
+    CAMERA_NAME as DATASET_CAMERA_NAME,
+)
+from sopose.core.bop.fields import (
     integer,
     read_camera_size,
     read_depth_scale,
@@ -38,11 +41,13 @@ from sopose.core.bop.scene_folder import (
     matching_infos,
     read_info,
     scene_dirs,
+    sensors_of,
 )
 from sopose.core.bop.splits import SplitSpec
 from sopose.core.bop.targets import read_targets
 from sopose.core.images.files import read_header, read_image
 from sopose.core.images.photo import read_photo
+from sopose.core.images.scene_images import SceneNames
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import require_dir
 
@@ -82,7 +87,8 @@ def _read_scenes(spec: SplitSpec, wanted: set[int]) -> Found:
     for scene_dir in _scene_dirs(spec, selection):
         scene_id = int(scene_dir.name)
         scene_wanted = wanted & {scene_id} if spec.scene_is_object else wanted
-        found, missing = _read_scene(scene_dir, scene_wanted, None if selection is None else selection[scene_id])
+        chosen = None if selection is None else selection[scene_id]
+        found, missing = _read_scene(SceneFiles(scene_dir, spec.sensor), scene_wanted, chosen)
         records += found
         absent += missing
     return records, absent
@@ -98,6 +104,8 @@ def _scene_dirs(spec: SplitSpec, selection: Selection | None) -> list[Path]:
     for one, other in pairwise(scenes):
         if int(one.name) == int(other.name):
             raise UserError(f"{one} and {other} are both scene {int(one.name)}; remove or rename one of them")
+    if spec.sensor:  # others may have been taken without it
+        scenes = [path for path in scenes if spec.sensor in sensors_of(path)]
     if not scenes:
         raise UserError(f"{spec.images_dir} has no scene folder that '{spec.name}' reads; download the split")
     return scenes
@@ -125,19 +133,19 @@ def _read_list(item: ImageList, selection: Selection) -> None:
         selection[scene_id].add(integer(image, where))
 
 
-def _read_scene(scene_dir: Path, wanted: set[int], chosen: set[int] | None) -> Found:
+def _read_scene(files: SceneFiles, wanted: set[int], chosen: set[int] | None) -> Found:
     """Records of a scene's (chosen) images and the number of chosen images it doesn't list."""
-    cameras = entries_by_image(scene_dir / CAMERA_NAME)
-    infos = entries_by_image(scene_dir / GT_INFO_NAME, optional=True)
-    gts = entries_by_image(scene_dir / GT_NAME, optional=not infos)
+    camera_path, gt_path = files.json(CAMERA_NAME), files.json(GT_NAME)
+    cameras, is_annotated = entries_by_image(camera_path), gt_path.is_file()
+    infos = entries_by_image(files.json(GT_INFO_NAME), optional=True)
+    gts = entries_by_image(gt_path, optional=not infos)
     for im_id in gts:
         if im_id not in cameras:
-            raise UserError(f"{scene_dir / CAMERA_NAME} needs image {im_id} of {GT_NAME}; repair it")
-    files, is_annotated = SceneFiles(scene_dir), (scene_dir / GT_NAME).is_file()
+            raise UserError(f"{camera_path} needs image {im_id} of {gt_path.name}; repair it")
     images = sorted(cameras if chosen is None else chosen & set(cameras))
     records = []
     for im_id in images:
-        where = f"{scene_dir / CAMERA_NAME}, image {im_id}"
+        where = f"{camera_path}, image {im_id}"
         K, depth_scale = read_intrinsics(cameras[im_id], where), read_depth_scale(cameras[im_id], where)
         instances = _read_instances(files, im_id, gts.get(im_id, []), infos.get(im_id))
         records.append(files.record(im_id, K, depth_scale, instances, wanted, is_annotated))
@@ -145,14 +153,14 @@ def _read_scene(scene_dir: Path, wanted: set[int], chosen: set[int] | None) -> F
 
 
 def _read_instances(files: SceneFiles, im_id: int, entries: Any, infos: Any) -> list[Instance]:
-    where = f"{files.dir / GT_NAME}, image {im_id}"
+    where = f"{files.json(GT_NAME)}, image {im_id}"
     entries = annotation_list(entries, where)
     infos = matching_infos(infos, entries, where)
     instances = []
     for index, entry in enumerate(entries):
         place = f"{where}, entry {index}"
         obj_id, pose = read_obj_id(entry, place), read_pose(entry, place)
-        info = read_info(infos[index], f"{place} of {GT_INFO_NAME}") if infos else None
+        info = read_info(infos[index], f"{place} of {files.names.of(GT_INFO_NAME)}") if infos else None
         instances.append(files.instance(im_id, index, obj_id, pose, info))
     return instances
 
@@ -186,10 +194,11 @@ def read_image_size(record: ImageRecord, root: Path) -> tuple[int, int]:
     Raises `UserError` where neither is there.
     """
     if not record.rgb_path.is_file():
-        if not (root / "camera.json").is_file():
+        camera = root / SceneNames(record.sensor).of(DATASET_CAMERA_NAME)
+        if not camera.is_file():
             raise UserError(
                 f"the size of image {record.im_id} of scene {record.scene_id} is not known: neither {record.rgb_path} "
-                f"nor {root / 'camera.json'} is there; add one of the two"
+                f"nor {camera} is there; add one of the two"
             )
-        return read_camera_size(root)
+        return read_camera_size(root, record.sensor)
     return read_header(record.rgb_path).size

@@ -15,12 +15,11 @@ import numpy as np
 from sopose.core.bop.fields import by_id, integer, number, numbers, xyxy_from_xywh
 from sopose.core.bop.records import ImageRecord, Instance, parted
 from sopose.core.geometry.pose import Pose
-from sopose.core.images.scene_images import IMAGE_FOLDERS, bop_stem, images_by_ids, scene_images
+from sopose.core.images.scene_images import MASK_FOLDERS, SceneNames, bop_stem, images_by_ids, scene_images
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import read_json
 
 CAMERA_NAME, GT_NAME, GT_INFO_NAME = "scene_camera.json", "scene_gt.json", "scene_gt_info.json"
-MASK_FOLDERS = ("mask", "mask_visib")
 T = TypeVar("T")
 
 
@@ -30,18 +29,30 @@ def scene_dirs(split_dir: Path) -> list[Path]:
     return sorted(scenes, key=lambda path: int(path.name))
 
 
-class SceneFiles:
-    """The image files of a scene's folder, listed once (a scene has thousands)."""
+def sensors_of(scene_dir: Path) -> set[str]:
+    """The sensors that a scene has cameras of; "" is the one of a scene whose files name none."""
+    stem = CAMERA_NAME.removesuffix(".json")
+    found = {path.stem.removeprefix(f"{stem}_") for path in scene_dir.glob(f"{stem}_*.json")}
+    return found | ({""} if (scene_dir / CAMERA_NAME).is_file() else set())
 
-    def __init__(self, scene_dir: Path) -> None:
-        self.dir = scene_dir
-        self.images = scene_images(scene_dir)
-        self.depths = {im_id: path for (im_id,), path in images_by_ids(scene_dir / "depth", 1).items()}
-        self.masks = {name: images_by_ids(scene_dir / name, 2) for name in MASK_FOLDERS}
+
+class SceneFiles:
+    """The image files of a scene's folder, of one sensor, listed once (a scene has thousands)."""
+
+    def __init__(self, scene_dir: Path, sensor: str = "") -> None:
+        self.dir, self.names = scene_dir, SceneNames(sensor)
+        self.images = scene_images(scene_dir, sensor)
+        depths = images_by_ids(scene_dir / self.names.of("depth"), 1)
+        self.depths = {im_id: path for (im_id,), path in depths.items()}
+        self.masks = {name: images_by_ids(scene_dir / self.names.of(name), 2) for name in MASK_FOLDERS}
+
+    def json(self, name: str) -> Path:
+        """The sensor's own of the scene's json files."""
+        return self.dir / self.names.of(name)
 
     def image(self, im_id: int) -> Path:
         """The colour or grey image; where neither is there, the path that BOP gives it."""
-        return self.images.get(im_id, self.dir / IMAGE_FOLDERS[0] / f"{bop_stem(im_id)}.png")
+        return self.images.get(im_id, self.dir / self.names.image_folders[0] / f"{bop_stem(im_id)}.png")
 
     def instance(self, im_id: int, index: int, obj_id: int, pose: Pose, info: GtInfo | None = None) -> Instance:
         """The annotation at a place of an image's list, with its mask files."""
@@ -68,6 +79,7 @@ class SceneFiles:
             K=K,
             **parted(instances, wanted),
             is_annotated=is_annotated,
+            sensor=self.names.sensor,
         )
 
 

@@ -10,6 +10,8 @@ from typing import Literal
 from sopose.core.bop.catalog import DATASETS, LM, LMO, TARGETS_NAME, YCBV, BopDataset, Kind, known_dataset
 from sopose.core.bop.models import INFO_NAME, default_name, read_models_info
 from sopose.core.bop.records import ImageList
+from sopose.core.bop.scene_folder import scene_dirs, sensors_of
+from sopose.core.images.scene_images import IMAGE_FOLDERS
 from sopose.core.utils.errors import UserError, nearest
 from sopose.core.utils.files import read_json, require_dir
 
@@ -33,6 +35,7 @@ class SplitSpec:
     targets_path: Path | None = None  # only images in this target file
     scene_is_object: bool = False  # LM: a scene is named by its object, and only that one is used
     layout: Literal["bop", "blender", "imgn"] = "bop"
+    sensor: str = ""  # of the scenes' several; "" where their files name none
 
     @property
     def images_dir(self) -> Path:
@@ -128,7 +131,8 @@ def resolve_split(name: str, datasets_root: Path) -> SplitSpec:
     `name` is a name of the ancestor's (`lmo_pbr_train`), `<folder>_<split>` of any BOP folder under
     `datasets_root` (`tless_train_pbr`; `<folder>_bop_test` for the images of the BOP19 targets;
     `<folder>_cad` for images rendered from the models), `<folder>_<object>_<split>` for one object of a
-    known data set, or a path with a split, `path/to/folder:split`. Raises `UserError` for an unknown
+    known data set, or a path with a split, `path/to/folder:split`. Where scenes have the files of several sensors, the
+    split's name ends in one, `test_cam1`. Raises `UserError` for an unknown
     name or a missing folder.
     """
     datasets_root = Path(datasets_root)
@@ -238,7 +242,10 @@ def _split_of_folder(name: str, root: Path, split: str) -> SplitSpec:
         return replace(spec, kind="cad")
     if split == "bop_test":
         spec = replace(spec, split="test", targets_path=root / TARGETS_NAME)
-    spec = replace(spec, split=_existing_split(spec, dataset.sensor if dataset else ""))
+    elif split.startswith("bop_test_"):
+        spec = replace(spec, split=split.removeprefix("bop_"), targets_path=root / TARGETS_NAME)
+    found = _existing_split(spec, dataset.sensor if dataset else "")
+    spec = replace(spec, split=found.folder, sensor=found.sensor)
     kinds = dict(dataset.split_kinds) if dataset else {}
     return replace(spec, kind=kinds.get(spec.split, _kind_of(spec.split)))
 
@@ -262,23 +269,63 @@ def _symmetric_by_id(models_dir: Path, required: bool) -> dict[int, bool]:
     return {obj_id: any(info[key] for key in keys) for obj_id, info in infos.items()}
 
 
-def _existing_split(spec: SplitSpec, sensor: str) -> str:
-    """The split's folder; the name of the data set's `sensor`, or of the only one, may follow `test`, `train`, ….
+@dataclass(frozen=True)
+class SplitFolder:
+    """A folder of scenes, as one of their sensors took them."""
 
-    T-LESS has `test_primesense` and `train_primesense`.
+    folder: str
+    sensor: str = ""  # "" where the scenes' files name none
+
+    @property
+    def name(self) -> str:
+        """By which it is chosen: `test`, or `test_cam1` of a sensor."""
+        return f"{self.folder}_{self.sensor}" if self.sensor else self.folder
+
+
+def split_folders(root: Path) -> list[SplitFolder]:
+    """The folders of a data set that hold scenes, by name; of a set taken with several sensors one for each of them.
+
+    A folder whose scenes have no camera at all counts too: what it lacks is told where it is read.
     """
-    if spec.images_dir.is_dir():
-        return spec.split
-    folders = sorted(path.parent.parent.name for path in spec.root.glob("*/*/scene_camera.json"))
-    folders = list(dict.fromkeys(folders))
-    if sensor and f"{spec.split}_{sensor}" in folders:
-        return f"{spec.split}_{sensor}"
-    longer = [folder for folder in folders if folder.startswith("test_")]
+    found = []
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        scenes = scene_dirs(folder)
+        sensors = set().union(*map(sensors_of, scenes))
+        if not sensors and any(_has_content(scene) for scene in scenes):
+            sensors = {""}
+        found += [SplitFolder(folder.name, sensor) for sensor in sorted(sensors)]
+    return found
+
+
+def _has_content(scene_dir: Path) -> bool:
+    return any(scene_dir.glob("scene_*.json")) or any((scene_dir / name).is_dir() for name in IMAGE_FOLDERS)
+
+
+def _existing_split(spec: SplitSpec, sensor: str) -> SplitFolder:
+    """The split's folder and sensor; the name of the data set's `sensor`, or of the only one, may follow `test`, ….
+
+    T-LESS has the folders `test_primesense` and `train_primesense`; HOT3D and others have `test` with files of each.
+    """
+    sensors = set().union(*map(sensors_of, scene_dirs(spec.images_dir))) if spec.images_dir.is_dir() else set()
+    if spec.images_dir.is_dir() and len(sensors - {""}) < 2:
+        return SplitFolder(spec.split, "" if "" in sensors else next(iter(sensors), ""))
+    if "" in sensors:
+        return SplitFolder(spec.split)
+    known = {item.name: item for item in split_folders(spec.root)}
+    for name in (spec.split, f"{spec.split}_{sensor}"):
+        if name in known:
+            return known[name]
+    longer = [item for name, item in known.items() if name.startswith("test_")]
     if spec.split == "test" and len(longer) == 1:
         return longer[0]
+    splits = f"(splits: {', '.join([*known, 'cad'])})"
+    if sensors:
+        raise UserError(
+            f"'{spec.name}': scenes of {spec.images_dir} were taken by several sensors; choose one {splits}"
+        )
     raise UserError(
-        f"'{spec.name}': {spec.root} has no split '{spec.split}'{nearest(spec.split, folders)} "
-        f"(splits: {', '.join([*folders, 'cad'])}); choose one or download it"
+        f"'{spec.name}': {spec.root} has no split '{spec.split}'{nearest(spec.split, list(known))} "
+        f"{splits}; choose one or download it"
     )
 
 

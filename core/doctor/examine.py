@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from sopose.core.bop.catalog import known_dataset
 from sopose.core.bop.models import default_name, load_model
-from sopose.core.bop.scene_folder import scene_dirs
+from sopose.core.bop.scene_folder import scene_dirs, sensors_of
+from sopose.core.bop.splits import SplitFolder, split_folders
 from sopose.core.doctor.annotations import Context
 from sopose.core.doctor.cameras import Size, check_camera_json
 from sopose.core.doctor.findings import Finding, Findings
@@ -61,6 +62,7 @@ class Examination:
 @dataclass(frozen=True)
 class _Job:
     scene_dir: Path
+    sensor: str
     im_ids: tuple[int, ...]
 
 
@@ -69,38 +71,36 @@ def examine(
 ) -> Examination:
     """Examine the data set in the folder `root`.
 
-    splits: folders of scenes, all of them by default. images: of each split whose pixels are looked at, spread
-    evenly, those that have a file first; 0 for all. Raises `UserError` only where there is no data set or no such
-    split: whatever is wrong inside is a finding.
+    splits: folders of scenes, of several sensors `test_cam1`; all by default. images: of each split whose pixels are
+    looked at, spread evenly, those that have a file first; 0 for all. Raises `UserError` only where there is no data
+    set or no such split: whatever is wrong inside is a finding.
     """
     root = require_dir(Path(root), "name the folder of a BOP data set, the one with models/ and test/")
     chosen = _splits(root, splits)
     context, findings = _context(root)
+    if any(split.sensor for split in chosen):  # camera.json is of one
+        context = replace(context, image_size=None)
     if not chosen and context.known is None:
         raise UserError(f"{root} has neither models nor a split with scenes; name the folder of a BOP data set")
-    examination = Examination(context, chosen)
+    examination = Examination(context, [split.name for split in chosen])
     examination.findings.add(findings)
-    by_split = {split: _read_scenes(examination, root / split, progress) for split in chosen}
+    by_split = {split: _read_scenes(examination, split, progress) for split in chosen}
     examination.findings.add(_list_findings(root, by_split))
-    jobs = [job for scenes in by_split.values() for job in _jobs(scenes, images)]
+    jobs = [job for split, scenes in by_split.items() for job in _jobs(scenes, split.sensor, images)]
     by_split.clear()
     _look(examination, jobs, workers, progress)
     return examination
 
 
-def _splits(root: Path, wanted: Sequence[str] | None) -> list[str]:
-    there = sorted(path.name for path in root.iterdir() if path.is_dir() and _is_split(path))
+def _splits(root: Path, wanted: Sequence[str] | None) -> list[SplitFolder]:
+    there = {split.name: split for split in split_folders(root)}
     for name in wanted or ():
         if name not in there:
+            known = list(there)
             raise UserError(
-                f"{root} has no split '{name}'{nearest(name, there)} (splits: {', '.join(there) or 'none'}); choose one"
+                f"{root} has no split '{name}'{nearest(name, known)} (splits: {', '.join(known) or 'none'}); choose one"
             )
-    return list(dict.fromkeys(wanted)) if wanted else there
-
-
-def _is_split(folder: Path) -> bool:
-    """Whether a folder has scenes, of whatever sensor."""
-    return any(any(scene.glob("scene_*.json")) or any(scene.glob("rgb*")) for scene in scene_dirs(folder))
+    return [there[name] for name in dict.fromkeys(wanted)] if wanted else list(there.values())
 
 
 def _context(root: Path) -> tuple[Context, list[Finding]]:
@@ -128,11 +128,13 @@ def _context_of(root: Path, examined: list[ModelFolder], size: Size | None) -> C
     return Context(root, models, known or None, diameters, symmetric, size)
 
 
-def _read_scenes(examination: Examination, split_dir: Path, progress: bool) -> dict[int, tuple[Path, Scene]]:
+def _read_scenes(examination: Examination, split: SplitFolder, progress: bool) -> dict[int, tuple[Path, Scene]]:
     """Examine the json files of a split's scenes; what is kept of them is small."""
-    scenes = {}
-    for folder in tqdm(scene_dirs(split_dir), split_dir.name, unit="scene", disable=not progress):
-        scene = read_scene(folder, examination.context)
+    scenes, folders = {}, scene_dirs(examination.context.root / split.folder)
+    if split.sensor:
+        folders = [folder for folder in folders if split.sensor in sensors_of(folder)]
+    for folder in tqdm(folders, split.name, unit="scene", disable=not progress):
+        scene = read_scene(folder, examination.context, sensor=split.sensor)
         examination.findings.add(scene.findings)
         examination.listed += len(scene.shots)
         scene.findings, scene.shots = [], dict.fromkeys(scene.shots)  # ids are enough: workers read again
@@ -152,12 +154,12 @@ def _absent(scenes: dict[int, tuple[Path, Scene]]) -> Iterator[Finding]:
         yield Finding("absent", f"{first.parent.name}/{first.name}/{name}", what + more)
 
 
-def _list_findings(root: Path, by_split: dict[str, dict[int, tuple[Path, Scene]]]) -> Iterator[Finding]:
+def _list_findings(root: Path, by_split: dict[SplitFolder, dict[int, tuple[Path, Scene]]]) -> Iterator[Finding]:
     for path in sorted(root.glob(TARGETS)):
         prefix = path.name.partition("_targets")[0]
         scenes: dict[int, Scene] = {}
         for split, found in by_split.items():
-            if split == prefix or split.startswith(f"{prefix}_"):
+            if split.name == prefix or split.name.startswith(f"{prefix}_"):
                 scenes |= {scene_id: scene for scene_id, (_, scene) in found.items()}
         if scenes:
             yield from check_targets(path, scenes)
@@ -165,7 +167,7 @@ def _list_findings(root: Path, by_split: dict[str, dict[int, tuple[Path, Scene]]
     yield from check_duplicates(root, files)
 
 
-def _jobs(scenes: dict[int, tuple[Path, Scene]], images: int) -> Iterator[_Job]:
+def _jobs(scenes: dict[int, tuple[Path, Scene]], sensor: str, images: int) -> Iterator[_Job]:
     """The chosen images of a split, in parts of one scene each."""
     there = {folder: {path.stem for path in scene.files} for folder, scene in scenes.values()}
     listed = [(folder, im_id) for folder, scene in scenes.values() for im_id in scene.shots]
@@ -179,7 +181,7 @@ def _jobs(scenes: dict[int, tuple[Path, Scene]], images: int) -> Iterator[_Job]:
     for folder in sorted(by_scene):
         im_ids = sorted(by_scene[folder])
         for first in range(0, len(im_ids), JOB_IMAGES):
-            yield _Job(folder, tuple(im_ids[first : first + JOB_IMAGES]))
+            yield _Job(folder, sensor, tuple(im_ids[first : first + JOB_IMAGES]))
 
 
 def _spread(items: list, count: int) -> list:
@@ -190,7 +192,7 @@ def _spread(items: list, count: int) -> list:
 
 
 def _look(examination: Examination, jobs: list[_Job], workers: int, progress: bool) -> None:
-    sizes: dict[Path, dict[Size, list[int]]] = defaultdict(lambda: defaultdict(list))
+    sizes: dict[tuple[Path, str], dict[Size, list[int]]] = defaultdict(lambda: defaultdict(list))
     weights = [len(job.im_ids) for job in jobs]
     bar = "pixels" if progress else ""
     look = partial(_look_at_images, examination.context)
@@ -200,9 +202,9 @@ def _look(examination: Examination, jobs: list[_Job], workers: int, progress: bo
             examination.findings.add(seen.findings)
             examination.fits += seen.fits
             if seen.size:
-                sizes[job.scene_dir][seen.size].append(im_id)
-    for folder, images in sizes.items():
-        where = f"{folder.parent.name}/{folder.name}"
+                sizes[job.scene_dir, job.sensor][seen.size].append(im_id)
+    for (folder, sensor), images in sizes.items():
+        where = f"{folder.parent.name}/{folder.name}" + (f" ({sensor})" if sensor else "")
         examination.findings.add(_size_findings(where, images, examination.context.image_size))
 
 
@@ -223,7 +225,7 @@ def _told(size: Size) -> str:
 
 
 def _look_at_images(context: Context, job: _Job) -> list[Look]:
-    scene = read_scene(job.scene_dir, context, job.im_ids)
+    scene = read_scene(job.scene_dir, context, job.im_ids, job.sensor)
     return [look_at(shot, models_of(shot, context), context) for shot in scene.shots.values()]
 
 

@@ -35,10 +35,11 @@ class Kind:
 class Place:
     """An instance that can be drawn."""
 
-    split: str
+    split: str  # its folder
     scene: str  # its folder's name
     im_id: int
     gt_index: int
+    sensor: str = ""  # of a scene that has several
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def worst_cases(findings: Findings, context: Context, count: int) -> list[Report
 def _case(told: Sequence[Finding], context: Context) -> ReportCase:
     """Pictures of one instance with all that is told of it."""
     place = told[0].place
-    scene = read_scene(context.root / place.split / place.scene, context, [place.im_id])
+    scene = read_scene(context.root / place.split / place.scene, context, [place.im_id], place.sensor)
     shot = scene.shots[place.im_id]
     item = next(item for item in all_instances(shot.record) if item.gt_index == place.gt_index)
     image = read_rgb(shot.record)

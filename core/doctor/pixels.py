@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from sopose.core.bop.records import Instance
-from sopose.core.bop.scene_folder import CAMERA_NAME, GT_INFO_NAME, GT_NAME, MASK_FOLDERS
+from sopose.core.bop.scene_folder import CAMERA_NAME, GT_INFO_NAME, GT_NAME
 from sopose.core.doctor.annotations import Context
 from sopose.core.doctor.boxes import check_info
 from sopose.core.doctor.cameras import Size, fits_size
@@ -22,6 +22,7 @@ from sopose.core.doctor.scenes import Shot
 from sopose.core.geometry.pose import Pose
 from sopose.core.images.files import read_header, read_image
 from sopose.core.images.photo import fills_few_bits
+from sopose.core.images.scene_images import MASK_FOLDERS
 from sopose.core.making.annotate import all_instances
 from sopose.core.objects.model import ObjectModel
 from sopose.core.render.visibility import annotate_scene, render_depth
@@ -60,7 +61,7 @@ def look_at(shot: Shot, models: Mapping[int, ObjectModel], context: Context) -> 
         look.findings += _compare(shot, seen, models, size)
     look.fits = [one.fit for one in seen if one.fit is not None]
     for one in seen if shot.infos else ():
-        where = f"{shot.where}/{GT_INFO_NAME}, image {record.im_id}, entry {one.item.gt_index}"
+        where = f"{shot.file(GT_INFO_NAME)}, image {record.im_id}, entry {one.item.gt_index}"
         info = shot.infos[one.item.gt_index]
         look.findings += [] if info is None else check_info(info, one, size, where)
     return look
@@ -90,10 +91,10 @@ def _seen(shot: Shot, item: Instance, size: Size) -> tuple[Seen, list[Finding]]:
     im_id = shot.record.im_id
     paths = dict(zip(MASK_FOLDERS, (item.mask_path, item.mask_visib_path), strict=True))
     names = {folder: path.name if path else f"{im_id:06d}_{item.gt_index:06d}.png" for folder, path in paths.items()}
-    files = {folder: f"{shot.where}/{folder}/{name}" for folder, name in names.items()}
+    files = {folder: f"{shot.file(folder)}/{name}" for folder, name in names.items()}
     (mask, faults), (visib, more) = (_read_mask(path, size, files[folder]) for folder, path in paths.items())
-    where = f"{shot.where}/{GT_NAME}, image {im_id}, entry {item.gt_index} (object {item.obj_id})"
-    place = Place(shot.split, shot.scene, im_id, item.gt_index)
+    where = f"{shot.file(GT_NAME)}, image {im_id}, entry {item.gt_index} (object {item.obj_id})"
+    place = Place(shot.split, shot.scene, im_id, item.gt_index, shot.record.sensor)
     return Seen(item, where, place, files, mask, visib), [*faults, *more]
 
 
@@ -134,5 +135,5 @@ def _compare(shot: Shot, seen: list[Seen], models: Mapping[int, ObjectModel], si
     if record.depth_path is not None and np.isfinite(record.depth_scale):
         sound = [one for one in rendered if one.pose_is_sound and one.mask_is_sound and one.visible.sum() >= MIN_PIXELS]
         pairs = ((one, depth(one.item.obj_id, one.item.pose, record.K)) for one in sound)
-        where = f"{shot.where}/depth/{record.depth_path.name}"
-        yield from check_depth(record, pairs, size, where, f"{shot.where}/{CAMERA_NAME}, image {record.im_id}")
+        where = f"{shot.file('depth')}/{record.depth_path.name}"
+        yield from check_depth(record, pairs, size, where, f"{shot.file(CAMERA_NAME)}, image {record.im_id}")

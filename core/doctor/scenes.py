@@ -17,7 +17,6 @@ from sopose.core.bop.scene_folder import (
     CAMERA_NAME,
     GT_INFO_NAME,
     GT_NAME,
-    MASK_FOLDERS,
     GtInfo,
     SceneFiles,
     annotation_list,
@@ -29,7 +28,7 @@ from sopose.core.doctor.annotations import Context, check_annotations
 from sopose.core.doctor.cameras import Size, check_camera
 from sopose.core.doctor.findings import Finding, words_of
 from sopose.core.images.files import read_header
-from sopose.core.images.scene_images import IMAGE_FOLDERS, bop_stem, images_by_stem
+from sopose.core.images.scene_images import MASK_FOLDERS, SceneNames, bop_stem, images_by_stem
 from sopose.core.utils.errors import UserError
 
 FEW = 0.5  # of the files a folder should have: with fewer it is a part of a set, and what lacks is no fault
@@ -53,6 +52,10 @@ class Shot:
         """The scene's folder below the data set's."""
         return f"{self.split}/{self.scene}"
 
+    def file(self, name: str) -> str:
+        """A file or folder of the scene, below the data set's folder; `name` is that without a sensor."""
+        return f"{self.where}/{SceneNames(self.record.sensor).of(name)}"
+
 
 @dataclass
 class Scene:
@@ -69,21 +72,23 @@ class Scene:
     wanted: dict[int, Counter[int]] = field(default_factory=dict)
 
 
-def read_scene(scene_dir: Path, context: Context, im_ids: Collection[int] | None = None) -> Scene:
-    """Examine a scene, or only some of its images; nothing of them is decoded."""
-    return _Reader(scene_dir, context).read(im_ids)
+def read_scene(scene_dir: Path, context: Context, im_ids: Collection[int] | None = None, sensor: str = "") -> Scene:
+    """Examine a scene as one of its sensors took it, or only some of its images; nothing of them is decoded."""
+    return _Reader(SceneFiles(scene_dir, sensor), context).read(im_ids)
 
 
 class _Reader:
     """One scene's folder while it is read: by the loader's functions, entry by entry."""
 
-    def __init__(self, scene_dir: Path, context: Context) -> None:
-        self.dir, self.context = scene_dir, context
-        self.where = f"{scene_dir.parent.name}/{scene_dir.name}"
+    def __init__(self, files: SceneFiles, context: Context) -> None:
+        self.files, self.dir, self.context = files, files.dir, context
+        self.where = f"{self.dir.parent.name}/{self.dir.name}"
         self.scene = Scene()
-        self.files = SceneFiles(scene_dir)
-        self.stems = {name: images_by_stem(scene_dir / name) for name in (*IMAGE_FOLDERS, "depth", *MASK_FOLDERS)}
-        self.images = {stem: path for name in reversed(IMAGE_FOLDERS) for stem, path in self.stems[name].items()}
+        self.called = files.names.of
+        self.folders = files.names.image_folders
+        folders = (*self.folders, *map(self.called, ("depth", *MASK_FOLDERS)))
+        self.stems = {name: images_by_stem(self.dir / name) for name in folders}
+        self.images = {stem: path for name in reversed(self.folders) for stem, path in self.stems[name].items()}
         self.scene.files = list(self.images.values())
         self.masks: set[str] = set()  # stems of all instances, and of those that aren't in their image
         self.hidden: set[str] = set()
@@ -108,18 +113,19 @@ class _Reader:
 
     def _json(self, name: str) -> dict[int, Any] | None:
         """A json file by image; None where it is missing or broken."""
-        lost = name == GT_NAME and (self.dir / GT_INFO_NAME).is_file()  # the loader refuses one without the other
-        if not (self.dir / name).is_file() and name != CAMERA_NAME and not lost:
+        path = self.files.json(name)
+        lost = name == GT_NAME and self.files.json(GT_INFO_NAME).is_file()  # the loader refuses one without the other
+        if not path.is_file() and name != CAMERA_NAME and not lost:
             meaning = {
                 GT_NAME: "not there: images without annotations can be tested on, not trained or scored",
                 GT_INFO_NAME: "not there: boxes are made from the models, visibility from masks or the models",
             }
-            self.scene.absent[name] = meaning[name]
+            self.scene.absent[path.name] = meaning[name]
             return None
         try:
-            return entries_by_image(self.dir / name)
+            return entries_by_image(path)
         except UserError as error:
-            self._found("json-broken", name, words_of(error, self.dir / name))
+            self._found("json-broken", path.name, words_of(error, path))
             return None
 
     def _compare_ids(self, cameras: dict, gts: dict | None, infos: dict | None) -> None:
@@ -130,10 +136,12 @@ class _Reader:
         ):
             if have is not None and other is not None:
                 for im_id in sorted(other.keys() - have.keys()):
-                    self._found("scene-ids", f"{name}, image {im_id}", f"no entry, {other_name} has it")
+                    what = f"no entry, {self.called(other_name)} has it"
+                    self._found("scene-ids", f"{self.called(name)}, image {im_id}", what)
         if gts is not None:
             for im_id in sorted(cameras.keys() - gts.keys() - (infos or {}).keys()):
-                self._found("image-unannotated", f"{GT_NAME}, image {im_id}", f"no list, {CAMERA_NAME} has it")
+                where = f"{self.called(GT_NAME)}, image {im_id}"
+                self._found("image-unannotated", where, f"no list, {self.called(CAMERA_NAME)} has it")
 
     def _image_size(self) -> Size | None:
         """Width and height that most of some of the scene's images have, else of camera.json."""
@@ -145,7 +153,7 @@ class _Reader:
         return sizes.most_common(1)[0][0] if sizes else self.context.image_size
 
     def _read_image(self, im_id: int, camera: Any, entries: Any, infos: Any, size: Size | None) -> None:
-        where = f"{self.where}/{CAMERA_NAME}, image {im_id}"
+        where = f"{self.where}/{self.called(CAMERA_NAME)}, image {im_id}"
         K, depth_scale = None, np.nan
         if camera is not None:
             K, findings = check_camera(camera, where, size)
@@ -154,7 +162,7 @@ class _Reader:
                 depth_scale = self._depth_scale(camera, where)
         entries, infos = self._lists(im_id, entries, infos)
         read_infos = None if infos is None else [self._info(im_id, *item) for item in enumerate(infos)]
-        place = f"{self.where}/{GT_NAME}, image {im_id}"
+        place = f"{self.where}/{self.called(GT_NAME)}, image {im_id}"
         sound, findings = check_annotations(entries, read_infos, place, self.context)
         self.scene.findings += findings
         self._count(im_id, entries, read_infos)
@@ -179,19 +187,19 @@ class _Reader:
         try:
             entries = annotation_list(entries, "the value")
         except UserError as error:
-            self._found("gt-broken", f"{GT_NAME}, image {im_id}", str(error))
+            self._found("gt-broken", f"{self.called(GT_NAME)}, image {im_id}", str(error))
             entries = []
         try:
-            return entries, matching_infos(infos, entries, "scene_gt.json")
+            return entries, matching_infos(infos, entries, self.called(GT_NAME))
         except UserError as error:
-            self._found("gt-length", f"{GT_INFO_NAME}, image {im_id}", str(error))
+            self._found("gt-length", f"{self.called(GT_INFO_NAME)}, image {im_id}", str(error))
             return entries, None
 
     def _info(self, im_id: int, index: int, info: Any) -> GtInfo | None:
         try:
             return read_info(info, "the entry")
         except UserError as error:
-            self._found("info-broken", f"{GT_INFO_NAME}, image {im_id}, entry {index}", str(error))
+            self._found("info-broken", f"{self.called(GT_INFO_NAME)}, image {im_id}, entry {index}", str(error))
             return None
 
     def _count(self, im_id: int, entries: list[Any], infos: list[GtInfo | None] | None) -> None:
@@ -210,10 +218,10 @@ class _Reader:
 
     def _check_files(self, stems: set[str]) -> None:
         """Compare the files of each folder with those that the annotations need."""
-        folder = next((name for name in IMAGE_FOLDERS if self.stems[name]), IMAGE_FOLDERS[0])
+        folder, depth = next((name for name in self.folders if self.stems[name]), self.folders[0]), self.called("depth")
         self._expect(folder, self.images, stems, "image-missing")
-        self._expect("depth", self.stems["depth"], stems, "depth-missing")
-        for folder in MASK_FOLDERS if self.scene.is_annotated else ():
+        self._expect(depth, self.stems[depth], stems, "depth-missing")
+        for folder in map(self.called, MASK_FOLDERS) if self.scene.is_annotated else ():
             self._expect(folder, self.stems[folder], self.masks, "mask-missing", self.hidden)
 
     def _expect(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -10,6 +11,29 @@ from sopose.core.images.files import IMAGE_SUFFIXES, image_files
 
 MOST_DIGITS = 18  # of an id: what has more fits into no file of ids
 IMAGE_FOLDERS = ("rgb", "gray")  # of a scene; the first that has an image gives it
+MASK_FOLDERS = ("mask", "mask_visib")
+
+
+@dataclass(frozen=True)
+class SceneNames:
+    """What files and folders of a BOP scene are called.
+
+    Several sensors have their own, with the sensor's name at the end: `scene_camera_cam1.json`, `rgb_cam1`. HOT3D's
+    folders of images have the name alone. Source: the BOP toolkit's `dataset_params.py`.
+    """
+
+    sensor: str = ""
+
+    def of(self, name: str) -> str:
+        """The sensor's own of a file or folder that a scene of one sensor calls `name`."""
+        stem, dot, suffix = name.partition(".")
+        return f"{stem}_{self.sensor}{dot}{suffix}" if self.sensor else name
+
+    @property
+    def image_folders(self) -> tuple[str, ...]:
+        """Of colour and grey images; the first that has an image gives it."""
+        own = tuple(map(self.of, IMAGE_FOLDERS))
+        return (*own, self.sensor) if self.sensor else own
 
 
 def images_by_stem(folder: Path) -> dict[str, Path]:
@@ -64,10 +88,10 @@ def bop_stem(*ids: int) -> str:
     return "_".join(f"{number:06d}" for number in ids)
 
 
-def scene_images(scene_dir: Path) -> dict[int, Path]:
-    """The colour images of a scene's folder by id, ascending; where there is none of an id, its grey image."""
+def scene_images(scene_dir: Path, sensor: str = "") -> dict[int, Path]:
+    """The colour images of a scene's folder (and sensor) by id, ascending; where there is none, its grey image."""
     found: dict[int, Path] = {}
-    for name in reversed(IMAGE_FOLDERS):
+    for name in reversed(SceneNames(sensor).image_folders):
         found |= {im_id: path for (im_id,), path in images_by_ids(scene_dir / name, 1).items()}
     return dict(sorted(found.items()))
 

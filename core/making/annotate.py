@@ -11,6 +11,7 @@ import numpy as np
 from sopose.core.bop.records import ImageRecord, Instance
 from sopose.core.bop.scene_folder import GT_INFO_NAME, entries_by_image
 from sopose.core.images.files import write_image
+from sopose.core.images.scene_images import SceneNames
 from sopose.core.objects.model import ObjectModel
 from sopose.core.render.visibility import annotate_scene
 from sopose.core.utils.files import write_json
@@ -26,9 +27,9 @@ def scene_folder(record: ImageRecord) -> Path:
     return record.rgb_path.parent.parent
 
 
-def images_with_info(scene_dir: Path) -> set[int]:
+def images_with_info(scene_dir: Path, sensor: str = "") -> set[int]:
     """Ids of the images that a scene's `scene_gt_info.json` has, none without the file."""
-    return set(entries_by_image(scene_dir / GT_INFO_NAME, optional=True))
+    return set(entries_by_image(scene_dir / SceneNames(sensor).of(GT_INFO_NAME), optional=True))
 
 
 def lacks_masks(record: ImageRecord) -> bool:
@@ -55,12 +56,17 @@ def annotate_image(
         ):
             if overwrite or present is None:
                 name = f"{record.im_id:06d}_{item.gt_index:06d}.png"
-                write_image(scene_folder(record) / folder / name, 255 * mask.astype(np.uint8))
+                write_image(
+                    scene_folder(record) / SceneNames(record.sensor).of(folder) / name, 255 * mask.astype(np.uint8)
+                )
     return entries
 
 
-def add_gt_info(scene_dir: Path, entries: Mapping[int, list[dict[str, Any]]], overwrite: bool = False) -> None:
+def add_gt_info(
+    scene_dir: Path, entries: Mapping[int, list[dict[str, Any]]], overwrite: bool = False, sensor: str = ""
+) -> None:
     """Add images' entries to a scene's `scene_gt_info.json`; one that is there stays unless `overwrite`."""
-    have = entries_by_image(scene_dir / GT_INFO_NAME, optional=True)
+    path = scene_dir / SceneNames(sensor).of(GT_INFO_NAME)
+    have = entries_by_image(path, optional=True)
     content = {**have, **entries} if overwrite else {**entries, **have}
-    write_json(scene_dir / GT_INFO_NAME, {str(im_id): content[im_id] for im_id in sorted(content)}, indent=None)
+    write_json(path, {str(im_id): content[im_id] for im_id in sorted(content)}, indent=None)

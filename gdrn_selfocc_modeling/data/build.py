@@ -223,7 +223,7 @@ def _check_xyz_source(source: str) -> None:
 
 def _map_files(spec: SplitSpec, objects: SplitObjects, with_Q: bool) -> MapFiles:
     hashes = {obj_id: model_hash(target.model) for obj_id, target in objects.trained.items()}
-    return MapFiles(spec.images_dir, with_Q, hashes)
+    return MapFiles(spec.images_dir, with_Q, hashes, spec.sensor)
 
 
 def build_roi_format(given: InputSettings, model: ModelSettings) -> RoiFormat:

@@ -76,7 +76,7 @@ def _compare(spec: SplitSpec, record: ImageRecord, instance: Instance, kind: Map
     header = map_header(instance, record.K, image_size, known.digest)
 
     def read(which: MapKind) -> PixelMap | None:
-        path = which.path(spec.images_dir, record.scene_id, record.im_id, instance.gt_index)
+        path = which.path(spec.images_dir, record, instance.gt_index)
         if which != kind and not existing_map(path).is_file():
             return None
         values, box = read_map(path, which, image_size, header)

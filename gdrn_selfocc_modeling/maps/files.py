@@ -16,6 +16,7 @@ import numpy as np
 
 from sopose.core.bop.records import ImageRecord, Instance
 from sopose.core.data.roi import RoiView
+from sopose.core.images.scene_images import SceneNames
 from sopose.core.legacy.pickled_arrays import read_pickled_arrays
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import read_arrays, require_dir, require_key
@@ -36,9 +37,14 @@ class MapKind:
     channels: int
     tool: str  # that writes them
 
-    def path(self, split_dir: Path, scene_id: int, im_id: int, gt_index: int) -> Path:
+    def folder_of(self, split_dir: Path, sensor: str = "") -> Path:
+        """The folder of a split, or of one of its sensors."""
+        return split_dir / SceneNames(sensor).of(self.folder)
+
+    def path(self, split_dir: Path, record: ImageRecord, gt_index: int) -> Path:
         """The .npz file of an instance."""
-        return split_dir / self.folder / f"{scene_id:06d}" / f"{im_id:06d}_{gt_index:06d}-{self.suffix}.npz"
+        folder = self.folder_of(split_dir, record.sensor)
+        return folder / f"{record.scene_id:06d}" / f"{record.im_id:06d}_{gt_index:06d}-{self.suffix}.npz"
 
 
 P_MAP = MapKind("xyz_crop", "xyz", "xyz_crop", 3, "generate_P.py")
@@ -48,7 +54,13 @@ Q_MAP = MapKind("Q0", "Q0", "occ_crop", 6, "generate_Q.py")
 class MapFiles:
     """The map files of a split: `.npz`, or `.pkl` as the ancestor wrote them."""
 
-    def __init__(self, split_dir: Path, two_layers: bool = True, model_hashes: Mapping[int, str] | None = None) -> None:
+    def __init__(
+        self,
+        split_dir: Path,
+        two_layers: bool = True,
+        model_hashes: Mapping[int, str] | None = None,
+        sensor: str = "",
+    ) -> None:
         """Without `two_layers` Q is nowhere valid and its folder need not be there. `UserError` without a folder.
 
         model_hashes: of the models by object id; where they are given, files have to be made from them.
@@ -56,7 +68,7 @@ class MapFiles:
         self.split_dir, self.two_layers = split_dir, two_layers
         self.model_hashes = dict(model_hashes or {})
         for kind in (P_MAP, Q_MAP) if two_layers else (P_MAP,):
-            require_dir(split_dir / kind.folder, WAY_OUT)
+            require_dir(kind.folder_of(split_dir, sensor), WAY_OUT)
 
     def layers(self, record: ImageRecord, instance: Instance, view: RoiView) -> Layers:
         """The layers at the pixels nearest to the ROI's cells.
@@ -74,7 +86,7 @@ class MapFiles:
 
     def _sample(self, kind: MapKind, record: ImageRecord, instance: Instance, view: RoiView) -> np.ndarray:
         """(out, out, C) float64 of a layer at the ROI's cells, 0 off the file's box and off the image."""
-        path = kind.path(self.split_dir, record.scene_id, record.im_id, instance.gt_index)
+        path = kind.path(self.split_dir, record, instance.gt_index)
         wanted = None
         if instance.obj_id in self.model_hashes:
             wanted = map_header(instance, view.K, view.image_size, self.model_hashes[instance.obj_id])

@@ -15,6 +15,7 @@ from sopose.core.bop.models import INFO_NAME, default_name, load_models, read_mo
 from sopose.core.bop.records import ImageRecord, Instance
 from sopose.core.bop.scene import load_split, read_image_size
 from sopose.core.bop.splits import SplitSpec
+from sopose.core.images.scene_images import MASK_FOLDERS, SceneNames
 from sopose.core.making.annotate import (
     add_gt_info,
     all_instances,
@@ -47,7 +48,7 @@ class MapPlan:
 
     def path(self, record: ImageRecord, instance: Instance) -> Path:
         """The file of an instance."""
-        path = self.kind.path(self.spec.images_dir, record.scene_id, record.im_id, instance.gt_index)
+        path = self.kind.path(self.spec.images_dir, record, instance.gt_index)
         return path.with_suffix(".pkl") if self.legacy else path
 
 
@@ -129,14 +130,14 @@ def _generate(plan: MapPlan, jobs: Sequence[Sequence[ImageRecord]], workers: int
             infos |= tally.infos
             is_last = index + 1 == len(jobs) or jobs[index + 1][0].scene_id != job[0].scene_id
             if is_last and infos:
-                add_gt_info(scene_folder(job[0]), infos, plan.overwrite)
+                add_gt_info(scene_folder(job[0]), infos, plan.overwrite, plan.spec.sensor)
                 infos = {}
     return total
 
 
 def _check_before(plan: MapPlan, records: Iterable[ImageRecord]) -> None:
     """What would stop the work after hours stops it now."""
-    require_writable_dir(plan.spec.images_dir / plan.kind.folder)
+    require_writable_dir(plan.kind.folder_of(plan.spec.images_dir, plan.spec.sensor))
     if plan.also_masks and plan.spec.layout != "bop":
         raise UserError(f"'{plan.spec.name}' has no scene folders for masks; leave out --also-masks")
     needed = {
@@ -169,7 +170,8 @@ def _remove_parts(plan: MapPlan, records: Iterable[ImageRecord]) -> None:
     folders = {plan.path(record, instance).parent for record in records for instance in record.instances[:1]}
     if plan.also_masks:
         scenes = {scene_folder(record) for record in records}
-        folders |= {scene / name for scene in scenes for name in ("", "mask", "mask_visib")}
+        names = ("", *map(SceneNames(plan.spec.sensor).of, MASK_FOLDERS))
+        folders |= {scene / name for scene in scenes for name in names}
     for folder in folders:
         remove_parts(folder)
 
@@ -177,7 +179,7 @@ def _remove_parts(plan: MapPlan, records: Iterable[ImageRecord]) -> None:
 def _write_job(plan: MapPlan, records: Sequence[ImageRecord]) -> Tally:
     """Write the files of some images of one scene."""
     tally = Tally()
-    with_info = images_with_info(scene_folder(records[0])) if plan.also_masks else set()
+    with_info = images_with_info(scene_folder(records[0]), plan.spec.sensor) if plan.also_masks else set()
     for record in records:
         image_size = read_image_size(record, plan.spec.root)
         for instance in record.instances:
@@ -214,7 +216,7 @@ def _pixels(plan: MapPlan, record: ImageRecord, instance: Instance, known: CastO
     size = tuple(header["image_size"])
     if plan.kind == P_MAP:
         return pixel_P(known.model.caster, instance.pose, record.K, size)
-    path = existing_map(P_MAP.path(plan.spec.images_dir, record.scene_id, record.im_id, instance.gt_index))
+    path = existing_map(P_MAP.path(plan.spec.images_dir, record, instance.gt_index))
     if map_state(path, P_MAP, header) == "fresh":
         P_obj, box = read_map(path, P_MAP, size)
         mask = (P_obj != 0).any(axis=-1)

@@ -87,8 +87,9 @@ def run(kind: MapKind, args: argparse.Namespace) -> None:
     start = time.monotonic()
     tally = generate(plan, records, args.workers, args.cluster)
     seconds = time.monotonic() - start
+    folder = kind.folder_of(spec.images_dir, spec.sensor)
     print(
-        f"{spec.images_dir / kind.folder}: {tally.written} instances written ({tally.size / 2**20:.1f} MiB), "
+        f"{folder}: {tally.written} instances written ({tally.size / 2**20:.1f} MiB), "
         f"{tally.fresh} were finished, {seconds:.1f} s"
     )
     if tally.foreign:

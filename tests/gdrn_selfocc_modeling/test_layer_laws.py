@@ -113,7 +113,7 @@ def from_files(case: Case) -> Layers:
         Q = pixel_Q(case.model, case.pose, K, P.box, P.valid[..., 0])
         for kind, pixels in ((P_MAP, P), (Q_MAP, Q)):
             header = map_header(record.instances[0], K, size, model_hash(case.model))
-            write_map(kind.path(Path(folder), 1, 2, 0), kind, pixels, header, "float32")
+            write_map(kind.path(Path(folder), record, 0), kind, pixels, header, "float32")
         return MapFiles(Path(folder)).layers(record, record.instances[0], case.view)
 
 

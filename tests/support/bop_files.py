@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -55,3 +56,21 @@ def write_tiny_bop(root: Path) -> Path:
     (root / "test_targets_bop19.json").write_text(json.dumps([target]))
     (root / "camera.json").write_text(json.dumps({"width": 64, "height": 48}))
     return root
+
+
+def name_sensor(scene: Path, sensor: str) -> None:
+    """Rename what a scene has to what it is called where several sensors took it: `rgb_cam1`, `scene_gt_cam1.json`."""
+    for path in sorted(scene.iterdir()):
+        path.rename(path.with_name(f"{path.stem}_{sensor}{path.suffix}"))
+
+
+def of_sensors(scene: Path, *sensors: str) -> None:
+    """Make a scene one that several sensors took, each of which saw the same; "" has files that name no sensor."""
+    pristine = scene.rename(scene.with_name("pristine"))
+    for sensor in sensors:
+        copy = Path(shutil.copytree(pristine, scene.with_name("copy")))
+        if sensor:
+            name_sensor(copy, sensor)
+        shutil.copytree(copy, scene, dirs_exist_ok=True)
+        shutil.rmtree(copy)
+    shutil.rmtree(pristine)

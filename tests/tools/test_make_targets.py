@@ -11,6 +11,7 @@ from sopose.core.bop.catalog import TARGETS_NAME
 from sopose.core.bop.targets import load_targets
 from sopose.core.images.files import read_image
 from sopose.core.utils.errors import UserError
+from tests.support.bop_files import name_sensor
 from tools.make_targets import main
 
 
@@ -37,6 +38,15 @@ def test_what_is_missing_is_computed_and_the_targets_are_the_toy_sets(mine, toy_
         for path in scene.glob("mask*/*.png"):
             found = read_image(mine / path.relative_to(toy_root))
             assert (found == read_image(path)).all()
+
+
+def test_what_is_computed_of_a_sensor_is_called_by_it(mine, toy_root):
+    name_sensor(mine / "test/000001", "cam1")
+    run(mine, "--split", "test_cam1")
+    assert load_targets(mine / TARGETS_NAME) == load_targets(toy_root / TARGETS_NAME)
+    scene = mine / "test/000001"
+    assert len(list((scene / "mask_visib_cam1").iterdir())) == len(list((scene / "mask_cam1").iterdir())) > 4
+    assert (scene / "scene_gt_info_cam1.json").is_file() and not (scene / "scene_gt_info.json").exists()
 
 
 def test_masks_can_be_left_out_and_targets_chosen(mine):

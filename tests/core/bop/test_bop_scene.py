@@ -14,14 +14,14 @@ import pytest
 from PIL import Image
 
 from sopose.core.bop.fields import read_camera_size
-from sopose.core.bop.records import ImageList
+from sopose.core.bop.records import ImageList, ImageRecord
 from sopose.core.bop.scene import load_split, read_depth, read_image_size, read_mask, read_rgb
 from sopose.core.bop.splits import resolve_split
 from sopose.core.bop.targets import Target, load_targets, make_targets
 from sopose.core.evaluation.bop19 import image_width
 from sopose.core.images.files import EXIF_ORIENTATION
 from sopose.core.utils.errors import UserError
-from tests.support.bop_files import edit_json
+from tests.support.bop_files import edit_json, name_sensor, of_sensors
 
 
 def mini(root):
@@ -197,6 +197,10 @@ def test_depth_must_have_one_channel(tiny_bop):
         read_depth(record)
 
 
+def put_K(entry: dict, focal: float) -> None:
+    entry["cam_K"][0] = focal
+
+
 def test_targets_count_visible_instances(tiny_bop):
     targets = make_targets(load_split(mini(tiny_bop)))
     assert [(item.im_id, item.obj_id, item.inst_count) for item in targets] == [(3, 1, 1), (7, 1, 1)]
@@ -254,6 +258,54 @@ def test_a_scene_without_annotations_is_read_unless_half_of_them_are_there(tiny_
         load_split(mini(tiny_bop))
     (scene / "scene_gt_info.json").unlink()
     assert all(not record.instances for record in load_split(mini(tiny_bop)))
+
+
+def poses_of(records: list[ImageRecord]) -> list:
+    return [
+        (r.im_id, r.K.tolist(), [(i.obj_id, i.visib_fract, *i.pose.cam_t_obj) for i in r.instances]) for r in records
+    ]
+
+
+def test_a_sensor_of_several_is_named_by_the_split(tiny_bop):
+    """HOT3D, IPD, XYZ-IBD and ITODD-MV have `scene_camera_cam1.json`, `rgb_cam1`, … of each sensor in a scene."""
+    scene = tiny_bop / "test/000001"
+    plain = load_split(mini(tiny_bop))
+    of_sensors(scene, "cam1", "gray2")
+    (scene / "rgb_gray2").rename(scene / "gray2")  # as HOT3D calls it
+    edit_json(scene / "scene_camera_gray2.json", lambda cameras: [put_K(entry, 80.0) for entry in cameras.values()])
+    files = {path.name for path in scene.glob("scene_gt*")}
+    assert files == {f"scene_gt{part}_{sensor}.json" for part in ("", "_info") for sensor in ("cam1", "gray2")}
+    with pytest.raises(UserError, match=r"several sensors; choose one \(splits: test_cam1, test_gray2, cad\)"):
+        resolve_split("mini_test", tiny_bop.parent)
+    cam1, grey = (resolve_split(f"mini_test_{sensor}", tiny_bop.parent) for sensor in ("cam1", "gray2"))
+    assert (cam1.split, cam1.sensor, cam1.kind) == ("test", "cam1", "real")
+    assert poses_of(load_split(cam1)) == poses_of(plain)
+    first = load_split(grey)[0]
+    assert first.rgb_path == scene / "gray2/000003.png" and first.K[0, 0] == 80
+    assert first.depth_path == scene / "depth_gray2/000003.png"
+    assert first.instances[1].mask_visib_path == scene / "mask_visib_gray2/000003_000001.png"
+    targets = resolve_split(f"{tiny_bop}:bop_test_gray2", tiny_bop.parent)
+    assert [record.im_id for record in load_split(targets)] == [7]
+
+
+def test_files_that_name_no_sensor_are_the_split_itself(tiny_bop):
+    of_sensors(tiny_bop / "test/000001", "", "cam1", "cam2")
+    assert [record.rgb_path.parent.name for record in load_split(mini(tiny_bop))] == ["rgb", "rgb"]
+    with pytest.raises(UserError, match=r"splits: test, test_cam1, test_cam2, cad"):
+        resolve_split("mini_test_cam3", tiny_bop.parent)
+
+
+def test_scenes_that_a_sensor_did_not_take_are_left_out(tiny_bop):
+    """In HOT3D some scenes are of another headset; a set with one sensor alone needs no word for it."""
+    shutil.copytree(tiny_bop / "test/000001", tiny_bop / "test/000002")
+    name_sensor(tiny_bop / "test/000001", "cam1")
+    name_sensor(tiny_bop / "test/000002", "cam2")
+    assert [r.scene_id for r in load_split(resolve_split("mini_test_cam2", tiny_bop.parent))] == [2, 2]
+    shutil.rmtree(tiny_bop / "test/000002")
+    assert resolve_split("mini_test", tiny_bop.parent).sensor == "cam1"
+    record = load_split(resolve_split("mini_test", tiny_bop.parent))[0]
+    (tiny_bop / "camera_cam1.json").write_text('{"width": 99, "height": 48}')
+    assert read_image_size(replace(record, rgb_path=tiny_bop / "absent.png"), tiny_bop) == (99, 48)
 
 
 def test_an_image_that_a_file_names_twice_is_told(tiny_bop):

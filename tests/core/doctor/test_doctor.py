@@ -18,9 +18,11 @@ from sopose.core.bop.splits import resolve_split
 from sopose.core.bop.targets import load_targets
 from sopose.core.doctor.examine import Examination, examine
 from sopose.core.doctor.findings import KEPT, KINDS, Finding, Findings, Severity, format_findings
+from sopose.core.doctor.page import write_page
 from sopose.core.images.files import EXIF_ORIENTATION
 from sopose.core.objects.model import ObjectModel, measure
 from sopose.core.utils.errors import UserError
+from tests.support.bop_files import of_sensors
 from tests.support.doctor_faults import FAULTS, NOTES, SCENE, TARGETS, Fault, Toy, edit
 
 
@@ -256,6 +258,30 @@ def test_a_list_of_images_alone_is_no_fault_and_its_images_are_looked_up(toy):
     (toy / "test_targets_bop24.json").write_text(json.dumps([*entries, {"scene_id": 1, "im_id": 4}]))
     (line,) = told(examine(toy, images=1), "target-image")
     assert line == "test_targets_bop24.json, entry 4: scene 1 has no image 4"
+
+
+def test_each_sensor_of_a_scene_is_examined_as_it_is_read(toy):
+    """The files that name a sensor are a split of their own, and so are their faults."""
+    of_sensors(toy / SCENE, "cam1", "xyz")
+    found = examine(toy, images=0)
+    assert found.splits == ["test_cam1", "test_xyz"] and found.listed == found.looked_at == 8
+    assert codes_of(found) == {"image-duplicate"}, "the two see the same here"
+    for name in ("cam1", "xyz"):
+        assert load_split(resolve_split(f"{toy}:test_{name}", toy))
+    edit(toy / SCENE / "scene_gt_xyz.json", lambda gt: gt["2"][0].update(cam_R_m2c=[2, 0, 0, 0, 1, 0, 0, 0, 1]))
+    edit(toy / SCENE / "scene_camera_cam1.json", lambda cameras: cameras.pop("3"))
+    (toy / SCENE / "mask_visib_xyz/000001_000000.png").write_bytes(b"no image")
+    obj_id = json.loads((toy / SCENE / "scene_gt_xyz.json").read_text())["2"][0]["obj_id"]
+    found = examine(toy, images=0)
+    lines = [*told(found, "gt-rotation"), *told(found, "scene-ids"), *told(found, "image-broken")]
+    assert [line.partition(":")[0] for line in lines] == [
+        f"{SCENE}/scene_gt_xyz.json, image 2, entry 0 (object {obj_id})",
+        *(f"{SCENE}/scene_camera_cam1.json, image 3", f"{SCENE}/mask_visib_xyz/000001_000000.png"),
+    ]
+    write_page(toy / "page.html", found)
+    assert codes_of(examine(toy, ["test_cam1"], images=1), Severity.ERROR) == {"scene-ids"}
+    with pytest.raises(UserError, match="splits: test_cam1, test_xyz"):
+        examine(toy, ["test"])
 
 
 def test_findings_are_counted_and_the_worst_are_kept():

@@ -87,9 +87,7 @@ def test_masks_of_files_are_the_whole_masks_of_the_image(make_bare_split, object
         casters = [objects[item.obj_id].caster for item in record.instances]
         masks, _ = annotate_scene(casters, [item.pose for item in record.instances], record.K, SIZE)
         for instance, (whole, _) in zip(record.instances, masks, strict=True):
-            P, (x1, y1, x2, y2) = read_map(
-                P_MAP.path(root / "train", record.scene_id, record.im_id, instance.gt_index), P_MAP, SIZE
-            )
+            P, (x1, y1, x2, y2) = read_map(P_MAP.path(root / "train", record, instance.gt_index), P_MAP, SIZE)
             image = np.zeros_like(whole)
             image[y1 : y2 + 1, x1 : x2 + 1] = (P != 0).any(axis=-1)
             np.testing.assert_array_equal(image, whole)

@@ -51,7 +51,7 @@ def image_maps(record, instance, target) -> dict[str, np.ndarray]:
 
 def write(folder: Path, record, instance, maps: dict[str, Any], pickled: bool = False, header: bool = True) -> None:
     for kind in (P_MAP, Q_MAP):
-        path = kind.path(folder, record.scene_id, record.im_id, instance.gt_index)
+        path = kind.path(folder, record, instance.gt_index)
         path.parent.mkdir(parents=True, exist_ok=True)
         content = {key: maps[key] for key in (kind.key, "xyxy") if key in maps}
         if pickled:
@@ -170,7 +170,7 @@ def test_a_damaged_header_is_told(items, objects, tmp_path, header):
     target = objects[instance.obj_id]
     maps = image_maps(record, instance, target)
     write(tmp_path, record, instance, maps)
-    path = P_MAP.path(tmp_path, record.scene_id, record.im_id, instance.gt_index)
+    path = P_MAP.path(tmp_path, record, instance.gt_index)
     np.savez(path, xyz_crop=maps["xyz_crop"], xyxy=maps["xyxy"], header=np.array(header))
     view = integer_view(record, instance, 2)
     assert MapFiles(tmp_path).layers(record, instance, view).mask.any(), "nothing is asked of headers"
@@ -187,7 +187,7 @@ def test_missing_cut_and_hostile_files_are_told(items, objects, tmp_path):
     record, instance = items[0]
     write(tmp_path, record, instance, image_maps(record, instance, objects[instance.obj_id]))
     maps, view = MapFiles(tmp_path), integer_view(record, instance, 2)
-    path = P_MAP.path(tmp_path, record.scene_id, record.im_id, instance.gt_index)
+    path = P_MAP.path(tmp_path, record, instance.gt_index)
     whole = path.read_bytes()
     for content in (whole[:-30], whole[: len(whole) // 2], b"", b"text"):
         path.write_bytes(content)
