@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,29 +10,49 @@ import numpy as np
 
 from sopose.core.bop.fields import CAMERA_NAME, read_camera, read_camera_size, read_intrinsics
 from sopose.core.doctor.findings import Finding, words_of
+from sopose.core.geometry.camera import Camera
+from sopose.core.images.scene_images import SceneNames
 from sopose.core.utils.errors import UserError
 
 SOUND_FACTORS = (0.62, 1.6)  # principal point, by the image's middle: a common factor beyond is another resolution's
 SAME_FACTOR = 0.15  # by which the factors of x and y may differ to be one
+SAME_FOCAL = 1.25  # factor by which those of one set's cameras may differ: zoomed copies of it are twice as large
 SOUND_FOCAL = (0.3, 15.0)  # widths of the image: 118° to 4°
 SOUND_ASPECT = (0.5, 2.0)  # fx / fy
 
 Size = tuple[int, int]
 
 
-def check_camera_json(root: Path) -> tuple[list[Finding], Size | None]:
-    """Faults of the data set's camera.json, and the images' width and height by it, pixels, where it has them."""
-    path = root / CAMERA_NAME
+def check_camera_json(root: Path, sensor: str = "") -> tuple[list[Finding], Camera | None]:
+    """Faults of the data set's camera.json, or of a sensor's, and what it says; None without a sound one."""
+    name = SceneNames(sensor).of(CAMERA_NAME)
+    path = root / name
     if not path.is_file():
-        if any(root.glob("camera_*.json")):  # a camera for each sensor
+        if sensor or any(root.glob("camera_*.json")):  # a camera for each sensor
             return [], None
-        return [Finding("absent", CAMERA_NAME, "not there: sizes are read from the images")], None
+        return [Finding("absent", name, "not there: sizes are read from the images")], None
     try:
-        size = read_camera_size(root)
+        size = read_camera_size(root, sensor)
         camera = read_camera(path)
     except UserError as error:
-        return [Finding("camera-json", CAMERA_NAME, words_of(error, path))], None
-    return list(_against_size(camera.K, CAMERA_NAME, size)), size
+        return [Finding("camera-json", name, words_of(error, path))], None
+    return list(_against_size(camera.K, name, size)), camera
+
+
+def check_focal(camera: Camera, focals: Sequence[float], where: str) -> Iterator[Finding]:
+    """A focal length of a camera.json that no scene's images have; `focals` are the scenes', in widths of the image.
+
+    Images that are rendered from models are taken by it.
+    """
+    if camera.size is None or not focals:
+        return
+    own = camera.K[0, 0] / camera.size[0]
+    nearest = min(focals, key=lambda focal: abs(np.log(own / focal)))
+    factor = own / nearest
+    if not 1 / SAME_FOCAL < factor < SAME_FOCAL:
+        fx = nearest * camera.size[0]
+        told = f"fx = {camera.K[0, 0]:g} of images {camera.size[0]} × {camera.size[1]}, the scenes' is {fx:.4g}"
+        yield Finding("camera-focal", where, f"{told} (factor {_factor(factor)})")
 
 
 def check_camera(entry: Any, where: str, size: Size | None) -> tuple[np.ndarray | None, list[Finding]]:

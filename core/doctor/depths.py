@@ -10,12 +10,14 @@ import numpy as np
 from sopose.core.bop.records import ImageRecord
 from sopose.core.doctor.cameras import Size
 from sopose.core.doctor.findings import Finding, words_of
-from sopose.core.doctor.fits import MIN_PIXELS, Seen
+from sopose.core.doctor.fits import MIN_PIXELS, Seen, share, widened
 from sopose.core.images.files import read_image
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.units import M_TO_MM
 
 FACTOR = 2.0  # by which measured and rendered depth may differ: what is not annotated may be in front
+SAME_SURFACE = 0.005  # metres between measured and rendered depth of what is the object's own surface
+LACKING = 0.3  # of an object's measured surface that a visible part may be without: hands and cables lie on objects
 NAMED = 0.25  # of a power of ten by which a factor may be off to be that one
 
 
@@ -38,21 +40,37 @@ def check_depth(
         told = f"{steps.shape[1]} × {steps.shape[0]}, its image has {size[0]} × {size[1]}"
         yield Finding("mask-size", where, told)
         return
-    ratios = []
+    ratios, lacking = [], []
     for one, depth in seen:
+        lacking += _lacking(one, depth, record.depth_scale * steps)
         pixels = (depth > 0) & (steps > 0) & (one.visible if one.visib is None else one.visib)
         if np.count_nonzero(pixels) >= MIN_PIXELS:
             ratios.append(np.median(record.depth_scale * steps[pixels] / depth[pixels]))
     if not ratios:
+        yield from lacking
         return
     ratio = float(np.median(ratios))
     if 1 / FACTOR <= ratio <= FACTOR:
+        yield from lacking
         return
     scale = M_TO_MM * record.depth_scale
     what = f"objects are {_factor(ratio)} as far in {where} as by their poses; depth_scale is {scale:g}"
     yield Finding(
         "depth-scale", scale_where, f"{what}, {scale / _named(ratio):.4g} would fit", badness=abs(np.log(ratio))
     )
+
+
+def _lacking(one: Seen, depth: np.ndarray, measured: np.ndarray) -> Iterator[Finding]:
+    """A visible part without much of where the depth image shows the object; depths are (H, W) metres."""
+    if one.visib is None:
+        return
+    proven = one.visible & (depth > 0) & (np.abs(measured - depth) < SAME_SURFACE)
+    if np.count_nonzero(proven) < MIN_PIXELS:
+        return
+    lacks = 1 - share(proven, widened(one.visib))
+    if lacks > LACKING:
+        what = f"it lacks {lacks:.0%} of the {np.count_nonzero(proven)} pixels whose measured depth is the object's"
+        yield one.finding("visib-missing", one.files["mask_visib"], what, lacks)
 
 
 def _named(ratio: float) -> float:

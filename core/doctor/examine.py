@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -12,16 +12,19 @@ import numpy as np
 from tqdm import tqdm
 
 from sopose.core.bop.catalog import known_dataset
+from sopose.core.bop.fields import CAMERA_NAME
 from sopose.core.bop.models import default_name, load_model
 from sopose.core.bop.scene_folder import scene_dirs, sensors_of
 from sopose.core.bop.splits import SplitFolder, split_folders
 from sopose.core.doctor.annotations import Context
-from sopose.core.doctor.cameras import Size, check_camera_json
+from sopose.core.doctor.cameras import Size, check_camera_json, check_focal
 from sopose.core.doctor.findings import Finding, Findings
 from sopose.core.doctor.lists import TARGETS, check_duplicates, check_targets
 from sopose.core.doctor.models import ModelFolder, check_models
 from sopose.core.doctor.pixels import Look, look_at
 from sopose.core.doctor.scenes import Scene, Shot, read_scene
+from sopose.core.geometry.camera import Camera
+from sopose.core.images.scene_images import SceneNames
 from sopose.core.objects.model import ObjectModel
 from sopose.core.utils.errors import UserError, nearest
 from sopose.core.utils.files import require_dir
@@ -77,15 +80,14 @@ def examine(
     """
     root = require_dir(Path(root), "name the folder of a BOP data set, the one with models/ and test/")
     chosen = _splits(root, splits)
-    context, findings = _context(root)
-    if any(split.sensor for split in chosen):  # camera.json is of one
-        context = replace(context, image_size=None)
+    cameras, context, findings = _context(root, sorted({split.sensor for split in chosen} or {""}))
     if not chosen and context.known is None:
         raise UserError(f"{root} has neither models nor a split with scenes; name the folder of a BOP data set")
     examination = Examination(context, [split.name for split in chosen])
     examination.findings.add(findings)
     by_split = {split: _read_scenes(examination, split, progress) for split in chosen}
     examination.findings.add(_list_findings(root, by_split))
+    examination.findings.add(_focal_findings(cameras, by_split))
     jobs = [job for split, scenes in by_split.items() for job in _jobs(scenes, split.sensor, images)]
     by_split.clear()
     _look(examination, jobs, workers, progress)
@@ -103,9 +105,14 @@ def _splits(root: Path, wanted: Sequence[str] | None) -> list[SplitFolder]:
     return [there[name] for name in dict.fromkeys(wanted)] if wanted else list(there.values())
 
 
-def _context(root: Path) -> tuple[Context, list[Finding]]:
-    """What models and camera.json say."""
-    findings, size = check_camera_json(root)
+def _context(root: Path, sensors: Sequence[str]) -> tuple[dict[str, Camera], Context, list[Finding]]:
+    """The cameras of the data set by sensor, what they and the models say, and their faults."""
+    findings, cameras = [], {}
+    for sensor in sensors:
+        faults, camera = check_camera_json(root, sensor)
+        findings += faults
+        cameras |= {} if camera is None else {sensor: camera}
+    size = cameras[""].size if [*cameras] == [*sensors] == [""] else None  # what camera.json says is of one sensor
     dataset = known_dataset(root)
     names = dict.fromkeys([dataset.models_folder if dataset else "models", *MODEL_FOLDERS])
     folders = {path.name for path in root.glob("models*") if path.is_dir()}
@@ -114,7 +121,8 @@ def _context(root: Path) -> tuple[Context, list[Finding]]:
     findings += [finding for folder in examined for finding in folder.findings]
     if not examined:
         findings.append(Finding("absent", "models", "not there: poses can't be compared with images"))
-    return _context_of(root, examined, size), findings
+    sound = {} if any(fault.code.startswith("K-") for fault in findings) else cameras
+    return sound, _context_of(root, examined, size), findings
 
 
 def _context_of(root: Path, examined: list[ModelFolder], size: Size | None) -> Context:
@@ -165,6 +173,16 @@ def _list_findings(root: Path, by_split: dict[SplitFolder, dict[int, tuple[Path,
             yield from check_targets(path, scenes)
     files = (path for found in by_split.values() for _, scene in found.values() for path in scene.files)
     yield from check_duplicates(root, files)
+
+
+def _focal_findings(
+    cameras: dict[str, Camera], by_split: dict[SplitFolder, dict[int, tuple[Path, Scene]]]
+) -> Iterator[Finding]:
+    """Each sensor's camera of the data set against those of its scenes."""
+    for sensor, camera in cameras.items():
+        scenes = (scene for split, found in by_split.items() if split.sensor == sensor for _, scene in found.values())
+        focals = [scene.focal for scene in scenes if scene.focal is not None]
+        yield from check_focal(camera, focals, SceneNames(sensor).of(CAMERA_NAME))
 
 
 def _jobs(scenes: dict[int, tuple[Path, Scene]], sensor: str, images: int) -> Iterator[_Job]:

@@ -88,6 +88,12 @@ KINDS = {
         ("K-broken", _E, "cam_K is missing or no camera's", "write fx 0 cx 0 fy cy 0 0 1, row by row"),
         ("K-principal", _E, "the principal point is not of this image size", "scale cam_K with the images"),
         ("K-focal", _W, "focal lengths are unusual", "check that they are in pixels, not millimetres"),
+        (
+            "camera-focal",
+            _E,
+            "camera.json has another focal length than the scenes",
+            "correct fx, fy: it takes renders",
+        ),
         ("depth-scale", _E, "depth images and poses are apart", "depth_scale is millimetres per step of the file"),
         # Annotations.
         ("scene-ids", _E, "a scene's json files have different images", "give every image to all of them"),
@@ -122,6 +128,12 @@ KINDS = {
         ("mask-inverted", _E, "a mask is inverted", "objects are 255, all else 0"),
         ("visib-outside", _E, "mask_visib leaves mask", "the visible part is within the whole; check which is which"),
         ("visib-pose", _W, "mask_visib covers what a nearer object hides", "check the depth order and mask_visib"),
+        (
+            "visib-missing",
+            _E,
+            "mask_visib lacks what the depth image shows",
+            "remove it and scene_gt_info.json; make them anew",
+        ),
         ("info-broken", _E, "an entry of scene_gt_info.json cannot be read", _RECOMPUTE),
         ("box-obj", _E, "bbox_obj doesn't fit", f"x, y, width, height in pixels; or {_RECOMPUTE}"),
         ("box-visib", _E, "bbox_visib doesn't fit", f"x, y, width, height in pixels; or {_RECOMPUTE}"),

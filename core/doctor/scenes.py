@@ -65,6 +65,7 @@ class Scene:
     absent: dict[str, str] = field(default_factory=dict)  # file or folder that need not be there -> what of it isn't
     shots: dict[int, Shot] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)  # of colour and grey images
+    focal: float | None = None  # of most of its cameras, in widths of the image
     is_readable: bool = False  # scene_camera.json is
     is_annotated: bool = False  # scene_gt.json is there and readable
     # By image and object: how many are annotated, and how many a target has to ask for at least.
@@ -103,6 +104,8 @@ class _Reader:
         size = self._image_size()
         for im_id in sorted({*cameras, *(gts or {})} if im_ids is None else im_ids):
             self._read_image(im_id, cameras.get(im_id), (gts or {}).get(im_id, []), (infos or {}).get(im_id), size)
+        focals = [shot.record.K[0, 0] for shot in self.scene.shots.values() if shot.castable]
+        self.scene.focal = float(np.median(focals)) / size[0] if focals and size else None
         if im_ids is None:
             self._compare_ids(cameras, gts, infos)
             self._check_files({bop_stem(im_id) for im_id in self.scene.shots})

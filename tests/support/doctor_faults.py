@@ -162,6 +162,28 @@ def whole_as_visible(toy: Toy) -> None:
     shutil.copy(toy.scene / "mask" / name, toy.scene / "mask_visib" / name)
 
 
+def half_visible(toy: Toy) -> None:
+    """Half of the instance's visible part is lost, and its info is that of the rest: only depth tells it."""
+    toy.redraw(toy.file("mask_visib"), left_half)
+    mask = cv2.imread(str(toy.file("mask_visib")), cv2.IMREAD_UNCHANGED) > 0
+    x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
+    count = int(mask.sum())
+
+    def change(info: dict) -> None:
+        share = count / info["px_count_all"]
+        put(info, bbox_visib=[x, y, w - 1, h - 1], px_count_visib=count, visib_fract=share)
+
+    toy.info(change)
+
+
+def left_half(mask: np.ndarray) -> np.ndarray:
+    """A mask without its right half."""
+    columns = np.flatnonzero(mask.any(axis=0))
+    halved = mask.copy()
+    halved[:, int(columns.mean()) :] = 0
+    return halved
+
+
 def untextured(toy: Toy) -> None:
     """The instance's model with texture coordinates, and without a texture."""
     model = load_models(toy.root / "models")[toy.obj]
@@ -219,6 +241,10 @@ FAULTS = [
             QUARTER, [2.0 * x for x in QUARTER[:12]] + QUARTER[12:], QUARTER]))),
     # Cameras.
     fault("camera-json", "camera.json.*width", lambda t: t.edit("camera.json", lambda camera: camera.pop("width"))),
+    fault("camera-focal", "camera.json: fx = 768 .*320 × 240.*384 .factor 2", lambda t: t.edit(
+        "camera.json", lambda camera: [scale(camera, key, 2) for key in ("fx", "fy")])),
+    fault("camera-focal", "camera.json: fx = 192 .*factor 0.5", lambda t: t.edit(
+        "camera.json", lambda camera: [scale(camera, key, 0.5) for key in ("fx", "fy")])),
     fault("K-broken", CAMERA + ".*cam_K", lambda t: t.camera(lambda c: c.pop("cam_K"))),
     fault("K-broken", CAMERA + ".*fx = -.*above zero", lambda t: t.camera(
         lambda c: put(c, cam_K=[-c["cam_K"][0], *c["cam_K"][1:]]))),
@@ -270,7 +296,10 @@ FAULTS = [
         t.file("rgb"), lambda image: cv2.resize(image, None, fx=0.5, fy=0.5)),
         "mask-size"),
     fault("camera-size", "{scene}: images are 320 × 240, camera.json says 640 × 480", lambda t: t.edit(
-        "camera.json", lambda camera: put(camera, width=640, height=480, cx=320, cy=240))),
+        "camera.json", lambda camera: put(camera, width=640, height=480, cx=320, cy=240)), "camera-focal"),
+    fault("camera-size", "{scene}: images are 320 × 240, camera.json says 640 × 480", lambda t: t.edit(
+        "camera.json", lambda camera: [
+            scale(camera, key, 2) for key in ("width", "height", "cx", "cy", "fx", "fy")])),
     fault("image-unlisted", "{scene}/rgb/000099.png", lambda t: t.redraw(
         Path(shutil.copy(t.file("rgb"), t.scene / "rgb/000099.png")), lambda image: 255 - image)),
     fault("image-duplicate", "{scene}/rgb/.*same bytes as {scene}/rgb", lambda t: shutil.copy(
@@ -305,6 +334,7 @@ FAULTS = [
     fault("box-obj", INFO + ".*centre, width, height", lambda t: t.info(lambda info: put(info, bbox_obj=[
         info["bbox_obj"][0] + info["bbox_obj"][2] / 2, info["bbox_obj"][1] + info["bbox_obj"][3] / 2,
         *info["bbox_obj"][2:]]))),
+    fault("visib-missing", VISIB + ": it lacks [45].%.*measured depth", half_visible),
     fault("visib-fract", INFO + ".*percent", lambda t: t.info(lambda info: scale(info, "visib_fract", 100))),
     fault("visib-fract", INFO + ".*by px_count_visib / px_count_all", lambda t: t.info(
         lambda info: put(info, visib_fract=0.5))),
