@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     if args.json:
         require_writable_file(args.json)
-    root = args.dataset_root.resolve()
+    root = args.dataset_root.absolute()  # a link's name says what data set it is
     records = load_split(resolve_split(f"{root}:{args.split}", root.parent), require_images=False)
     results = []
     print(f"{'layer':>5} {'instances':>9} {'s':>8} {'per s':>7} {'bytes each':>10} {'MiB':>6}")

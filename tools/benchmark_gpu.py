@@ -145,7 +145,7 @@ def machine(device: str) -> dict[str, str | int | None]:
 
 def make_steps(sizes: Sizes, args: argparse.Namespace, folder: Path) -> list[Step]:
     """The steps in their order, which write into `folder`. `UserError` where the data set is missing."""
-    dataset = require_dir(args.datasets_root.resolve() / sizes.dataset, "name the folder that holds it")
+    dataset = require_dir(args.datasets_root.absolute() / sizes.dataset, "name the folder that holds it")
     scene = min(require_dir(dataset / "test", "inference needs a test scene").iterdir())
     config = ["--config-file", f"configs/gdrn_selfocc/{sizes.config}"]
     workers = ["--workers", str(args.workers)]

@@ -87,7 +87,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     if args.json:
         require_writable_file(args.json)
-    spec = resolve_split(f"{args.dataset_root.resolve()}:{args.split}", args.dataset_root)
+    spec = resolve_split(f"{args.dataset_root.absolute()}:{args.split}", args.dataset_root)
     records = load_split(spec, require_images=False)
     frames = sorted(records, key=lambda record: -len(record.instances))[: args.frames]
     models = load_models(spec.models_dir, {instance.obj_id for frame in frames for instance in frame.instances})

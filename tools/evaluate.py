@@ -279,7 +279,7 @@ def _write_reports(
         cases = worst_cases(scores, estimates[path], score.records, score.models, args.cases)
         facts = {
             "results": path.name,
-            "data set": f"{spec.root.name}, {spec.split}",
+            "data set": f"{dataset_name(spec.root)}, {spec.split}",
             "metrics": ", ".join(score.metrics),
         }
         write_report(target, path.stem, scores, cases, facts, compared=named if len(named) > 1 else None)

@@ -177,7 +177,7 @@ def image_sets(args: argparse.Namespace) -> dict[str, ImageSet]:
             photos=settings.input.bg_imgs_root,
         )
         render_split(settings.cad, settings.datasets, split, args.held_out)
-        sets["rendered"] = ImageSet([*boxes, f"DATASETS.TEST=[{args.held_out.resolve()}:{SPLIT}]"])
+        sets["rendered"] = ImageSet([*boxes, f"DATASETS.TEST=[{args.held_out.absolute()}:{SPLIT}]"])
     return sets
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sopose.core.bop.catalog import dataset_name
 from sopose.core.bop.models import INFO_NAME, load_model, load_models, read_models_info
 from sopose.core.bop.results import Estimate, Estimates, read_results
 from sopose.core.bop.scene import ImageRecord, Instance, load_split, read_rgb
@@ -112,8 +113,8 @@ def _view_image(args: argparse.Namespace) -> None:
     objects = _viewed(instances, results, models, measured)
     image = read_rgb(record)
     if args.html:
-        facts = _facts(record, image, f"{spec.root.name}, {spec.split}")
-        title = f"{spec.root.name}, image {record.scene_id}/{record.im_id}"
+        facts = _facts(record, image, f"{dataset_name(spec.root)}, {spec.split}")
+        title = f"{dataset_name(spec.root)}, image {record.scene_id}/{record.im_id}"
         write_scene_view(args.html, title, objects, Photograph(image, record.K), facts)
     if args.picture:
         write_image(args.picture, _picture(image, record.K, objects))

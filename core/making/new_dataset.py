@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sopose.core.bop.catalog import known_dataset
+from sopose.core.bop.catalog import dataset_name, known_dataset
 from sopose.core.bop.fields import CAMERA_NAME, write_camera
 from sopose.core.bop.models import INFO_NAME, default_name, read_models_info, write_model
 from sopose.core.bop.splits import FOLDER_INFO_NAME
@@ -133,7 +133,9 @@ def require_place(root: Path, overwrite: bool, add: bool) -> None:
     """`UserError` where the data set cannot be written to `root` in the way asked for. Ask before work."""
     root = Path(root)
     if known_dataset(root) is not None:
-        raise UserError(f"'{root.name}' is the name of a known data set, whose objects have names; choose another")
+        raise UserError(
+            f"'{dataset_name(root)}' is the name of a known data set, whose objects have names; choose another"
+        )
     if root.exists() and not root.is_dir():
         raise UserError(f"{root} is a file; choose another folder")
     here = sorted(path.name for path in root.iterdir()) if root.is_dir() else []

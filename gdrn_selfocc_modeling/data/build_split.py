@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from sopose.core.bop.catalog import DATASETS
+from sopose.core.bop.catalog import known_dataset
 from sopose.core.bop.models import INFO_NAME
 from sopose.core.bop.splits import FOLDER_INFO_NAME, SplitSpec, resolve_split
 from sopose.core.synthesis.many_objects import CrowdRange
@@ -46,7 +46,7 @@ def render_split(
     that of the configuration's first training split. Raises `UserError` where models or camera are missing.
     """
     source = _source(datasets, dataset_root)
-    output = (output or source.root).resolve()
+    output = (output or source.root).absolute()  # a link keeps its name, which tells a known data set
     plan = SplitPlan(
         split_dir=output / split.name,
         models_dir=source.models_dir.resolve(),
@@ -87,6 +87,6 @@ def _complete_folder(source: SplitSpec, output: Path) -> None:
         if path.is_file() and not target.exists():
             with atomic_path(target) as beside:
                 shutil.copyfile(path, beside)
-    if output.name not in DATASETS and not (output / FOLDER_INFO_NAME).exists():
+    if known_dataset(output) is None and not (output / FOLDER_INFO_NAME).exists():
         names = {str(obj_id): name for obj_id, name in source.object_names.items()}
         write_json(output / FOLDER_INFO_NAME, {"object_names": names})

@@ -148,5 +148,11 @@ def test_a_folder_that_is_a_link_keeps_the_name_it_is_given_by(tmp_path):
         (tmp_path / given).symlink_to(tmp_path / "disk" / real)
         assert dataset_name(tmp_path / given) == dataset_name(tmp_path / given / "x" / "..") == name
     (tmp_path / "disk/LM-O/test").mkdir()
+    (tmp_path / "disk/T-LESS/models_cad").mkdir(parents=True)
+    (tmp_path / "disk/T-LESS/test_primesense/000001").mkdir(parents=True)
+    (tmp_path / "disk/T-LESS/test_primesense/000001/scene_camera.json").write_text("{}")
+    (tmp_path / "tless").symlink_to("disk/T-LESS")
+    tless = resolve_split("tless_test", tmp_path)
+    assert (tless.split, tless.models_dir.name, len(tless.object_names)) == ("test_primesense", "models_cad", 30)
     spec = resolve_split("lmo_test", tmp_path)
     assert spec.object_names == LMO.object_names and spec.symmetric_ids == LMO.symmetric_ids
