@@ -15,6 +15,7 @@ from sopose.core.bop.results import Estimates, read_results
 from sopose.core.bop.scene import ImageRecord, load_split
 from sopose.core.bop.splits import ANCESTOR_SPLITS, SplitSpec, resolve_split
 from sopose.core.bop.targets import Target, load_targets, make_targets, with_truth
+from sopose.core.bop.unseen import with_unseen
 from sopose.core.evaluation.error_model import ErrorModel
 from sopose.core.evaluation.evaluator import evaluate
 from sopose.core.evaluation.metrics import DEFAULT_METRICS, METRICS
@@ -112,7 +113,7 @@ def main(argv: list[str] | None = None) -> None:
     spec = _split(args)
     estimates = {path: read_results(path, spec.object_names) for path in args.results}
     detections = read_detections(args.detections) if args.detections else None
-    records = load_split(spec, args.objects, require_images=False)
+    records = with_unseen(load_split(spec, args.objects, require_images=False), spec)
     targets = _targets(args, spec, records)
     if detections is not None:
         _score_detections(args, detections, records, targets, spec)

@@ -11,6 +11,7 @@ from pathlib import Path
 from sopose.core.bop.models import INFO_NAME, load_models
 from sopose.core.bop.scene import ImageRecord, Instance, load_split
 from sopose.core.bop.splits import SplitSpec, resolve_split
+from sopose.core.bop.unseen import with_unseen
 from sopose.core.data.augment import parse_augmentation
 from sopose.core.data.color_ops import Augmenter
 from sopose.core.data.loader import SampleSource, mixed_sources
@@ -205,7 +206,7 @@ def _replay(cad: CadSettings, batch: int) -> ReplaySchedule | None:
 
 def _instances(spec: SplitSpec, objects: SplitObjects, min_visib: float) -> list[tuple[ImageRecord, Instance]]:
     """The annotated objects of a split to train on. `UserError` where there are none."""
-    records = load_split(spec, objects.trained)
+    records = with_unseen(load_split(spec, objects.trained), spec, objects.models)
     items = select_instances(records, objects.trained, min_visib)
     if not items:
         raise UserError(f"'{spec.name}' has no instance to train on; lower DATALOADER.FILTER_VISIB_THR or change OBJS")

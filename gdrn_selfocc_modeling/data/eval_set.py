@@ -12,6 +12,7 @@ from sopose.core.bop.results import read_results
 from sopose.core.bop.scene import ImageRecord, load_split
 from sopose.core.bop.splits import SplitSpec, resolve_split
 from sopose.core.bop.targets import Target, load_targets, make_targets, with_truth
+from sopose.core.bop.unseen import with_unseen
 from sopose.core.objects.model import ObjectModel
 from sopose.core.utils.errors import UserError
 from sopose.data.build import ObjectCache, SplitObjects, build_roi_format
@@ -61,7 +62,7 @@ def build_test_set(settings: Settings, name: str, cache: ObjectCache) -> EvalSet
     """The split `name`, its ROIs in the boxes that TEST.TEST_BBOX_TYPE says. Raises `UserError` without any."""
     spec = resolve_split(name, Path(settings.datasets.root))
     objects = cache.get(spec)
-    records = load_split(spec, objects.trained)
+    records = with_unseen(load_split(spec, objects.trained), spec, objects.models)
     asked = evaluation_targets(settings.val.targets_filename, spec, records, objects.trained)
     obj_ids = asked_objects(asked, records, objects.trained)
     targets = with_truth(asked, records)

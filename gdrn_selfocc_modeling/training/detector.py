@@ -15,6 +15,7 @@ from sopose.core.bop.records import ImageRecord
 from sopose.core.bop.scene import load_split, read_image_size
 from sopose.core.bop.splits import SplitSpec, resolve_split
 from sopose.core.bop.targets import Target, with_truth
+from sopose.core.bop.unseen import with_unseen
 from sopose.core.data.loader import SampleSource, mixed_sources
 from sopose.core.detection.data import CadDetectionSource, DetectionAugmentation, DetectionSource
 from sopose.core.detection.evaluate import detect_images, report
@@ -73,7 +74,7 @@ def build_test_splits(datasets: DatasetSettings, targets_filename: str, names: S
     for name in datasets.test:
         spec = resolve_split(name, Path(datasets.root))
         obj_ids = {spec.object_names[obj_id]: obj_id for obj_id in class_indices(names, spec)}
-        records = load_split(spec, obj_ids.values())
+        records = with_unseen(load_split(spec, obj_ids.values()), spec)
         targets = evaluation_targets(targets_filename, spec, records, obj_ids.values())
         splits.append(DetectionSplit(spec, records, with_truth(targets, records), obj_ids))
     return splits

@@ -14,14 +14,17 @@ import pytest
 from PIL import Image
 
 from sopose.core.bop.fields import read_camera_size
-from sopose.core.bop.records import ImageList, ImageRecord
+from sopose.core.bop.models import load_models
+from sopose.core.bop.records import ImageList, ImageRecord, Instance
 from sopose.core.bop.scene import load_split, read_depth, read_image_size, read_mask, read_rgb
 from sopose.core.bop.splits import resolve_split
 from sopose.core.bop.targets import Target, load_targets, make_targets
+from sopose.core.bop.unseen import is_in_view, with_unseen
 from sopose.core.evaluation.bop19 import image_width
+from sopose.core.geometry.pose import Pose
 from sopose.core.images.files import EXIF_ORIENTATION
 from sopose.core.utils.errors import UserError
-from tests.support.bop_files import edit_json, name_sensor, of_sensors
+from tests.support.bop_files import K, edit_json, name_sensor, of_sensors
 
 
 def mini(root):
@@ -204,6 +207,32 @@ def put_K(entry: dict, focal: float) -> None:
 def test_targets_count_visible_instances(tiny_bop):
     targets = make_targets(load_split(mini(tiny_bop)))
     assert [(item.im_id, item.obj_id, item.inst_count) for item in targets] == [(3, 1, 1), (7, 1, 1)]
+
+
+@pytest.mark.parametrize("t", [[10.0, -20.0, -500.0], [900.0, -20.0, 500.0], [0.0, 400.0, 500.0]])
+def test_objects_behind_the_camera_and_out_of_view_are_no_targets(tiny_bop, t):
+    """Where `scene_gt_info.json` is missing; what is in view counts, as nothing tells how much of it is hidden."""
+    scene = tiny_bop / "test/000001"
+    (scene / "scene_gt_info.json").unlink()
+    edit_json(scene / "scene_gt.json", lambda gt: gt["7"][0].update(cam_t_m2c=t))
+    records = with_unseen(load_split(mini(tiny_bop)), mini(tiny_bop))
+    assert [(item.im_id, item.obj_id) for item in make_targets(records)] == [(3, 1), (3, 2), (7, 2)]
+    given = with_unseen(load_split(mini(tiny_bop)), mini(tiny_bop), load_models(tiny_bop / "models"))
+    assert poses_of(given) == poses_of(records)
+    assert poses_of(records)[1][2][0][1] == 0.0 and poses_of(records)[1][2][1][1] is None
+
+
+def test_what_the_edge_of_an_image_cuts_is_in_view(tiny_bop):
+    """The object reaches from x to x + 100 mm, the image from -157.5 to 162.5 mm at 500 mm, whatever is behind it."""
+    vertices = np.array([[0.0, 0, 0], [0.1, 0, 0], [0, 0.05, 0]])
+
+    def seen(*t: float) -> bool:
+        return is_in_view(vertices, Instance(1, 0, Pose(np.eye(3), np.array(t))), np.reshape(K, (3, 3)), (64, 48))
+
+    assert seen(-0.25, 0, 0.5) and seen(0.155, 0, 0.5) and not seen(-0.27, 0, 0.5) and not seen(0.17, 0, 0.5)
+    assert not seen(0, 0, -0.5) and not is_in_view(
+        vertices, Instance(1, 0, Pose(np.eye(3), np.array([0, 0, -0.5]))), np.reshape(K, (3, 3)), None
+    )
 
 
 def test_targets_that_name_images_alone_ask_for_all_objects_there(tiny_bop):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import write_json
 from sopose.data.eval_items import jittered
 from sopose.data.eval_set import EvalSet
-from tests.support.builders import eval_set_of
+from tests.support.bop_files import edit_json
+from tests.support.builders import eval_set_of, train_dataset_of
 
 
 @pytest.fixture(scope="module")
@@ -160,3 +162,22 @@ def test_boxes_that_cannot_be_had_are_told(make_set, words, message):
     with pytest.raises(UserError, match=message) as caught:
         make_set(*words)
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_not_in_an_image_is_neither_learned_nor_looked_for(make_small_config, toy_root, tmp_path):
+    """Of a set without scene_gt_info.json, masks and targets; an object behind the camera has no box either."""
+    root = tmp_path / "toy"
+    shutil.copytree(toy_root, root, ignore=shutil.ignore_patterns("scene_gt_info.json", "mask*", "test_targets*"))
+    for split in ("train", "test"):
+        for place, t in ((0, [0.0, 0.0, -600.0]), (1, [3000.0, 0.0, 600.0])):
+            edit_json(root / split / "000001/scene_gt.json", lambda gt, k=place, t=t: gt["1"][k].update(cam_t_m2c=t))
+    names = ["DATASETS.TRAIN=[toy_train]", "DATASETS.TRAIN2=", "DATASETS.TEST=[toy_test]", "TEST.TEST_BBOX_TYPE=gt"]
+    small = ["MODEL.POSE_NET.NUM_CLASSES=4", "MODEL.POSE_NET.LOSS_CFG.NUM_PM_POINTS=16", "INPUT.BG_IMGS_ROOT="]
+    cfg = make_small_config(*names, *small, f"DATASETS.ROOT={tmp_path}")
+    test_set = eval_set_of(cfg, "toy_test")
+    tested = [(item.record, item.truth) for item in test_set.source.items]
+    for items in (tested, train_dataset_of(cfg).items):
+        of_image = [truth.gt_index for record, truth in items if record.im_id == 1]
+        assert not {0, 1} & set(of_image) and of_image, items
+        assert {truth.gt_index for record, truth in items if record.im_id == 2} >= {0, 1}
+    assert sum(target.inst_count for target in test_set.targets) == len(test_set.source)
