@@ -15,10 +15,10 @@ from sopose.core.bop.catalog import known_dataset
 from sopose.core.bop.fields import CAMERA_NAME
 from sopose.core.bop.models import default_name, load_model
 from sopose.core.bop.scene_folder import scene_dirs, sensors_of
-from sopose.core.bop.splits import SplitFolder, split_folders
+from sopose.core.bop.splits import FOLDER_INFO_NAME, SplitFolder, folder_names, split_folders
 from sopose.core.doctor.annotations import Context
 from sopose.core.doctor.cameras import Size, check_camera_json, check_focal
-from sopose.core.doctor.findings import Finding, Findings
+from sopose.core.doctor.findings import Finding, Findings, words_of
 from sopose.core.doctor.lists import TARGETS, check_duplicates, check_targets
 from sopose.core.doctor.models import ModelFolder, check_models
 from sopose.core.doctor.pixels import Look, look_at
@@ -119,10 +119,18 @@ def _context(root: Path, sensors: Sequence[str]) -> tuple[dict[str, Camera], Con
     order = [*(name for name in names if name in folders), *sorted(folders - names.keys())]
     examined = [check_models(root, root / name) for name in order]
     findings += [finding for folder in examined for finding in folder.findings]
+    findings += _name_findings(root)
     if not examined:
         findings.append(Finding("absent", "models", "not there: poses can't be compared with images"))
     sound = {} if any(fault.code.startswith("K-") for fault in findings) else cameras
     return sound, _context_of(root, examined, size), findings
+
+
+def _name_findings(root: Path) -> Iterator[Finding]:
+    try:
+        folder_names(root, ())
+    except UserError as error:
+        yield Finding("json-broken", FOLDER_INFO_NAME, words_of(error, root / FOLDER_INFO_NAME))
 
 
 def _context_of(root: Path, examined: list[ModelFolder], size: Size | None) -> Context:

@@ -83,6 +83,7 @@ KINDS = {
         ("symmetry", _E, "a symmetry changes its mesh", "correct or remove it: poses are compared by it"),
         ("symmetry-unit", _E, "a symmetry's translation is in metres", _MM),
         ("symmetry-broken", _E, "a symmetry is no rigid motion", "write 16 numbers, row by row, last row 0 0 0 1"),
+        ("symmetry-many", _W, "an object has very many symmetries", "write one about an axis as continuous"),
         # Cameras.
         ("camera-json", _E, "camera.json is incomplete", "give fx, fy, cx, cy, width, height in pixels"),
         ("K-broken", _E, "cam_K is missing or no camera's", "write fx 0 cx 0 fy cy 0 0 1, row by row"),
@@ -111,6 +112,7 @@ KINDS = {
         ("image-broken", _E, "an image cannot be decoded", "restore the file"),
         ("image-size", _E, "an image has another size than its scene's", "crop or scale images and cam_K together"),
         ("camera-size", _W, "images have another size than in camera.json", "correct camera.json, or scale the images"),
+        ("image-twice", _W, "several files are of one image", "remove those that are not read"),
         ("image-unlisted", _W, "a file has no entry in the json files", "annotate it, or remove it"),
         ("image-duplicate", _W, "two images have the same content", "remove one: it counts twice, or leaks to a test"),
         ("image-turned", _W, "an image is turned by its EXIF tag", "store it turned: programs differ"),

@@ -27,7 +27,7 @@ from sopose.core.bop.scene_folder import (
 from sopose.core.doctor.annotations import Context, check_annotations
 from sopose.core.doctor.cameras import Size, check_camera
 from sopose.core.doctor.findings import Finding, words_of
-from sopose.core.images.files import read_header
+from sopose.core.images.files import image_files, read_header
 from sopose.core.images.scene_images import MASK_FOLDERS, SceneNames, bop_stem, images_by_stem
 from sopose.core.utils.errors import UserError
 
@@ -224,8 +224,16 @@ class _Reader:
         folder, depth = next((name for name in self.folders if self.stems[name]), self.folders[0]), self.called("depth")
         self._expect(folder, self.images, stems, "image-missing")
         self._expect(depth, self.stems[depth], stems, "depth-missing")
+        self._check_twice()
         for folder in map(self.called, MASK_FOLDERS) if self.scene.is_annotated else ():
             self._expect(folder, self.stems[folder], self.masks, "mask-missing", self.hidden)
+
+    def _check_twice(self) -> None:
+        """Files that the loader doesn't read, since the same name is there with another suffix."""
+        for folder, by_stem in self.stems.items():
+            for path in image_files(self.dir / folder):
+                if by_stem[path.stem] != path:
+                    self._found("image-twice", f"{folder}/{path.name}", f"not read, {by_stem[path.stem].name} is")
 
     def _expect(
         self, folder: str, have: dict[str, Path], expected: set[str], code: str, optional: Set[str] = frozenset()

@@ -18,6 +18,7 @@ POINTS = 1000  # of a surface that are moved
 SAMPLES = 10000  # of the surface that their distance is searched with
 PERCENTILE = 95  # of the distances: scans differ in small parts, and a handle is a large one
 MAX_DISTANCE = 0.05  # diameters
+MOST_EXAMINED = 120  # symmetries of a kind; a solid has at most 60 turns, but for a prism's
 FAR = 1e6  # diameters
 TURNS = (29, 71, 112, 157, 233)  # steps of 2 π / 315 that a continuous symmetry is tried at
 
@@ -40,8 +41,11 @@ def check_symmetries(
         return findings, False
     distance = _distance_of(vertices, faces, diameter)
     for key, check in zip(SYMMETRY_KEYS, (_discrete, _continuous), strict=True):
-        for number, item in enumerate(listed[key], start=1):
-            place = f"{where}, {key} {number} of {len(listed[key])}"
+        count = len(listed[key])
+        if count > MOST_EXAMINED:
+            findings.append(Finding("symmetry-many", where, f"{key} has {count}, {MOST_EXAMINED} of them are examined"))
+        for number in np.unique(np.linspace(1, count, min(count, MOST_EXAMINED)).round().astype(int)).tolist():
+            item, place = listed[key][number - 1], f"{where}, {key} {number} of {count}"
             try:
                 findings += check(item, distance, place)
             except UserError as error:

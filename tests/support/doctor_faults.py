@@ -235,6 +235,9 @@ FAULTS = [
         lambda info: put(info[str(t.obj)], symmetries_discrete=[np.eye(4).reshape(-1).tolist(), QUARTER]))),
     fault("symmetry", "object 2, symmetries_continuous 1 of 1", lambda t: t.edit(
         "models/models_info.json", lambda info: put(info["2"], symmetries_continuous=[{"axis": [0, 0, 1]}]))),
+    fault("symmetry-many", MODELS_INFO + ": symmetries_discrete has 10000, 120 of them", lambda t: t.edit(
+        "models/models_info.json",
+        lambda info: put(info[str(t.obj)], symmetries_discrete=10_000 * [np.eye(4).reshape(-1).tolist()]))),
     fault("symmetry-unit", "object 3, symmetries_discrete 1 of 3.*metres", move_symmetric),
     fault("symmetry-broken", "object 3, symmetries_discrete 2 of 3.*rotation", lambda t: t.edit(
         "models/models_info.json", lambda info: put(info["3"], symmetries_discrete=[
@@ -264,6 +267,9 @@ FAULTS = [
     # Annotations.
     fault("json-broken", "{scene}/scene_gt.json", lambda t: (t.scene / "scene_gt.json").write_text("{")),
     fault("json-broken", "{scene}/scene_camera.json", lambda t: (t.scene / "scene_camera.json").unlink()),
+    fault("json-broken", "{scene}/scene_gt.json.*the id {im} twice", lambda t: t.edit(
+        f"{SCENE}/scene_gt.json", lambda gt: put(gt, **{f"{t.im:06d}": gt[str(t.im)]}))),
+    fault("json-broken", "dataset_info.json", lambda t: (t.root / "dataset_info.json").write_text("{")),
     fault("scene-ids", "{scene}/scene_camera.json, image {im}", lambda t: t.edit(
         f"{SCENE}/scene_camera.json", lambda cameras: cameras.pop(str(t.im)))),
     fault("scene-ids", "{scene}/scene_gt_info.json, image {im}", lambda t: t.edit(
@@ -308,6 +314,13 @@ FAULTS = [
     fault("image-broken", MASK, lambda t: t.file("mask").write_bytes(b"no image")),
     fault("mask-size", MASK + ".*160 × 120.*320 × 240", lambda t: t.redraw(
         t.file("mask"), lambda image: cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_NEAREST))),
+    fault("mask-size", "{scene}/depth/{im:06d}.png.*160 × 120.*320 × 240", lambda t: t.redraw(
+        t.file("depth"), lambda depth: cv2.resize(depth, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_NEAREST))),
+    fault("image-broken", "{scene}/depth/{im:06d}.png", lambda t: t.file("depth").write_bytes(b"no image")),
+    fault("image-twice", "{scene}/rgb/{im:06d}.jpg: not read, {im:06d}.png is", lambda t: t.redraw(
+        Path(shutil.copy(t.file("rgb"), t.file("rgb").with_suffix(".jpg"))), lambda image: 255 - image)),
+    fault("image-unlisted", r"{scene}/rgb/{im:06d} .copy.\.png", lambda t: t.redraw(
+        Path(shutil.copy(t.file("rgb"), t.scene / f"rgb/{t.im:06d} (copy).png")), lambda image: 255 - image)),
     fault("mask-values", MASK, jpeg),
     fault("mask-empty", MASK, lambda t: t.redraw(t.file("mask"), np.zeros_like)),
     fault("mask-inverted", MASK, lambda t: t.redraw(t.file("mask"), lambda image: 255 - image)),
