@@ -17,6 +17,7 @@ from sopose.core.bop.detections import Detection, write_detections
 from sopose.core.bop.results import Estimate, read_results, write_results
 from sopose.core.bop.scene import load_split
 from sopose.core.bop.splits import resolve_split
+from sopose.core.doctor.examine import examine
 from sopose.core.engine.checkpoint import read_checkpoint
 from sopose.core.engine.checkpointer import last_checkpoint
 from sopose.core.evaluation.evaluator import evaluate
@@ -202,16 +203,12 @@ def test_a_test_set_without_ground_truth_gives_the_csv_that_bop_takes(toy_run, t
 
 def test_what_cannot_be_done_without_ground_truth_is_said(toy_run, toy_root, tmp_path):
     root = without_truth(toy_root, tmp_path / "parts")
-    opts = [
-        "DATASETS.TRAIN=[]",
-        "DATASETS.TRAIN2=[]",
-        f"DATASETS.TEST=[{root}:test]",
-        f"MODEL.WEIGHTS={last_checkpoint(toy_run['output'])}",
-    ]
+    (told,) = (worst for kind, _, worst in examine(root, images=1).findings if kind.code == "absent")
+    assert any("can be tested on, not trained or scored" in finding.what for finding in told)
+    (root / "test/000001/scene_gt.json").write_text("{}")  # as good as none
+    opts = [*opts_of(toy_run, root), f"OUTPUT_DIR={tmp_path / 'out'}"]
     with pytest.raises(UserError, match=r"no ground truth .scene_gt\.json.*DET_FILES_TEST"):
-        main(
-            ["--config-file", str(toy_run["config"]), "--eval-only", "--opts", *opts, f"OUTPUT_DIR={tmp_path / 'out'}"]
-        )
+        main(["--config-file", str(toy_run["config"]), "--eval-only", "--opts", *opts])
     csv = toy_run["output"] / "inference/toy_test/tiny_toy-test.csv"
     with pytest.raises(UserError, match=r"no ground truth .scene_gt\.json"):
         score([str(csv), "--dataset", str(root)])

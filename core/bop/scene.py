@@ -136,7 +136,7 @@ def _read_list(item: ImageList, selection: Selection) -> None:
 def _read_scene(files: SceneFiles, wanted: set[int], chosen: set[int] | None) -> Found:
     """Records of a scene's (chosen) images and the number of chosen images it doesn't list."""
     camera_path, gt_path = files.json(CAMERA_NAME), files.json(GT_NAME)
-    cameras, is_annotated = entries_by_image(camera_path), gt_path.is_file()
+    cameras = entries_by_image(camera_path)
     infos = entries_by_image(files.json(GT_INFO_NAME), optional=True)
     gts = entries_by_image(gt_path, optional=not infos)
     for im_id in gts:
@@ -148,7 +148,7 @@ def _read_scene(files: SceneFiles, wanted: set[int], chosen: set[int] | None) ->
         where = f"{camera_path}, image {im_id}"
         K, depth_scale = read_intrinsics(cameras[im_id], where), read_depth_scale(cameras[im_id], where)
         instances = _read_instances(files, im_id, gts.get(im_id, []), infos.get(im_id))
-        records.append(files.record(im_id, K, depth_scale, instances, wanted, is_annotated))
+        records.append(files.record(im_id, K, depth_scale, instances, wanted, is_annotated=bool(gts)))
     return records, 0 if chosen is None else len(chosen) - len(images)
 
 

@@ -99,7 +99,7 @@ class _Reader:
         cameras, gts, infos = (self._json(name) for name in (CAMERA_NAME, GT_NAME, GT_INFO_NAME))
         if cameras is None:
             return self.scene
-        self.scene.is_readable, self.scene.is_annotated = True, gts is not None
+        self.scene.is_readable, self.scene.is_annotated = True, bool(gts)
         infos = infos if gts is not None else None
         size = self._image_size()
         for im_id in sorted({*cameras, *(gts or {})} if im_ids is None else im_ids):
