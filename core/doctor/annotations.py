@@ -88,12 +88,12 @@ def _faults(obj_id: int, pose: Pose, info: GtInfo | None, where: str, context: C
         is_micro = PLAUSIBLE[0] < away / 1000 < PLAUSIBLE[1]
         hint = "in micrometres, factor 1/1000" if is_micro else f"{away:.3g} diameters away"
         yield Finding("gt-unit", where, f"{told} is {hint}")
-    elif t[2] <= 0 and not _is_hidden(info):
+    elif t[2] <= 0 and not is_hidden(info):
         hint = "; OpenGL's and Blender's cameras look along -z: turn the y and z rows of R and t round"
         yield Finding("gt-behind", where, f"{told}: z is not above zero{hint if t[2] < 0 else ''}")
 
 
-def _is_hidden(info: GtInfo | None) -> bool:
+def is_hidden(info: GtInfo | None) -> bool:
     """Whether an entry of scene_gt_info.json says that nothing of its object is in the image."""
     return info is not None and info.visib_fract in (0, -1)
 

@@ -62,15 +62,21 @@ def check_depth(
 
 def _lacking(one: Seen, depth: np.ndarray, measured: np.ndarray) -> Iterator[Finding]:
     """A visible part without much of where the depth image shows the object; depths are (H, W) metres."""
-    if one.visib is None:
+    if one.visib is None and not one.is_hidden:
         return
     proven = one.visible & (depth > 0) & (np.abs(measured - depth) < SAME_SURFACE)
-    if np.count_nonzero(proven) < MIN_PIXELS:
+    count = np.count_nonzero(proven)
+    if count < MIN_PIXELS:
+        return
+    told = f"{count} pixels whose measured depth is the object's"
+    if one.visib is None:
+        yield one.finding(
+            "visib-missing", one.where, f"its info says that nothing of it is visible; it has {told}", 1.0
+        )
         return
     lacks = 1 - share(proven, widened(one.visib))
     if lacks > LACKING:
-        what = f"it lacks {lacks:.0%} of the {np.count_nonzero(proven)} pixels whose measured depth is the object's"
-        yield one.finding("visib-missing", one.files["mask_visib"], what, lacks)
+        yield one.finding("visib-missing", one.files["mask_visib"], f"it lacks {lacks:.0%} of the {told}", lacks)
 
 
 def _named(ratio: float) -> float:

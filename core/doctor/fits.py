@@ -37,6 +37,7 @@ class Seen:
     visib: np.ndarray | None = None  # of its visible part, from the file
     whole: np.ndarray | None = None  # rendered
     visible: np.ndarray | None = None  # rendered, behind all annotated objects that could be rendered
+    is_hidden: bool = False  # its entry of scene_gt_info.json says that nothing of it is visible
     entry: dict | None = None  # of scene_gt_info.json, as it should be by the rendered scene
     fit: float | None = None  # IoU of `mask` and `whole`, where they are large enough to tell
     pose_is_sound: bool = True  # nothing tells against it

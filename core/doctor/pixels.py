@@ -12,7 +12,7 @@ import numpy as np
 
 from sopose.core.bop.records import Instance
 from sopose.core.bop.scene_folder import CAMERA_NAME, GT_INFO_NAME, GT_NAME
-from sopose.core.doctor.annotations import Context
+from sopose.core.doctor.annotations import Context, is_hidden
 from sopose.core.doctor.boxes import check_info
 from sopose.core.doctor.cameras import Size, fits_size
 from sopose.core.doctor.depths import check_depth
@@ -95,7 +95,9 @@ def _seen(shot: Shot, item: Instance, size: Size) -> tuple[Seen, list[Finding]]:
     (mask, faults), (visib, more) = (_read_mask(path, size, files[folder]) for folder, path in paths.items())
     where = f"{shot.file(GT_NAME)}, image {im_id}, entry {item.gt_index} (object {item.obj_id})"
     place = Place(shot.split, shot.scene, im_id, item.gt_index, shot.record.sensor)
-    return Seen(item, where, place, files, mask, visib), [*faults, *more]
+    info = shot.infos[item.gt_index] if shot.infos else None
+    seen = Seen(item, where, place, files, mask, visib, is_hidden=is_hidden(info))
+    return seen, [*faults, *more]
 
 
 def _read_mask(path: Path | None, size: Size, where: str) -> tuple[np.ndarray | None, list[Finding]]:

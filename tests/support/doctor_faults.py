@@ -176,6 +176,14 @@ def half_visible(toy: Toy) -> None:
     toy.info(change)
 
 
+def called_hidden(toy: Toy, keep_file: bool) -> None:
+    """An instance that is wholly visible, by its info not at all, and without a visible part: empty, or no file."""
+    toy.redraw(toy.file("mask_visib"), np.zeros_like)
+    if not keep_file:
+        toy.file("mask_visib").unlink()
+    toy.info(lambda info: put(info, bbox_visib=[-1, -1, -1, -1], px_count_visib=0, visib_fract=0.0))
+
+
 def left_half(mask: np.ndarray) -> np.ndarray:
     """A mask without its right half."""
     columns = np.flatnonzero(mask.any(axis=0))
@@ -348,6 +356,8 @@ FAULTS = [
         info["bbox_obj"][0] + info["bbox_obj"][2] / 2, info["bbox_obj"][1] + info["bbox_obj"][3] / 2,
         *info["bbox_obj"][2:]]))),
     fault("visib-missing", VISIB + ": it lacks [45].%.*measured depth", half_visible),
+    fault("visib-missing", VISIB + ": it lacks 100%", lambda t: called_hidden(t, True), "target-count"),
+    fault("visib-missing", ENTRY + ".*nothing of it is visible", lambda t: called_hidden(t, False), "target-count"),
     fault("visib-fract", INFO + ".*percent", lambda t: t.info(lambda info: scale(info, "visib_fract", 100))),
     fault("visib-fract", INFO + ".*by px_count_visib / px_count_all", lambda t: t.info(
         lambda info: put(info, visib_fract=0.5))),
