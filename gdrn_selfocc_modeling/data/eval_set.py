@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from sopose.data.build import ObjectCache, SplitObjects, build_roi_format
 from sopose.data.eval_items import detections_from_poses, items_from_detections, items_from_targets
 from sopose.data.mapper import EvalItem, EvalSource
 from sopose.settings.groups import DatasetSettings, EvalSettings, Settings
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +76,16 @@ def build_test_set(settings: Settings, name: str, cache: ObjectCache) -> EvalSet
         build_roi_format(settings.input, settings.model),
         settings.input.dzi_pad_scale,
     )
+    _warn_of_empty_images(name, asked or records, source.items)
     return EvalSet(spec, records, targets, _models_eval(spec, objects), source)
+
+
+def _warn_of_empty_images(name: str, asked: Iterable[Target | ImageRecord], items: Iterable[EvalItem]) -> None:
+    """Say how many of the images asked for have no box: no row of the csv will be of them."""
+    images = {(one.scene_id, one.im_id) for one in asked}
+    empty = images - {(item.record.scene_id, item.record.im_id) for item in items}
+    if empty:
+        logger.warning("%s: %d of %d images have no box, so no pose", name, len(empty), len(images))
 
 
 def _models_eval(spec: SplitSpec, objects: SplitObjects) -> dict[int, ObjectModel]:

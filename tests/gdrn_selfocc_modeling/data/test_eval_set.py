@@ -181,3 +181,10 @@ def test_what_is_not_in_an_image_is_neither_learned_nor_looked_for(make_small_co
         assert not {0, 1} & set(of_image) and of_image, items
         assert {truth.gt_index for record, truth in items if record.im_id == 2} >= {0, 1}
     assert sum(target.inst_count for target in test_set.targets) == len(test_set.source)
+
+
+def test_images_without_a_box_are_counted(make_set, annotated, tmp_path, caplog):
+    found = [Detection(i.record.scene_id, i.record.im_id, i.obj_id, i.box, 0.9) for i in annotated.source.items]
+    write_detections(tmp_path / "found.json", [item for item in found if item.im_id != 2])
+    make_set("TEST.TEST_BBOX_TYPE=est", f"DATASETS.DET_FILES_TEST=[{tmp_path / 'found.json'}]")
+    assert "toy_test: 1 of 4 images have no box, so no pose" in caplog.text
