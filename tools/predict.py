@@ -24,7 +24,7 @@ from sopose.core.data.roi import ImageSize
 from sopose.core.evaluation.scores import finite
 from sopose.core.geometry.camera import as_K
 from sopose.core.images.files import write_image
-from sopose.core.utils.arguments import finite
+from sopose.core.utils.arguments import finite as finite_number
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import require_key, require_writable_dir, write_json
 from sopose.inference.estimator import Box, ObjectPose, PoseEstimator
@@ -70,7 +70,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         metavar="PX",
         help="longer side of the images it sees (default: as it was trained; a smaller one is faster and finds less)",
     )
-    parser.add_argument("--threshold", type=finite, default=0.3, help="least score of a box (default: 0.3)")
+    parser.add_argument("--threshold", type=finite_number, default=0.3, help="least score of a box (default: 0.3)")
     parser.add_argument("--topk", type=int, default=1, help="boxes of an object in an image (default: 1)")
     parser.add_argument(
         "--models", type=Path, metavar="FOLDER", help="a BOP models folder: outlines are drawn, not boxes"
@@ -82,8 +82,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", help="cuda, cuda:1 or cpu (default: a GPU where there is one)")
     parser.add_argument("--opts", nargs="+", default=[], metavar="KEY=VALUE", help="such as TEST.USE_PNP=True")
     args = parser.parse_args(argv)
-    if args.topk < 1 or args.limit < 0 or not np.isfinite(args.threshold):
-        parser.error("--topk must be at least 1, --limit at least 0, --threshold a number")
+    if args.topk < 1 or args.limit < 0:
+        parser.error("--topk must be at least 1, --limit at least 0")
     return args
 
 

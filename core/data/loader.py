@@ -241,7 +241,8 @@ def _start_worker(_worker_id: int, stopping: Any) -> None:
     # The workers are the parallelism; threads of their own would only compete.
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0) if stopping.value else None)
 
 

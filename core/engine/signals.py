@@ -1,4 +1,4 @@
-"""Asked to leave: SIGINT (Ctrl-C) and SIGTERM (a scheduler) let a run finish its step and write a checkpoint."""
+"""Asked to leave: Ctrl-C, a scheduler or a closed terminal let a run finish its step and write a checkpoint."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from types import FrameType
 
 logger = logging.getLogger(__name__)
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopSignals:
-    """A context in which SIGINT and SIGTERM leave the process in order: exit code 130 after SIGINT, 0 after SIGTERM.
+    """A context in which signals leave the process in order: exit code 130 after SIGINT, 0 after SIGTERM and SIGHUP.
 
     They leave at once; inside `deferred()` they only ask (`asked`), and a second SIGINT leaves at once. Where signals
-    can't be caught, outside the main thread, the context does nothing.
+    can't be caught, outside the main thread, the context does nothing; one that is ignored (nohup) stays so.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,8 @@ class StopSignals:
 
     def __enter__(self) -> StopSignals:
         main = threading.current_thread() is threading.main_thread()
-        self._before = {number: signal.signal(number, self._handle) for number in SIGNALS} if main else {}
+        heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN] if main else []
+        self._before = {number: signal.signal(number, self._handle) for number in heard}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -48,7 +49,7 @@ class StopSignals:
             self._deferred = False
 
     def leave(self) -> None:
-        """Leave the process as the signal that came wants: `KeyboardInterrupt` for SIGINT, exit code 0 for SIGTERM."""
+        """Leave the process as the signal that came wants: `KeyboardInterrupt` for SIGINT, exit code 0 for others."""
         if self.received == signal.SIGINT:
             raise KeyboardInterrupt
         sys.exit(0)

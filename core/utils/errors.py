@@ -7,7 +7,7 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any
 
-from sopose.core.utils.terminal import plain_output, printable
+from sopose.core.utils.terminal import SteadyStream, plain_output
 
 
 class UserError(Exception):
@@ -35,16 +35,18 @@ def one_line(error: UserError | OSError) -> str:
 def run_cli(main: Callable[[list[str] | None], Any]) -> None:
     """Run a script's `main` on the command line's words and leave the process.
 
-    Control characters in what it prints are written out. Exit code 0 on success, 1 with one line on stderr after a
-    `UserError` or where the system refuses a file, 130 after an interrupt; argparse leaves with 2 by itself on wrong
-    usage.
+    Control characters in what it prints are written out, and a program goes on where nobody can read it any more. Exit
+    code 0 on success, 1 with one line on stderr after a `UserError`, where the system refuses a file or did not take
+    all that was printed, 130 after an interrupt; argparse leaves with 2 by itself on wrong usage.
     """
     try:
-        with plain_output():
+        with plain_output() as printed:
             main(None)
+        if printed.failure is not None and not isinstance(printed.failure, BrokenPipeError):  # `| head` wanted no more
+            raise UserError(f"standard output took not all that was printed ({printed.failure.strerror}); make room")
     except (UserError, OSError) as error:
-        print(f"error: {printable(one_line(error))}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=SteadyStream(sys.stderr, plain=True))
         sys.exit(1)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print("interrupted", file=SteadyStream(sys.stderr, plain=True))
         sys.exit(130)

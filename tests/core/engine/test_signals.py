@@ -52,7 +52,7 @@ def start(folder: Path, seconds: float, waits: bool = False) -> Program:
     return Program(folder / "said", run, folder, seconds, waits)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0), (signal.SIGHUP, 0)])
 def test_a_signal_leaves_with_a_checkpoint(tmp_path, number, code):
     program = start(tmp_path, 0.05)
     program.read_until("step")
@@ -72,7 +72,7 @@ def test_a_second_interrupt_leaves_at_once(tmp_path):
     assert not list(tmp_path.glob("model_*.pth"))
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0), (signal.SIGHUP, 0)])
 def test_outside_of_the_steps_a_signal_leaves_at_once(tmp_path, number, code):
     program = start(tmp_path, 0.05, waits=True)
     program.read_until("ready")
