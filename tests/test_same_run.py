@@ -126,3 +126,34 @@ def test_a_folder_that_another_process_writes_to_is_left_alone(run, words):
     finally:
         program.kill()
         program.wait()
+
+
+def test_a_test_that_fails_on_the_way_does_not_end_the_training(toy_run, toy_root, tmp_path, caplog):
+    """The csv and scores of what can be scored are there; at the end the fault is the run's."""
+    root = tmp_path / "bop"
+    shutil.copytree(toy_root, root / "toy")
+    next((root / "toy/test").glob("*/rgb/*")).write_bytes(b"no image")
+    opts = [f"DATASETS.ROOT={root}", f"OUTPUT_DIR={tmp_path / 'out'}", "VAL.REPORT_CASES=0"]
+    with pytest.raises(UserError, match="cannot be decoded"):
+        main(["--config-file", str(toy_run["config"]), "--opts", *opts])
+    assert caplog.text.count("iterations failed, the training goes on: ") == 1
+    assert read_checkpoint(last_checkpoint(tmp_path / "out"))["iteration"] == 8
+    assert (tmp_path / "out/model_final.safetensors").is_file()
+
+
+def test_a_bad_mask_or_depth_image_of_the_test_costs_a_picture_and_a_score(run, toy_root, tmp_path):
+    root = tmp_path / "bop"
+    shutil.copytree(toy_root, root / "toy")
+    for kind in ("mask_visib", "depth"):
+        next((root / "toy/test").glob(f"*/{kind}/*")).write_bytes(b"no image")
+    run(
+        "--eval-only",
+        opts=(
+            f"DATASETS.ROOT={root}",
+            "VAL.REPORT_CASES=2",
+            f"OUTPUT_DIR={tmp_path / 'new'}",
+            f"MODEL.WEIGHTS={last_checkpoint(run.output)}",
+        ),
+    )
+    folder = tmp_path / "new/inference/toy_test"
+    assert list(folder.glob("*.csv")) and (folder / "scores.json").is_file() and (folder / "report.html").is_file()

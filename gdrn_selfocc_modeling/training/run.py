@@ -120,6 +120,15 @@ class RunEvaluation:
             if scores is not None and place == 0:
                 _keep_best(self.checkpointer, iteration, self.metric, scores.overall)
 
+    def amid_training(self, iteration: int) -> None:
+        """The same on the way: where the test fails, a line says so and the training goes on."""
+        try:
+            self(iteration)
+        except UserError as error:
+            if current_world().size > 1:  # the others don't know of it
+                raise
+            logger.error("the evaluation after %d iterations failed, the training goes on: %s", iteration, error)
+
 
 def train(settings: Settings, options: RunOptions | None = None) -> None:
     """Train as `settings` say, then evaluate on DATASETS.TEST.
@@ -311,7 +320,11 @@ def build_hooks(
             TensorBoardLog(every, output / "tensorboard", settings.vis_period, draw),
         ]
         hooks += [Profile(output / "profile")] if profile else []
-    return [*hooks, SaveCheckpoint(period, checkpointer), Evaluate(settings.test.eval_period * per_epoch, evaluation)]
+    return [
+        *hooks,
+        SaveCheckpoint(period, checkpointer),
+        Evaluate(settings.test.eval_period * per_epoch, evaluation.amid_training),
+    ]
 
 
 @torch.no_grad()
