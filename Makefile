@@ -5,11 +5,12 @@ TOY := datasets/BOP_DATASETS/toy
 DETECTOR := output/detector/toy
 # A process for each core, as far as memory goes along.
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
+LOWEST := .venv-lowest
 DEMO_CONFIG := configs/gdrn_selfocc/toy/demo.py
 # Two busy processes on few cores starve each other while their idle threads spin.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo test test-all lint install install-dev clean-demo
+.PHONY: demo test test-all test-lowest lint install install-dev clean-demo
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
@@ -39,6 +40,18 @@ test: $(VENV)/.installed-dev lint
 
 test-all: $(VENV)/.installed-dev lint
 	$(PYTEST)
+
+# The lowest versions that pyproject.toml claims, in an environment of their own. torch's comes from PyTorch's own index,
+# without CUDA. Where that is not reached, TORCH=2.13.0 takes that release of any index instead, and the torchvision
+# that fits: then the bounds of these two are not tested.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+TORCH ?=
+test-lowest:
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(PYTHON) tests/support/lowest_versions.py $(if $(TORCH),--without torch torchvision) > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python -m pip install -c $(LOWEST)/constraints.txt -e ".[dev]" \
+		$(if $(TORCH),torch==$(TORCH),--extra-index-url $(TORCH_INDEX))
+	$(LOWEST)/bin/python -m pytest -n logical --maxprocesses 8 --dist worksteal -m "not slow"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
