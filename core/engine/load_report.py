@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from sopose.core.utils.errors import printable
+
 Shape = tuple[int, ...]
 SHOWN = 4  # names or groups of names told of each kind
 SHAPES_SHOWN = 2
@@ -58,4 +60,4 @@ def by_module(names: Iterable[str]) -> str:
 
 def _first(told: list[str]) -> str:
     rest = [f"and {len(told) - SHOWN} more"] if len(told) > SHOWN else []
-    return ", ".join(told[:SHOWN] + rest)
+    return printable(", ".join(told[:SHOWN] + rest))

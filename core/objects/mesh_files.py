@@ -113,14 +113,23 @@ def _read_by_trimesh(path: Path, suffix: str) -> MeshFile:
             require_modest_gltf(data, suffix)
         # As it is in the file: merging and repair are done, and told, later.
         scene = trimesh.load_scene(io.BytesIO(data), suffix, resolver=beside, process=False)
-        require_few_triangles(scene)
+        if beside.damage is not None:
+            raise beside.damage
+        return _mesh_file(scene, path, suffix, beside)
+    except UserError:
+        raise
     except Exception as error:  # whatever trimesh stumbles over, the file is at fault
         # A package that trimesh would guess a damaged text's encoding with is no reason.
         reason = "" if isinstance(error, ImportError) else " ".join(str(error).split())
         reason = reason or "it is damaged"
         raise UserError(f"{path} cannot be read as a mesh ({reason[:200]}); export it again") from error
-    if beside.damage is not None:
-        raise beside.damage
+
+
+def _mesh_file(scene: Scene, path: Path, suffix: str, beside: _Beside) -> MeshFile:
+    """What trimesh has read of a file. Raises what trimesh and Pillow stumble over, and `ValueError` for too much."""
+    import trimesh
+
+    require_few_triangles(scene)
     if suffix in GLTF:  # whose pictures lie within it
         _count_pictures(scene, beside.pixels)
     dumped = scene.dump()

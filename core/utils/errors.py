@@ -11,7 +11,18 @@ from sopose.core.utils.terminal import SteadyStream, plain_output
 
 
 class UserError(Exception):
-    """Bad input, told in one line: what was wanted, what came, where, and what to do."""
+    """Bad input, told in one line: what was wanted, what came, where, and what to do.
+
+    Names out of files of anybody stand in it: what would end the line or speak to the terminal is escaped.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    """A text on one line: control characters, and what no terminal can write, as escape sequences."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
 class LostWorkerError(UserError):

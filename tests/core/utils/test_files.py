@@ -142,3 +142,9 @@ def test_a_number_on_the_command_line_is_finite(text):
     assert finite("1e-3") == 0.001
     with pytest.raises(argparse.ArgumentTypeError, match="no finite number"):
         finite(text)
+
+
+def test_an_error_is_one_line_whatever_names_stand_in_it():
+    """Names come from files of anybody: they neither end the line nor speak to the terminal."""
+    error = UserError("no object 'a\nb\x1b[2J\udcff' in größe.png")
+    assert str(error) == "no object 'a\\nb\\x1b[2J\\udcff' in größe.png"
