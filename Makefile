@@ -41,9 +41,9 @@ test: $(VENV)/.installed-dev lint
 test-all: $(VENV)/.installed-dev lint
 	$(PYTEST)
 
-# The lowest versions that pyproject.toml claims, in an environment of their own. torch's comes from PyTorch's own index,
-# without CUDA. Where that is not reached, TORCH=2.13.0 takes that release of any index instead, and the torchvision
-# that fits: then the bounds of these two are not tested.
+# The lowest versions that pyproject.toml claims, in an environment of their own. Those of torch and torchvision come from
+# PyTorch's own index, without CUDA: on PyPI they are gigabytes. Where that index is not reached, TORCH=2.14.1 takes this
+# release from wherever pip looks, and the torchvision that fits: the bounds of these two are not tested then.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 TORCH ?=
 test-lowest:
