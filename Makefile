@@ -41,16 +41,15 @@ test: $(VENV)/.installed-dev lint
 test-all: $(VENV)/.installed-dev lint
 	$(PYTEST)
 
-# The lowest versions that pyproject.toml claims, in an environment of their own. Those of torch and torchvision come from
-# PyTorch's own index, without CUDA: on PyPI they are gigabytes. Where that index is not reached, TORCH=2.14.1 takes this
-# release from wherever pip looks, and the torchvision that fits: the bounds of these two are not tested then.
-TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# The lowest versions that pyproject.toml claims, in an environment of their own. Builds of torch with CUDA are gigabytes:
+# PIP_EXTRA_INDEX_URL may name PyTorch's own index of those without. TORCH=2.14.1 takes that release from wherever pip
+# looks, and the torchvision that fits: the bounds of these two are not tested then.
 TORCH ?=
 test-lowest:
 	$(PYTHON) -m venv --clear $(LOWEST)
 	$(PYTHON) tests/support/lowest_versions.py $(if $(TORCH),--without torch torchvision) > $(LOWEST)/constraints.txt
 	$(LOWEST)/bin/python -m pip install -c $(LOWEST)/constraints.txt -e ".[dev]" \
-		$(if $(TORCH),torch==$(TORCH),--extra-index-url $(TORCH_INDEX))
+		$(if $(TORCH),torch==$(TORCH))
 	$(LOWEST)/bin/python -m pytest -n logical --maxprocesses 8 --dist worksteal -m "not slow"
 
 lint: $(VENV)/.installed-dev

@@ -24,7 +24,7 @@ from sopose.settings import load_settings
 
 if TYPE_CHECKING:
     from sopose.batch import Sample
-    from sopose.core.data.loader import SampleSource
+    from sopose.core.data.sources import SampleSource
     from sopose.data.targets import RoiFormat
 
 EXAMPLE = """examples:

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from sopose.core.data.loader import SampleSource, make_train_loader
+from sopose.core.data.loader import make_train_loader
+from sopose.core.data.sources import SampleSource
 from sopose.core.detection.draw import SHOWN_SCORE, draw_found, sheet
 from sopose.core.detection.facts import DetectorFacts
 from sopose.core.detection.infer import FoundObject

@@ -14,9 +14,9 @@ from sopose.core.bop.splits import SplitSpec, resolve_split
 from sopose.core.bop.unseen import with_unseen
 from sopose.core.data.augment import parse_augmentation
 from sopose.core.data.color_ops import Augmenter
-from sopose.core.data.loader import SampleSource, mixed_sources
 from sopose.core.data.replay import ReplaySchedule
 from sopose.core.data.roi import check_dzi_type
+from sopose.core.data.sources import SampleSource, mixed_sources
 from sopose.core.objects.model import ObjectModel
 from sopose.core.synthesis.backgrounds import Backgrounds
 from sopose.core.synthesis.scenes import SceneDrawer

@@ -13,9 +13,9 @@ import numpy as np
 from torch import Tensor
 
 from sopose.batch import RoiBatch, RoiTargets, Sample, collate_samples
-from sopose.core.data.loader import SampleSource, sample_at
 from sopose.core.data.replacing import BREAKS
 from sopose.core.data.replay import Place
+from sopose.core.data.sources import SampleSource, sample_at
 from sopose.core.utils.errors import UserError
 
 TruthBatch = tuple[RoiBatch, RoiTargets]

@@ -16,7 +16,7 @@ from sopose.core.bop.scene import load_split, read_image_size
 from sopose.core.bop.splits import SplitSpec, resolve_split
 from sopose.core.bop.targets import Target, with_truth
 from sopose.core.bop.unseen import with_unseen
-from sopose.core.data.loader import SampleSource, mixed_sources
+from sopose.core.data.sources import SampleSource, mixed_sources
 from sopose.core.detection.data import CadDetectionSource, DetectionAugmentation, DetectionSource
 from sopose.core.detection.evaluate import detect_images, report
 from sopose.core.detection.facts import DetectorDesign, DetectorFacts

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from sopose.batch import RoiBatch, RoiTargets, collate_samples
-from sopose.core.data.loader import SampleSource, make_train_loader
+from sopose.core.data.loader import make_train_loader
+from sopose.core.data.sources import SampleSource
 from sopose.core.engine.checkpoint import (
     checkpoint_facts,
     load_weights,
@@ -27,7 +28,6 @@ from sopose.core.engine.distributed import (
     current_world,
     process_group,
     select_device,
-    take_buffers_of_first,
 )
 from sopose.core.engine.guard import Guard
 from sopose.core.engine.hooks import Evaluate, Profile, SaveCheckpoint, UpdateAverage
@@ -45,11 +45,10 @@ from sopose.core.utils.folder_lock import FolderLock
 from sopose.data.build import ObjectCache, build_roi_format, build_train_dataset
 from sopose.data.cad_source import CadSource
 from sopose.data.device_batches import DeviceRenderer
-from sopose.data.eval_set import EvalSet
 from sopose.data.targets import RoiFormat
 from sopose.inference.agreement import warn_of_start
 from sopose.inference.checkpoint_facts import class_models, focal_length, network_facts
-from sopose.inference.evaluation import EvaluationPlan, build_plan, build_test_sets, evaluate_model
+from sopose.inference.evaluation import build_plan, build_test_sets
 from sopose.models.build import build_model
 from sopose.models.gdrn import GDRN
 from sopose.models.predicted_maps import read_maps
@@ -67,6 +66,7 @@ from sopose.training.learner import (
     rois_per_rank,
     rois_per_step,
 )
+from sopose.training.run_evaluation import RunEvaluation
 from sopose.vis.batches import batch_pictures
 
 logger = logging.getLogger(__name__)
@@ -97,37 +97,6 @@ class Run:
     learner: Learner
     evaluation: RunEvaluation
     start: dict[str, int]  # what `run.json` says of it
-
-
-@dataclass(frozen=True, eq=False)
-class RunEvaluation:
-    """Tests a run's network on all test splits, and keeps the best checkpoint by a metric on the first of them."""
-
-    learner: Learner
-    checkpointer: Checkpointer
-    test_sets: list[EvalSet]
-    plan: EvaluationPlan
-    metric: str
-
-    def __call__(self, iteration: int) -> None:
-        """Save, test and report the network after so many iterations."""
-        self.checkpointer.save(iteration)  # what is interrupted from here on goes on after this step
-        tested = self.learner.tested
-        take_buffers_of_first(tested)
-        device = next(self.learner.model.parameters()).device
-        for place, test_set in enumerate(self.test_sets):
-            scores = evaluate_model(tested, test_set, self.plan, device, f"{iteration} iterations")
-            if scores is not None and place == 0:
-                _keep_best(self.checkpointer, iteration, self.metric, scores.overall)
-
-    def amid_training(self, iteration: int) -> None:
-        """The same on the way: where the test fails, a line says so and the training goes on."""
-        try:
-            self(iteration)
-        except UserError as error:
-            if current_world().size > 1:  # the others don't know of it
-                raise
-            logger.error("the evaluation after %d iterations failed, the training goes on: %s", iteration, error)
 
 
 def train(settings: Settings, options: RunOptions | None = None) -> None:
@@ -294,14 +263,6 @@ def build_batches(
         )
     renderer = DeviceRenderer(source, select_device(settings.cad.device), threads=max(workers, 1))
     return renderer.batches(size, seed, workers, **share)
-
-
-def _keep_best(checkpointer: Checkpointer, iteration: int, metric: str, values: dict[str, float]) -> None:
-    """Keep the checkpoint just evaluated where it is the best by SOLVER.BEST_METRIC on the first split."""
-    if metric not in values:
-        logger.warning("SOLVER.BEST_METRIC=%s was not measured (known: %s); no best is kept", metric, ", ".join(values))
-    elif checkpointer.keep_best(iteration, metric, values[metric]):
-        logger.info("best so far: %s %.1f %% after %d iterations", metric, 100 * values[metric], iteration)
 
 
 def build_hooks(

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from sopose.batch import collate_samples
-from sopose.core.data.loader import SampleSource, sample_at
 from sopose.core.data.replay import Place
+from sopose.core.data.sources import SampleSource, sample_at
 from sopose.core.engine.trainer import Trainer
 from sopose.core.synthesis import windows
 from sopose.core.utils.share_clock import Part, ShareClock

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sopose.core.data.loader import SampleSource
+from sopose.core.data.sources import SampleSource
 from sopose.data.build import ObjectCache, build_train_dataset
 from sopose.data.eval_set import EvalSet, build_test_set
 from sopose.losses.build import build_criterion

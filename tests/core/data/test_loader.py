@@ -10,14 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from sopose.core.data.loader import (
-    JoinedSource,
-    MixedSource,
-    TrainingSampler,
-    make_test_loader,
-    make_train_loader,
-    mixed_sources,
-)
+from sopose.core.data.loader import TrainingSampler, make_test_loader, make_train_loader
+from sopose.core.data.sources import JoinedSource, MixedSource, mixed_sources
 from sopose.core.utils.errors import LostWorkerError, UserError
 
 

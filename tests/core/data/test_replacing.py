@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from sopose.core.data.loader import Loader, MixedSource, make_test_loader, make_train_loader
+from sopose.core.data.loader import Loader, make_test_loader, make_train_loader
 from sopose.core.data.replacing import LEAST_SEEN, TRIES, BrokenCount, Collated, CollateOrFail, Replacement
+from sopose.core.data.sources import MixedSource
 from sopose.core.utils.errors import UserError, one_line
 
 MESSAGE = "image{}.png cannot be decoded; restore the file"
