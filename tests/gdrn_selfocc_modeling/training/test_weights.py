@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from sopose.core.engine.checkpoint import load_weights, model_weights, read_checkpoint
+from sopose.core.engine.checkpoint import checkpoint_facts, load_weights, model_weights, read_checkpoint
 from sopose.core.utils.errors import UserError
-from sopose.inference.evaluation import _trained_objects
+from sopose.inference.agreement import told_objects
 from sopose.models.backbone import make_backbone
-from sopose.training.run import _initial_model
+from sopose.training.run import build_initial_model
 from tests.support.builders import model_of
 from tools.convert_checkpoint import main as convert
 
@@ -56,7 +56,7 @@ def test_it_is_no_checkpoint_to_evaluate_or_resume_the_two_layer_network(single_
 def test_a_training_starts_from_what_fits(single_layer_file, make_small_config, tmp_path):
     path, weights = single_layer_file
     cfg = make_small_config(f"MODEL.WEIGHTS='{path}'", f"OUTPUT_DIR='{tmp_path / 'out'}'")
-    started = _initial_model(cfg.model, resumed=False, device=torch.device("cpu")).state_dict()
+    started = build_initial_model(cfg, (), resumed=False, device=torch.device("cpu")).state_dict()
     assert differing(weights, started) == {"pnp_net.features.0.weight"}
 
 
@@ -72,7 +72,7 @@ def test_a_backbone_that_the_weights_lack_starts_pretrained(with_backbone, make_
         f"{NET}.BACKBONE.PRETRAINED='{tmp_path / 'backbone.pth'}'",
         f"OUTPUT_DIR='{tmp_path / 'out'}'",
     )
-    started = _initial_model(cfg.model, resumed=False, device=torch.device("cpu"))
+    started = build_initial_model(cfg, (), resumed=False, device=torch.device("cpu"))
     wanted = model if with_backbone else pretrained
     assert not differing(started.backbone.state_dict(), wanted.backbone.state_dict())
     assert not differing(started.geo_head_net.state_dict(), model.geo_head_net.state_dict())
@@ -93,12 +93,12 @@ def test_a_converted_checkpoint_is_the_same_network(make_small_config, tmp_path)
 def test_the_classes_of_a_network_survive_safetensors(tmp_path):
     torch.save({"model": {"weight": torch.ones(1)}, "facts": {"objects": ["mug", "cup"]}}, tmp_path / "a.pth")
     convert([str(tmp_path / "a.pth"), str(tmp_path / "a.safetensors")])
-    assert _trained_objects(read_checkpoint(tmp_path / "a.safetensors")) == ["mug", "cup"]
+    assert told_objects(checkpoint_facts(read_checkpoint(tmp_path / "a.safetensors"))) == ["mug", "cup"]
 
 
 @pytest.mark.parametrize("facts", [None, [], {}, {"objects": "mug"}, {"objects": [1]}, {"objects": {"mug": 1}}])
 def test_facts_of_another_form_tell_no_classes(facts):
-    assert _trained_objects({"facts": facts}) == ()
+    assert told_objects(checkpoint_facts({"facts": facts})) == []
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "backbone.", "module.backbone.", "model.backbone."])
