@@ -22,6 +22,7 @@ settings.load_profile("project")
 TINY_CONFIG = """
 _base_ = ["{base}"]
 SEED = 1
+CPU_THREADS = 1
 OUTPUT_DIR = "{output}"
 INPUT = dict(DZI_PAD_SCALE=1.5)
 DATASETS = dict(ROOT="{root}", TRAIN=("toy_train",), TRAIN2=("toy_cad",), TRAIN2_RATIO=0.5, TEST=("toy_test",))

@@ -243,9 +243,9 @@ FAULTS = [
         lambda info: put(info[str(t.obj)], symmetries_discrete=[np.eye(4).reshape(-1).tolist(), QUARTER]))),
     fault("symmetry", "object 2, symmetries_continuous 1 of 1", lambda t: t.edit(
         "models/models_info.json", lambda info: put(info["2"], symmetries_continuous=[{"axis": [0, 0, 1]}]))),
-    fault("symmetry-many", MODELS_INFO + ": symmetries_discrete has 10000, 120 of them", lambda t: t.edit(
+    fault("symmetry-many", MODELS_INFO + ": symmetries_discrete has 200, 120 of them", lambda t: t.edit(
         "models/models_info.json",
-        lambda info: put(info[str(t.obj)], symmetries_discrete=10_000 * [np.eye(4).reshape(-1).tolist()]))),
+        lambda info: put(info[str(t.obj)], symmetries_discrete=200 * [np.eye(4).reshape(-1).tolist()]))),
     fault("symmetry-unit", "object 3, symmetries_discrete 1 of 3.*metres", move_symmetric),
     fault("symmetry-broken", "object 3, symmetries_discrete 2 of 3.*rotation", lambda t: t.edit(
         "models/models_info.json", lambda info: put(info["3"], symmetries_discrete=[
