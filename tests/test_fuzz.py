@@ -25,7 +25,7 @@ from tests.support.bop_files import K, R, write_tiny_bop
 from tests.support.ply_files import XYZ, columns, indices, ply
 
 SECONDS, MEGABYTES = 10, 1024
-QUICK, MANY = 25, 400  # files of a kind
+QUICK, MANY = 12, 400  # files of a kind
 CORNERS = [(0.0, 0, 0), (50.0, 0, 0), (0, 40.0, 0), (0, 0, 30.0), (50.0, 40.0, 0)]
 FACES = [[0, 2, 4, 1], [0, 1, 3], [0, 3, 2], [1, 4, 3], [2, 3, 4]]
 OBJ = b"mtllib part.mtl\nv 0 0 0\nv 9 0 0\nv 0 9 0\nv 0 0 9\nvt 0 0\nvt 1 1\nusemtl m\n"
