@@ -78,7 +78,7 @@ CAD = dict(
     # A rendered window is used so often, each time with another crop, background, cut, camera and colours and with
     # exact maps of its own; 1: every sample is rendered. Uses of a window are about POOL samples apart
     REUSE=1,
-    POOL=256,  # windows that are kept, a multiple of 8; about 0.2 MB each at 128 pixels
+    POOL=256,  # windows that are kept, a multiple of 8; about 0.4 MB each at 128 pixels
     DEVICE="",  # "": rendered by the loader's processes; cuda, cuda:1: whole batches, on that GPU
     K=(),  # fx, fy, cx, cy of the camera, pixels; empty for the data set's camera.json
     IMAGE_SIZE=(),  # width, height, pixels; goes with K

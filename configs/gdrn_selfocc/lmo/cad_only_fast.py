@@ -3,7 +3,7 @@
 _base_ = ["./cad_only_cpu.py"]
 
 OUTPUT_DIR = "output/gdrn_selfocc/lmo/cad_only_fast"
-CAD = dict(REUSE=8)
+CAD = dict(REUSE=8, POOL=4096)  # windows that come back sooner are remembered; this many take 1.7 GB
 DATALOADER = dict(NUM_WORKERS=-1)
 SOLVER = dict(IMS_PER_BATCH=32, AMP=dict(ENABLED=True, DTYPE="auto"))
 MODEL = dict(
