@@ -14,6 +14,7 @@ from sopose.core.engine.checkpointer import last_checkpoint
 from sopose.core.utils.errors import UserError
 from sopose.inference.estimator import PoseEstimator
 from sopose.main_gdrn import main
+from tests.support.bop_files import edit_json
 
 HOLD = (
     "import sys, time; from pathlib import Path; from sopose.core.utils.folder_lock import FolderLock; "
@@ -78,11 +79,15 @@ def test_a_model_of_another_size_is_not_gone_on_with(run, toy_root, tmp_path):
             mesh = read_ply(path)
             mesh.vertices[:] *= 1.1
             write_ply(path, mesh)
-    info = root / "toy/models/models_info.json"
-    if info.is_file():
-        info.unlink()
-    with pytest.raises(UserError, match="mm"):
+        edit_json(root / "toy" / folder / "models_info.json", enlarge)
+    with pytest.raises(UserError, match=r"was trained on a bracket of .* mm, the model now has .* mm: P and Q"):
         run("--resume", opts=(f"DATASETS.ROOT={root}",))
+
+
+def enlarge(info: dict[str, dict]) -> None:
+    """Every length of `models_info.json` by a tenth; the toy's axes of symmetry go through the origin."""
+    for entry in info.values():
+        entry |= {key: 1.1 * value for key, value in entry.items() if isinstance(value, float | int)}
 
 
 @pytest.mark.parametrize("opts", [(OTHER_FORMAT,), (OTHER_FRAME,)])

@@ -125,6 +125,7 @@ def _moving(source: int | str, name: str) -> Frames:
     known = int(count) if isinstance(source, str) and 0 < count < MOST_FRAMES else None
 
     def frames() -> Iterator[Frame]:
+        """The frames from the first on; each call opens the video anew."""
         video = cv2.VideoCapture(source)
         try:
             place = 0
