@@ -69,7 +69,8 @@ def test_what_changes_the_course_is_told_a_line_each(run, caplog):
         assert sum(words in line for line in told) == 1, words
 
 
-def test_a_model_of_another_size_is_not_gone_on_with(run, toy_root, tmp_path):
+@pytest.mark.parametrize("words", [("--resume",), ("--eval-only",)])
+def test_a_model_of_another_size_is_not_gone_on_with(run, toy_root, tmp_path, words):
     from sopose.core.objects.ply import read_ply, write_ply
 
     root = tmp_path / "bop"
@@ -81,7 +82,7 @@ def test_a_model_of_another_size_is_not_gone_on_with(run, toy_root, tmp_path):
             write_ply(path, mesh)
         edit_json(root / "toy" / folder / "models_info.json", enlarge)
     with pytest.raises(UserError, match=r"was trained on a bracket of .* mm, the model now has .* mm: P and Q"):
-        run("--resume", opts=(f"DATASETS.ROOT={root}",))
+        run(*words, opts=(f"DATASETS.ROOT={root}",))
 
 
 def enlarge(info: dict[str, dict]) -> None:

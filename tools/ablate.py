@@ -20,7 +20,6 @@ from sopose.core.utils.arguments import finite
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import require_writable_dir, write_text
 from sopose.core.utils.folder_lock import FolderLock
-from sopose.data.build import ObjectCache
 from sopose.inference.evaluation import build_plan, build_test_sets, build_trained_model, evaluate_model
 from sopose.settings import Settings, load_settings
 from sopose.training.ablation import (
@@ -177,9 +176,9 @@ def _test(settings: Settings, plan: Plan, condition: str) -> list[TargetError]:
     device = select_device(settings.model.device)
     path = last_checkpoint(plan.folder)
     evaluation = replace(build_plan(settings), output_dir=plan.folder / condition)
-    model, classes = build_trained_model(settings, path, device, with_maps=evaluation.report_cases > 0)
+    model, cache = build_trained_model(settings, path, device, with_maps=evaluation.report_cases > 0)
     targets = []
-    for test_set in build_test_sets(settings, ObjectCache(settings.datasets, evaluation.net, classes)):
+    for test_set in build_test_sets(settings, cache):
         scores = evaluate_model(model, test_set, evaluation, device, str(path))
         if scores is None:
             raise UserError(f"'{test_set.spec.name}' has no ground truth to compare by; name another TEST split")

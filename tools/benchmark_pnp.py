@@ -21,7 +21,6 @@ from sopose.core.engine.modes import evaluation_mode
 from sopose.core.evaluation.evaluator import evaluate
 from sopose.core.geometry.pose import Pose
 from sopose.core.utils.errors import UserError, run_cli
-from sopose.data.build import ObjectCache
 from sopose.data.eval_set import EvalSet
 from sopose.inference.evaluation import build_test_sets, build_trained_model, ransac_options
 from sopose.models.gdrn import PnPInput
@@ -67,8 +66,8 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError("MODEL.WEIGHTS is empty; name a checkpoint in --opts")
     torch.set_num_threads(1)
     device = select_device(settings.model.device)
-    model, classes = build_trained_model(settings, Path(weights), device)
-    test_set = build_test_sets(settings, ObjectCache(settings.datasets, net, classes))[0]
+    model, cache = build_trained_model(settings, Path(weights), device)
+    test_set = build_test_sets(settings, cache)[0]
     print(f"{test_set.spec.name}: {len(test_set.source)} ROIs of {net.output_res}² cells")
     truth = [_true_batch(test_set, indices) for indices in _batches(test_set, settings.test.ims_per_batch)]
     options = ransac_options(settings.test)

@@ -220,9 +220,9 @@ def write_all_predictions(args: argparse.Namespace, images: str, image_set: Imag
     first = settings[args.methods[0]]
     device, plan = select_device(first.model.device), build_plan(first)
     for label, weights in weights_by_label(args).items():
-        model, classes = build_trained_model(first, weights, device, with_maps=plan.report_cases > 0)
+        model, cache = build_trained_model(first, weights, device, with_maps=plan.report_cases > 0)
         solvers = {name: build_pose_solver(own.test, plan.net, model) for name, own in settings.items()}
-        for name, split in open_splits(first, images, image_set, classes).items():
+        for name, split in open_splits(first, images, image_set, cache.classes).items():
             found = predict(model, split, solvers, inference_plan(plan), device)
             for method, predictions in found.items():
                 kept = replace(predictions, facts={"weights": str(weights), "images": name, "poses": method})

@@ -24,7 +24,6 @@ from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import atomic_path, require_dir, require_writable_dir, write_json, write_text
 from sopose.core.vis.colors import PALETTE
 from sopose.core.vis.plots import plots_png
-from sopose.data.build import ObjectCache
 from sopose.inference.evaluation import (
     build_plan,
     build_pose_solver,
@@ -121,8 +120,8 @@ def curve(runs: Sequence[Run], images: str, split: str, opts: Sequence[str]) -> 
         share_cores(0, settings.cpu_threads, computes=device.type == "cpu")
         for path in paths:
             crops = int(re.findall(r"\d+", path.stem)[-1]) * rois_per_step(settings.solver)
-            model, classes = build_trained_model(settings, path, device, with_maps=True)
-            (test_set,) = build_test_sets(settings, ObjectCache(settings.datasets, plan.net, classes))
+            model, cache = build_trained_model(settings, path, device, with_maps=True)
+            (test_set,) = build_test_sets(settings, cache)
             solvers = {"": build_pose_solver(settings.test, plan.net, model)}
             count = len(test_set.source.items)
             predictions = predict(model, test_set, solvers, inference_plan(plan), device, count)[""]

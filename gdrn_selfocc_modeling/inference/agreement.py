@@ -67,10 +67,10 @@ def warn_of_start(facts: Mapping[str, Any], now: Mapping[str, Any], names: Seque
             logger.warning("%s was trained with %s", path, change)
 
 
-def require_same_models(before: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:
-    """`UserError` where facts `now` have another size of an object than `before`; a warning where its mesh differs."""
-    was = {entry.get("name"): entry for entry in _entries(before)}
-    for entry in _entries(now):
+def require_same_models(facts: Mapping[str, Any], now: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """`UserError` where `model_entries` now have another size than a checkpoint's facts; warns of another mesh."""
+    was = {entry.get("name"): entry for entry in _entries(facts)}
+    for entry in now:
         earlier = was.get(entry["name"])
         if earlier is None:
             continue

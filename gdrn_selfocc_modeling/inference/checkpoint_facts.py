@@ -58,8 +58,13 @@ def network_facts(
         OBJECTS: [model.name for model in models],
         FOCAL: [float(length) for length in focal],
         SETTINGS: dict(settings),
-        MODELS: [_entry(known_object(model)) for model in models],
+        MODELS: model_entries(models),
     }
+
+
+def model_entries(models: Sequence[ObjectModel]) -> list[dict[str, Any]]:
+    """What facts say of models, as plain values; lengths in metres."""
+    return [_entry(known_object(model)) for model in models]
 
 
 def class_models(datasets: DatasetSettings, cache: ObjectCache) -> list[ObjectModel]:

@@ -16,6 +16,7 @@ from torch import nn
 
 from sopose.core.bop.catalog import dataset_name
 from sopose.core.bop.results import result_name, write_results
+from sopose.core.bop.splits import resolve_split
 from sopose.core.engine.checkpoint import checkpoint_facts, model_weights, read_checkpoint
 from sopose.core.engine.checkpointer import last_checkpoint
 from sopose.core.engine.distributed import current_world, process_group, select_device
@@ -31,7 +32,8 @@ from sopose.core.utils.files import require_writable_dir, write_text
 from sopose.core.utils.folder_lock import FolderLock
 from sopose.data.build import ObjectCache, class_names
 from sopose.data.eval_set import EvalSet, build_test_set
-from sopose.inference.agreement import require_trained_for, told_objects
+from sopose.inference.agreement import require_same_models, require_trained_for, told_objects
+from sopose.inference.checkpoint_facts import model_entries
 from sopose.inference.onnx_network import SUFFIX, OnnxNetwork, read_onnx
 from sopose.inference.predict import InferencePlan, predict
 from sopose.inference.predictions import FILE_NAME, Predictions, read_predictions, require_rois, write_predictions
@@ -86,8 +88,7 @@ def evaluate_checkpoint(settings: Settings) -> None:
     shares = share_cores(loading.num_workers, settings.cpu_threads, computes=device.type == "cpu")
     plan = build_plan(replace(settings, dataloader=replace(loading, num_workers=shares.workers)))
     with process_group(device), FolderLock(output, OTHER_FOLDER, writes=current_world().is_first) as lock:
-        model, classes = build_trained_model(settings, path, device, with_maps=plan.report_cases > 0)
-        cache = ObjectCache(settings.datasets, plan.net, classes)
+        model, cache = build_trained_model(settings, path, device, with_maps=plan.report_cases > 0)
         test_sets = build_test_sets(settings, cache)
         lock.take()
         for test_set in test_sets:
@@ -96,11 +97,12 @@ def evaluate_checkpoint(settings: Settings) -> None:
 
 def build_trained_model(
     settings: Settings, path: Path, device: torch.device, with_maps: bool = False
-) -> tuple[nn.Module, Sequence[str]]:
-    """The network of a checkpoint or an .onnx file, and the names of its classes where it tells them.
+) -> tuple[nn.Module, ObjectCache]:
+    """The network of a checkpoint or an .onnx file, and the models of its classes.
 
     Raises `UserError` where settings would give the weights another meaning, or test objects that the network was
-    not trained for, and for an .onnx file without maps where a report's pictures are made `with_maps`.
+    not trained for or knows in another size, and for an .onnx file without maps where a report's pictures are made
+    `with_maps`.
     """
     if path.suffix == SUFFIX:
         model, state = read_onnx(path, device)
@@ -111,10 +113,14 @@ def build_trained_model(
         state = read_checkpoint(path)
     facts = checkpoint_facts(state)
     require_trained_for(facts, plain_settings(settings), class_names(settings.datasets), path)
+    cache = ObjectCache(settings.datasets, settings.model.pose_net, told_objects(facts))
+    for split in settings.datasets.test:
+        objects = cache.get(resolve_split(split, Path(settings.datasets.root)))
+        require_same_models(facts, model_entries([objects.models[obj_id] for obj_id in objects.trained]), path)
     if path.suffix != SUFFIX:
         model = restore_model(settings.model.pose_net, model_weights(state, path), path)
         model = model.to(device, memory_format=torch.channels_last)
-    return model, told_objects(facts)
+    return model, cache
 
 
 def build_test_sets(settings: Settings, cache: ObjectCache) -> list[EvalSet]:

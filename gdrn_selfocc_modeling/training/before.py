@@ -14,7 +14,7 @@ from sopose.core.engine.checkpointer import last_checkpoint
 from sopose.core.engine.distributed import of_all_ranks
 from sopose.core.utils.errors import UserError
 from sopose.inference.agreement import changes_since, require_same_models, told_objects, told_settings
-from sopose.inference.checkpoint_facts import SETTINGS
+from sopose.inference.checkpoint_facts import MODELS, SETTINGS
 from sopose.settings.meaning import require_meaning
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def require_same_run(before: Mapping[str, Any], now: Mapping[str, Any], output: 
             f"its classes would change their names; set DATASETS.OBJS=[{','.join(known)}]{anew}"
         )
     require_meaning(told_settings(before), now[SETTINGS], output, anew)
-    require_same_models(before, now, output)
+    require_same_models(before, now[MODELS], output)
     for change in changes_since(before, now[SETTINGS]):
         logger.warning("going on with another setting: before %s", change)
     for fact, told in ((SEED, "SEED"), (SAMPLES, "samples an epoch")):
