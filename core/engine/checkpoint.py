@@ -282,7 +282,15 @@ def save_weights(weights: Mapping[str, Tensor], path: Path, facts: Mapping[str, 
             copies = {name: value.clone(memory_format=torch.contiguous_format) for name, value in unique.items()}
             metadata = aliases | {FACTS: json.dumps(facts), CHECKSUM: digest_of_tensors(copies)}
             # Written by safetensors itself, the file could be read by its owner alone.
-            beside.write_bytes(safetensors.torch.save(copies, metadata=metadata))
+            beside.write_bytes(_in_order(safetensors.torch.save(copies, metadata=metadata)))
         else:
             iteration = {ITERATION: facts[ITERATION]} if ITERATION in facts else {}
             torch.save(iteration | {FACTS: facts, "model": dict(weights)}, beside)
+
+
+def _in_order(data: bytes) -> bytes:
+    """A .safetensors file with its header sorted: the library's order differs from one call to the next."""
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8:start]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # tensors begin at a multiple of 8 bytes, as the library's own do
+    return len(header).to_bytes(8, "little") + header + data[start:]

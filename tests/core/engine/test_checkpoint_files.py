@@ -200,6 +200,19 @@ def test_a_foreign_text_called_facts_is_none(tmp_path, facts):
     assert read_checkpoint(tmp_path / "a.safetensors")["facts"] == {}
 
 
+def test_the_same_weights_and_facts_give_the_same_bytes(tmp_path):
+    weights = {f"{name}.weight": torch.full((3,), float(number)) for number, name in enumerate("abcdefgh")}
+    facts = {"objects": ["can", "é"], "iteration": 3}
+    paths = [tmp_path / f"{number}.safetensors" for number in range(8)]
+    for path in paths:
+        save_weights(weights, path, facts)
+    assert len({path.read_bytes() for path in paths}) == 1
+    assert int.from_bytes(paths[0].read_bytes()[:8], "little") % 8 == 0
+    state = read_checkpoint(paths[0])
+    assert plain_facts(state)["objects"] == facts["objects"]
+    assert all(torch.equal(value, weights[name]) for name, value in model_weights(state, paths[0]).items())
+
+
 def test_safetensors_can_be_read_by_others(tmp_path):
     shared = torch.ones(2)
     (tmp_path / "other").touch()
