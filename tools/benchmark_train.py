@@ -136,7 +136,7 @@ def measure_shares(settings: Settings, trainer: Trainer, batch: Batch) -> dict[s
     torch.set_num_threads(1)
     size, cad = settings.solver.ims_per_batch, settings.cad
     source = build_train_dataset(settings, ObjectCache(settings.datasets, settings.model.pose_net))
-    first = 0 if cad.reuse == 1 else 2 * cad.pool
+    first = size if cad.reuse == 1 else 2 * cad.pool  # what only a start costs isn't counted
     loader_shares(source, 0, first, size)
     found = {
         "loader_ms": loader_shares(source, first, SHARED_SAMPLES, size),

@@ -21,11 +21,13 @@ def config(tmp_path, write_tiny_config) -> str:
     return str(write_tiny_config(tmp_path, "DATASETS = dict(TEST=())"))
 
 
-def test_a_crop_s_processor_time_is_that_of_its_parts(config, tmp_path, capsys, one_thread):
-    benchmark(["--config-file", config, *QUICK, "--shares", "--json", str(tmp_path / "a.json"), "--opts", *CAD])
+@pytest.mark.parametrize("reuse", [1, 2])
+def test_a_crop_s_processor_time_is_that_of_its_parts(config, tmp_path, capsys, one_thread, reuse):
+    words = ["--shares", "--json", str(tmp_path / "a.json"), "--opts", *CAD, f"CAD.REUSE={reuse}"]
+    benchmark(["--config-file", config, *QUICK, *words])
     (found,) = json.loads((tmp_path / "a.json").read_text())
-    assert found["windows"] == pytest.approx(found["training"] / 2)
-    assert {"draw", "shade", "cast", "crop", "sensor", "collate"} <= found["loader_ms"].keys()
+    assert found["windows"] == pytest.approx(found["training"] / reuse)
+    assert {"draw", "shade", "cast", "sensor", "collate", *(["crop"] if reuse > 1 else [])} <= found["loader_ms"].keys()
     assert {"trunk", "heads", "Patch-PnP", "losses", "optimizer"} <= found["network_ms"].keys()
     assert min(*found["loader_ms"].values(), *found["network_ms"].values(), found["cpu_ms_per_roi"]) >= 0
     assert "ms of processor time a ROI" in capsys.readouterr().out
