@@ -11,6 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+GRAPH_CHECKSUM = "content_sha256"  # in the metadata of an .onnx file, of all bytes before it
+_DIGITS = 64  # of a sha256
+
 
 def checksum(path: Path) -> str:
     """The sha256 of a file, in hexadecimal digits."""
@@ -55,3 +58,32 @@ def digest_of_tensors(tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def sealed_graph(content: bytes) -> bytes:
+    """An .onnx file's bytes with their own sha256 as its last metadata.
+
+    Parts of a message may follow each other in any order (protocol buffers, encoding), so that the checksum can stand
+    behind all that it is of: it is read as metadata by anybody, and checked without a parser.
+    """
+    return content + _checksum_entry(hashlib.sha256(content).hexdigest())
+
+
+def is_sealed_and_damaged(content: bytes, metadata: Mapping[str, str]) -> bool:
+    """Whether an .onnx file, which may be anybody's, tells a checksum that its bytes contradict.
+
+    metadata: what a reader found in it; a file without our checksum there is taken as it is.
+    """
+    if GRAPH_CHECKSUM not in metadata:
+        return False
+    end = len(content) - len(_checksum_entry("0" * _DIGITS))
+    return content != sealed_graph(content[: max(end, 0)])
+
+
+def _checksum_entry(digits: str) -> bytes:
+    """`ModelProto.metadata_props` (field 14) with one `StringStringEntryProto` (key 1, value 2)."""
+    pair = b"".join(
+        bytes([number << 3 | 2, len(text)]) + text
+        for number, text in ((1, GRAPH_CHECKSUM.encode()), (2, digits.encode()))
+    )
+    return bytes([14 << 3 | 2, len(pair)]) + pair

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sopose.batch import Prediction, RoiBatch
 from sopose.core.engine.checkpoint import FACTS
+from sopose.core.engine.integrity import sealed_graph
 from sopose.core.utils.errors import UserError
 from sopose.inference.estimator import CropFormat
 from sopose.inference.onnx_network import INPUTS, MAPS, POSE, OnnxNetwork, quiet
@@ -94,7 +95,8 @@ def _drop_unread_inputs(model: Any) -> None:
 def finish_graph(model: Any, facts: Mapping[str, Any], crops: CropFormat, precision: str) -> bytes:
     """A file's bytes: the graph, which stays as it is, with metadata instead of the exporter's notes.
 
-    Metadata are texts: "facts" what a checkpoint tells (json), "crop" what makes a ROI of a box (json), "precision".
+    Metadata are texts: "facts" what a checkpoint tells (json), "crop" what makes a ROI of a box (json), "precision",
+    and a checksum of all else.
     """
     model = copy.deepcopy(model)
     for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output, model.graph):
@@ -105,7 +107,7 @@ def finish_graph(model: Any, facts: Mapping[str, Any], crops: CropFormat, precis
     crop = {**asdict(crops.roi), "pad_scale": crops.pad_scale, "focal": crops.focal}
     for key, value in ((FACTS, json.dumps(facts)), ("crop", json.dumps(crop)), ("precision", precision)):
         model.metadata_props.add(key=key, value=value)
-    return model.SerializeToString()
+    return sealed_graph(model.SerializeToString())
 
 
 def open_graph(content: bytes, runtime: str = "onnxruntime") -> OnnxNetwork:

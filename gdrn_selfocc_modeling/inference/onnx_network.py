@@ -17,6 +17,7 @@ from torch import nn
 
 from sopose.batch import Prediction, RegressedPose, RoiBatch
 from sopose.core.engine.checkpoint import FACTS
+from sopose.core.engine.integrity import is_sealed_and_damaged
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import require_file
 from sopose.inference.onnx_runtimes import REMEDY, Session, open_session
@@ -86,7 +87,10 @@ def read_onnx(
     for a file that is damaged or of other software.
     """
     path = require_file(path, REMEDY)
-    network = OnnxNetwork(open_session(path, device, runtime), str(path))
+    session = open_session(path, device, runtime)
+    if is_sealed_and_damaged(path.read_bytes(), session.metadata):
+        raise UserError(f"{path} is damaged: its checksum differs from the one it tells; copy it anew, or export again")
+    network = OnnxNetwork(session, str(path))
     text = network.session.metadata.get(FACTS, "{}")
     try:
         facts = json.loads(text)

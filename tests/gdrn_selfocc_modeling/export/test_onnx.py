@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from sopose.batch import Prediction, RoiBatch
 from sopose.core.bop.results import read_results
 from sopose.core.bop.scene import read_rgb
 from sopose.core.engine.checkpoint import FACTS, read_checkpoint
+from sopose.core.engine.integrity import GRAPH_CHECKSUM, is_sealed_and_damaged, sealed_graph
 from sopose.core.geometry.pose import Pose
 from sopose.core.utils.errors import UserError
 from sopose.data.build import build_roi_format
@@ -29,6 +31,7 @@ from sopose.data.targets import RoiFormat
 from sopose.export.onnx_check import TOLERANCE, differences, made_up_rois
 from sopose.export.onnx_graph import export_graph, finish_graph, open_graph
 from sopose.inference.estimator import Box, CropFormat, PoseEstimator
+from sopose.inference.onnx_network import read_onnx
 from sopose.inference.onnx_runtimes import open_session
 from sopose.main_gdrn import main
 from sopose.models.pose_decoder import PoseDecoder
@@ -276,14 +279,14 @@ def foreign_graph() -> bytes:
 
 
 def changed(content: bytes, key: str, value: str | None) -> bytes:
-    """The file with another text, or none, as metadata."""
+    """The file with another text, or none, as metadata, and a checksum that fits."""
     model = onnx.ModelProto.FromString(content)
-    kept = [entry for entry in model.metadata_props if entry.key != key]
+    kept = [entry for entry in model.metadata_props if entry.key not in (key, GRAPH_CHECKSUM)]
     del model.metadata_props[:]
     model.metadata_props.extend(kept)
     if value is not None:
         model.metadata_props.add(key=key, value=value)
-    return model.SerializeToString()
+    return sealed_graph(model.SerializeToString())
 
 
 @pytest.mark.parametrize(
@@ -305,6 +308,31 @@ def test_a_file_that_is_none_of_ours_is_told(export, tmp_path, change, told):
     with pytest.raises(UserError, match=told) as caught:
         PoseEstimator.from_checkpoint(path, "cpu")
     assert "\n" not in str(caught.value)
+
+
+def test_damage_anywhere_in_the_file_is_told(export, tmp_path):
+    content, path = export().read_bytes(), tmp_path / "a.onnx"
+    weights = onnx.load(export()).graph.initializer
+    largest = max(weights, key=lambda tensor: len(tensor.raw_data)).raw_data
+    amid = content.index(largest) + len(largest) // 2
+    changes = [(amid, 1), (amid, 0x80), *((int(share * len(content)), 4) for share in np.linspace(0, 1, 7, False))]
+    for place, bits in changes:
+        path.write_bytes(content[:place] + bytes([content[place] ^ bits]) + content[place + 1 :])
+        with pytest.raises(UserError, match=r"is damaged|is no \.onnx file") as caught:
+            read_onnx(path)
+        assert place != amid or "is damaged: its checksum differs" in str(caught.value)
+    path.write_bytes(content + foreign_graph())  # what is joined on is read as parts of the same message
+    with pytest.raises(UserError):
+        read_onnx(path)
+
+
+def test_the_checksum_is_metadata_for_anybody_and_foreign_files_need_none():
+    graph = foreign_graph()
+    (entry,) = onnx.ModelProto.FromString(sealed_graph(graph)).metadata_props
+    assert (entry.key, entry.value) == (GRAPH_CHECKSUM, hashlib.sha256(graph).hexdigest())
+    assert not is_sealed_and_damaged(graph, {})
+    assert not is_sealed_and_damaged(sealed_graph(graph), {GRAPH_CHECKSUM: ""})
+    assert is_sealed_and_damaged(b"", {GRAPH_CHECKSUM: ""})
 
 
 def test_a_missing_file_and_a_missing_device_are_told(export, tmp_path):
