@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from sopose.core.bop.fields import integer
 from sopose.core.geometry.pose import Pose
+from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import require_file
 
 
@@ -73,3 +75,12 @@ def list_lines(item: ImageList) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(item.path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         if line.strip():
             yield f"{item.path}, line {number}", line.strip()
+
+
+def listed_image(item: ImageList, where: str, line: str) -> tuple[int, int]:
+    """Scene and image that an entry of `list_lines` names. `UserError` where it names none."""
+    scene, _, image = line.rpartition("/")
+    if not scene and item.scene_id is None:
+        raise UserError(f"{where} must be scene/image and is '{line}'; repair the list")
+    scene_id = integer(scene.rpartition("/")[2], where) if scene else item.scene_id
+    return scene_id, integer(image, where)

@@ -16,7 +16,6 @@ from sopose.core.bop.fields import (
     CAMERA_NAME as DATASET_CAMERA_NAME,
 )
 from sopose.core.bop.fields import (
-    integer,
     read_camera_size,
     read_depth_scale,
     read_intrinsics,
@@ -30,6 +29,7 @@ from sopose.core.bop.records import (
     ImageRecord,
     Instance,
     list_lines,
+    listed_image,
 )
 from sopose.core.bop.scene_folder import (
     CAMERA_NAME,
@@ -126,11 +126,8 @@ def _selection(spec: SplitSpec) -> Selection | None:
 
 def _read_list(item: ImageList, selection: Selection) -> None:
     for where, line in list_lines(item):
-        scene, _, image = line.rpartition("/")
-        if not scene and item.scene_id is None:
-            raise UserError(f"{where} must be scene/image and is '{line}'; repair the list")
-        scene_id = integer(scene.rpartition("/")[2], where) if scene else item.scene_id
-        selection[scene_id].add(integer(image, where))
+        scene_id, im_id = listed_image(item, where, line)
+        selection[scene_id].add(im_id)
 
 
 def _read_scene(files: SceneFiles, wanted: set[int], chosen: set[int] | None) -> Found:

@@ -125,6 +125,15 @@ def _ycbv_entries() -> Iterator[tuple[str, _Entry]]:
 ANCESTOR_SPLITS = dict(_ancestor_entries())
 
 
+def image_lists_of(root: Path) -> dict[ImageList, str]:
+    """The lists of images in a folder that names of the ancestor's read, and the split that each is of."""
+    dataset = known_dataset(root)
+    folder = dataset.folder if dataset else root.name
+    entries = [e for e in ANCESTOR_SPLITS.values() if (e.folder or e.dataset.folder) == folder and e.layout == "bop"]
+    found = {ImageList(root / path, scene): entry.split for entry in entries for path, scene in entry.lists}
+    return {item: split for item, split in found.items() if item.path.is_file()}
+
+
 def resolve_split(name: str, datasets_root: Path) -> SplitSpec:
     """What a data-set name of a config stands for.
 

@@ -15,11 +15,11 @@ from sopose.core.bop.catalog import known_dataset
 from sopose.core.bop.fields import CAMERA_NAME
 from sopose.core.bop.models import default_name, load_model
 from sopose.core.bop.scene_folder import scene_dirs, sensors_of
-from sopose.core.bop.splits import FOLDER_INFO_NAME, SplitFolder, folder_names, split_folders
+from sopose.core.bop.splits import FOLDER_INFO_NAME, SplitFolder, folder_names, image_lists_of, split_folders
 from sopose.core.doctor.annotations import Context
 from sopose.core.doctor.cameras import Size, check_camera_json, check_focal
 from sopose.core.doctor.findings import Finding, Findings, words_of
-from sopose.core.doctor.lists import TARGETS, check_duplicates, check_targets
+from sopose.core.doctor.lists import TARGETS, check_duplicates, check_image_list, check_targets
 from sopose.core.doctor.models import ModelFolder, check_models
 from sopose.core.doctor.pixels import Look, look_at
 from sopose.core.doctor.scenes import Scene, Shot, read_scene
@@ -154,7 +154,11 @@ def _read_scenes(examination: Examination, split: SplitFolder, progress: bool) -
         examination.findings.add(scene.findings)
         examination.listed += len(scene.shots)
         scene.findings, scene.shots = [], dict.fromkeys(scene.shots)  # ids are enough: workers read again
-        scenes[int(folder.name)] = folder, scene
+        scene_id = int(folder.name)
+        if scene_id in scenes:
+            twin = f"{scenes[scene_id][0].name} is scene {scene_id} too"
+            examination.findings.add([Finding("scene-twice", f"{split.folder}/{folder.name}", twin)])
+        scenes[scene_id] = folder, scene
     examination.findings.add(_absent(scenes))
     return scenes
 
@@ -179,6 +183,10 @@ def _list_findings(root: Path, by_split: dict[SplitFolder, dict[int, tuple[Path,
                 scenes |= {scene_id: scene for scene_id, (_, scene) in found.items()}
         if scenes:
             yield from check_targets(path, scenes)
+    for item, folder in image_lists_of(root).items():
+        found = next((found for split, found in by_split.items() if split.folder == folder), None)
+        if found is not None:
+            yield from check_image_list(item, {scene_id: scene for scene_id, (_, scene) in found.items()})
     files = (path for found in by_split.values() for _, scene in found.values() for path in scene.files)
     yield from check_duplicates(root, files)
 

@@ -97,6 +97,7 @@ KINDS = {
         ),
         ("depth-scale", _E, "depth images and poses are apart", "depth_scale is millimetres per step of the file"),
         # Annotations.
+        ("scene-twice", _E, "two folders are of one scene id", "rename or remove one: which is read isn't known"),
         ("scene-ids", _E, "a scene's json files have different images", "give every image to all of them"),
         ("image-unannotated", _W, "an image has no list in scene_gt.json", "annotate it, or give it an empty list"),
         ("gt-length", _E, "scene_gt.json and scene_gt_info.json differ in length", _RECOMPUTE),
@@ -147,6 +148,8 @@ KINDS = {
         ("target-object", _E, "a target's object is not in its image", "write the file again by tools/make_targets.py"),
         ("target-count", _E, "inst_count is wrong", "write the file again by tools/make_targets.py"),
         ("target-duplicate", _E, "a target is listed twice", "write the file again by tools/make_targets.py"),
+        ("list-broken", _E, "a line of a list of images cannot be read", "write scene/image, or its number alone"),
+        ("list-image", _W, "a listed image does not exist", "remove the line, or restore the image: it is left out"),
     )
 }
 

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from sopose.core.bop.records import ImageList, list_lines, listed_image
 from sopose.core.bop.targets import read_target, target_entries
 from sopose.core.doctor.findings import Finding, words_of
 from sopose.core.doctor.scenes import Scene
@@ -60,6 +61,23 @@ def _check_target(
         seen = f", {wanted[obj_id]} of them visible by a tenth" if wanted[obj_id] else ""
         what = f"inst_count {count}, image {scene_id}/{im_id} has {annotated[obj_id]} of object {obj_id}{seen}"
         yield Finding("target-count", where, what)
+
+
+def check_image_list(item: ImageList, scenes: Mapping[int, Scene]) -> Iterator[Finding]:
+    """Faults of a list of images; `scenes` are those of its split by id."""
+    name = f"{item.path.parent.name}/{item.path.name}"
+    for where, line in list_lines(item):
+        place = f"{name}{where.removeprefix(str(item.path))}"
+        try:
+            scene_id, im_id = listed_image(item, where, line)
+        except UserError as error:
+            yield Finding("list-broken", place, str(error).removeprefix(f"{where} "))
+            continue
+        scene = scenes.get(scene_id)
+        if scene is None:
+            yield Finding("list-image", place, f"there is no scene {scene_id}")
+        elif scene.is_readable and im_id not in scene.shots:
+            yield Finding("list-image", place, f"scene {scene_id} has no image {im_id}")
 
 
 def check_duplicates(root: Path, files: Iterable[Path]) -> Iterator[Finding]:

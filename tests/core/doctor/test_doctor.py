@@ -260,6 +260,36 @@ def test_a_list_of_images_alone_is_no_fault_and_its_images_are_looked_up(toy):
     assert line == "test_targets_bop24.json, entry 4: scene 1 has no image 4"
 
 
+def test_two_folders_of_one_scene_are_told_as_the_loader_refuses_them(toy):
+    shutil.copytree(toy / SCENE, toy / "test/1")
+    (line,) = told(examine(toy, images=1), "scene-twice")
+    assert line in ("test/1: 000001 is scene 1 too", "test/000001: 1 is scene 1 too")
+    with pytest.raises(UserError, match="are both scene 1"):
+        load_split(resolve_split(f"{toy}:test", toy))
+
+
+def test_lists_of_images_are_read_as_the_ancestor_s_names_read_them(toy, tmp_path):
+    root = tmp_path / "ycbv"
+    shutil.copytree(toy, root)
+    listed = root / "image_sets/keyframe.txt"
+    listed.parent.mkdir()
+    listed.write_text("0001/000002\n\n1/0\n")
+    found = examine(root, images=1)
+    assert not told(found, "list-broken") and not told(found, "list-image")
+    listed.write_text("000001/000002\n3\n1/x\n9/0\n1/99\n")
+    found = examine(root, images=1)
+    assert told(found, "list-broken") == [
+        "image_sets/keyframe.txt, line 2: must be scene/image and is '3'; repair the list",
+        "image_sets/keyframe.txt, line 3: must be a whole number and is 'x'; repair the file",
+    ]
+    assert told(found, "list-image") == [
+        "image_sets/keyframe.txt, line 4: there is no scene 9",
+        "image_sets/keyframe.txt, line 5: scene 1 has no image 99",
+    ]
+    with pytest.raises(UserError, match="line 2 must be scene/image"):
+        load_split(resolve_split("ycbv_test", tmp_path))
+
+
 def test_each_sensor_of_a_scene_is_examined_as_it_is_read(toy):
     """The files that name a sensor are a split of their own, and so are their faults."""
     of_sensors(toy / SCENE, "cam1", "xyz")
