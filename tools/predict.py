@@ -18,12 +18,13 @@ from tqdm import tqdm
 from sopose.core.bop.detections import read_detections, select_detections
 from sopose.core.bop.fields import read_camera, read_intrinsics
 from sopose.core.bop.results import Estimate, write_results
-from sopose.core.bop.scene_folder import CAMERA_NAME, entries_by_image
+from sopose.core.bop.scene_folder import entries_by_image
 from sopose.core.data.frames import Frame, Frames, open_frames
 from sopose.core.data.roi import ImageSize
 from sopose.core.evaluation.scores import finite
 from sopose.core.geometry.camera import as_K
 from sopose.core.images.files import write_image
+from sopose.core.images.scene_images import CAMERA_NAME, SceneNames
 from sopose.core.utils.arguments import finite as finite_number
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import require_key, require_writable_dir, write_json
@@ -54,7 +55,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("source", help="an image, a folder of images, a BOP scene, a video, or webcam:0")
+    parser.add_argument(
+        "source",
+        help="an image, a folder of images, a BOP scene (of several sensors: a folder of images in it), "
+        "a video, or webcam:0",
+    )
     parser.add_argument("--checkpoint", type=Path, required=True, help="of a run: .pth, .safetensors or .onnx")
     parser.add_argument("--runtime", choices=RUNTIMES, help="of an .onnx file (default: onnxruntime)")
     camera = parser.add_mutually_exclusive_group()
@@ -121,7 +126,7 @@ def open_camera(args: argparse.Namespace, frames: Frames) -> Camera:
     if args.camera:
         camera = read_camera(args.camera, "give a json with fx, fy, cx, cy, or --K")
         return lambda frame, size: camera.of_images(size, str(args.camera))
-    path = None if frames.folder is None else frames.folder / CAMERA_NAME
+    path = None if frames.folder is None else frames.folder / SceneNames(frames.sensor).of(CAMERA_NAME)
     if path is None or not path.is_file():
         raise UserError(f"{args.source} doesn't tell its camera; give --K fx,fy,cx,cy or --camera camera.json")
     entries = entries_by_image(path)

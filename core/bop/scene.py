@@ -32,7 +32,6 @@ from sopose.core.bop.records import (
     listed_image,
 )
 from sopose.core.bop.scene_folder import (
-    CAMERA_NAME,
     GT_INFO_NAME,
     GT_NAME,
     SceneFiles,
@@ -41,13 +40,12 @@ from sopose.core.bop.scene_folder import (
     matching_infos,
     read_info,
     scene_dirs,
-    sensors_of,
 )
 from sopose.core.bop.splits import SplitSpec
 from sopose.core.bop.targets import read_targets
 from sopose.core.images.files import read_header, read_image
 from sopose.core.images.photo import read_photo
-from sopose.core.images.scene_images import SceneNames
+from sopose.core.images.scene_images import CAMERA_NAME, SceneNames, sensors_of
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import require_dir
 

@@ -19,7 +19,7 @@ from sopose.core.images.scene_images import MASK_FOLDERS, SceneNames, bop_stem, 
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import read_json
 
-CAMERA_NAME, GT_NAME, GT_INFO_NAME = "scene_camera.json", "scene_gt.json", "scene_gt_info.json"
+GT_NAME, GT_INFO_NAME = "scene_gt.json", "scene_gt_info.json"
 T = TypeVar("T")
 
 
@@ -27,13 +27,6 @@ def scene_dirs(split_dir: Path) -> list[Path]:
     """The folders of a split that are called by a number, ascending: its scenes."""
     scenes = [path for path in split_dir.iterdir() if path.name.isdecimal() and path.is_dir()]
     return sorted(scenes, key=lambda path: int(path.name))
-
-
-def sensors_of(scene_dir: Path) -> set[str]:
-    """The sensors that a scene has cameras of; "" is the one of a scene whose files name none."""
-    stem = CAMERA_NAME.removesuffix(".json")
-    found = {path.stem.removeprefix(f"{stem}_") for path in scene_dir.glob(f"{stem}_*.json")}
-    return found | ({""} if (scene_dir / CAMERA_NAME).is_file() else set())
 
 
 class SceneFiles:

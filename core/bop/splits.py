@@ -10,8 +10,8 @@ from typing import Literal
 from sopose.core.bop.catalog import DATASETS, LM, LMO, TARGETS_NAME, YCBV, BopDataset, Kind, known_dataset
 from sopose.core.bop.models import INFO_NAME, default_name, read_models_info
 from sopose.core.bop.records import ImageList
-from sopose.core.bop.scene_folder import scene_dirs, sensors_of
-from sopose.core.images.scene_images import IMAGE_FOLDERS
+from sopose.core.bop.scene_folder import scene_dirs
+from sopose.core.images.scene_images import IMAGE_FOLDERS, sensors_of
 from sopose.core.utils.errors import UserError, nearest
 from sopose.core.utils.files import read_json, require_dir
 

@@ -45,6 +45,7 @@ class Frames:
     count: int | None
     fps: float = 0.0
     folder: Path | None = None  # of a BOP scene
+    sensor: str = ""  # of a scene that several took
 
     def __iter__(self) -> Iterator[Frame]:
         return self.frames()
@@ -71,10 +72,10 @@ def open_frames(source: str) -> Frames:
 
 
 def _folder(folder: Path) -> Frames:
-    scene_dir = scene_of(folder)
-    by_id = {} if scene_dir is None else scene_images(scene_dir)
-    if scene_dir is not None and by_id:
-        return _scene(scene_dir, by_id)
+    found = scene_of(folder)
+    by_id = {} if found is None else scene_images(*found)
+    if found is not None and by_id:
+        return _scene(*found, by_id)
     places = [folder, *(folder / name for name in IMAGE_FOLDERS if (folder / name).is_dir())]
     paths = next(filter(None, map(image_files, reversed(places))), [])
     if not paths:
@@ -84,19 +85,19 @@ def _folder(folder: Path) -> Frames:
 
 def _file(path: Path) -> Frames:
     """One image; of a scene with the ids that the scene gives it."""
-    scene_dir = scene_of(path.parent)
+    found = scene_of(path.parent)
     ids = ids_of(path.stem)
-    return _files([path]) if scene_dir is None or len(ids) != 1 else _scene(scene_dir, {ids[0]: path})
+    return _files([path]) if found is None or len(ids) != 1 else _scene(*found, {ids[0]: path})
 
 
-def _scene(scene_dir: Path, by_id: dict[int, Path]) -> Frames:
-    """Images of a scene by the numbers in their names, which are their ids in its annotations."""
+def _scene(scene_dir: Path, sensor: str, by_id: dict[int, Path]) -> Frames:
+    """Images that a sensor took of a scene, by the numbers in their names, which are their ids in its annotations."""
     scene_id = int(scene_dir.name) if scene_dir.name.isdecimal() else 0
 
     def frames() -> Iterator[Frame]:
         return (_frame(path, scene_id, im_id) for im_id, path in by_id.items())
 
-    return Frames(frames, len(by_id), folder=scene_dir)
+    return Frames(frames, len(by_id), folder=scene_dir, sensor=sensor)
 
 
 def _files(paths: list[Path]) -> Frames:

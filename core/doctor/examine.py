@@ -14,7 +14,7 @@ from tqdm import tqdm
 from sopose.core.bop.catalog import known_dataset
 from sopose.core.bop.fields import CAMERA_NAME
 from sopose.core.bop.models import default_name, load_model
-from sopose.core.bop.scene_folder import scene_dirs, sensors_of
+from sopose.core.bop.scene_folder import scene_dirs
 from sopose.core.bop.splits import FOLDER_INFO_NAME, SplitFolder, folder_names, image_lists_of, split_folders
 from sopose.core.doctor.annotations import Context
 from sopose.core.doctor.cameras import Size, check_camera_json, check_focal
@@ -24,7 +24,7 @@ from sopose.core.doctor.models import ModelFolder, check_models
 from sopose.core.doctor.pixels import Look, look_at
 from sopose.core.doctor.scenes import Scene, Shot, read_scene
 from sopose.core.geometry.camera import Camera
-from sopose.core.images.scene_images import SceneNames
+from sopose.core.images.scene_images import SceneNames, sensors_of
 from sopose.core.objects.model import ObjectModel
 from sopose.core.utils.errors import UserError, nearest
 from sopose.core.utils.files import require_dir

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from sopose.core.bop.records import Instance
-from sopose.core.bop.scene_folder import CAMERA_NAME, GT_INFO_NAME, GT_NAME
+from sopose.core.bop.scene_folder import GT_INFO_NAME, GT_NAME
 from sopose.core.doctor.annotations import Context, is_hidden
 from sopose.core.doctor.boxes import check_info
 from sopose.core.doctor.cameras import Size, fits_size
@@ -22,7 +22,7 @@ from sopose.core.doctor.scenes import Shot
 from sopose.core.geometry.pose import Pose
 from sopose.core.images.files import read_header, read_image
 from sopose.core.images.photo import fills_few_bits
-from sopose.core.images.scene_images import MASK_FOLDERS
+from sopose.core.images.scene_images import CAMERA_NAME, MASK_FOLDERS
 from sopose.core.making.annotate import all_instances
 from sopose.core.objects.model import ObjectModel
 from sopose.core.render.visibility import annotate_scene, render_depth

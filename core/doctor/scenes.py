@@ -14,7 +14,6 @@ import numpy as np
 from sopose.core.bop.fields import read_depth_scale, read_obj_id
 from sopose.core.bop.records import ImageRecord
 from sopose.core.bop.scene_folder import (
-    CAMERA_NAME,
     GT_INFO_NAME,
     GT_NAME,
     GtInfo,
@@ -28,7 +27,7 @@ from sopose.core.doctor.annotations import Context, check_annotations
 from sopose.core.doctor.cameras import Size, check_camera
 from sopose.core.doctor.findings import Finding, words_of
 from sopose.core.images.files import image_files, read_header
-from sopose.core.images.scene_images import MASK_FOLDERS, SceneNames, bop_stem, images_by_stem
+from sopose.core.images.scene_images import CAMERA_NAME, MASK_FOLDERS, SceneNames, bop_stem, images_by_stem
 from sopose.core.utils.errors import UserError
 
 FEW = 0.5  # of the files a folder should have: with fewer it is a part of a set, and what lacks is no fault

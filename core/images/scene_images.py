@@ -8,8 +8,10 @@ from itertools import count
 from pathlib import Path
 
 from sopose.core.images.files import IMAGE_SUFFIXES, image_files
+from sopose.core.utils.errors import UserError
 
 MOST_DIGITS = 18  # of an id: what has more fits into no file of ids
+CAMERA_NAME = "scene_camera.json"
 IMAGE_FOLDERS = ("rgb", "gray")  # of a scene; the first that has an image gives it
 MASK_FOLDERS = ("mask", "mask_visib")
 
@@ -96,9 +98,33 @@ def scene_images(scene_dir: Path, sensor: str = "") -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def scene_of(folder: Path) -> Path | None:
-    """The scene whose images a folder holds: itself, or for a scene's `rgb` and `gray` the one above; else None."""
+def sensors_of(scene_dir: Path) -> list[str]:
+    """The sensors that a scene has cameras of, sorted; "" is the one of a scene whose files name none."""
+    stem = CAMERA_NAME.removesuffix(".json")
+    found = {path.stem.removeprefix(f"{stem}_") for path in scene_dir.glob(f"{stem}_*.json")}
+    return sorted(found | ({""} if (scene_dir / CAMERA_NAME).is_file() else set()))
+
+
+def scene_of(folder: Path) -> tuple[Path, str] | None:
+    """The scene whose images a folder holds, and the sensor that took them; None for any other folder.
+
+    A scene holds its own, and for a scene's `rgb`, `gray` or `rgb_cam1` it is the one above. Raises `UserError` for a
+    scene whose images are all of several sensors.
+    """
     if any((folder / name).is_dir() for name in IMAGE_FOLDERS):
-        return folder
-    is_inside = folder.name in IMAGE_FOLDERS and (folder.parent / "scene_camera.json").is_file()
-    return folder.parent if is_inside else None
+        return folder, ""
+    there = [
+        (folder, sensor, name)
+        for sensor in sensors_of(folder)
+        for name in SceneNames(sensor).image_folders
+        if (folder / name).is_dir()
+    ]
+    if len({sensor for _, sensor, _ in there}) > 1:
+        folders = ", ".join(name for _, _, name in there)
+        raise UserError(f"{folder} has images of several sensors; name the folder of one of them: {folders}")
+    within = (
+        (folder.parent, sensor, folder.name)
+        for sensor in sensors_of(folder.parent)
+        if folder.name in SceneNames(sensor).image_folders
+    )
+    return next(((scene, sensor) for scene, sensor, _ in (*there, *within)), None)

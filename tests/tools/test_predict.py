@@ -15,6 +15,7 @@ from sopose.core.data.frames import open_frames
 from sopose.core.engine.checkpoint import save_weights
 from sopose.core.utils.errors import UserError
 from sopose.inference.estimator import ObjectPose, PoseEstimator
+from tests.support.bop_files import of_sensors
 from tools import predict as tool
 from tools.predict import main, open_camera, parse_args
 
@@ -41,6 +42,18 @@ def test_a_scene_s_own_camera_is_taken_by_the_image_s_id(scene):
     (scene / "scene_camera.json").write_text(json.dumps(edited))
     with pytest.raises(UserError, match="needs the key '3' and has: 4"):
         camera_of(scene)(frame, (32, 24))
+
+
+def test_a_sensor_s_folder_has_its_ids_and_its_camera(scene):
+    of_sensors(scene, "cam1", "xyz")
+    path = scene / "scene_camera_xyz.json"
+    path.write_text(path.read_text().replace("15.5", "14.5"))
+    for name in ("rgb_xyz", "rgb_xyz/000003.png"):
+        (frame,) = open_frames(str(scene / name))
+        assert (frame.scene_id, frame.im_id) == (7, 3)
+        assert camera_of(scene / name)(frame, (32, 24))[0].tolist() == [50, 0, 14.5]
+    with pytest.raises(UserError, match="several sensors; name the folder of one of them: rgb_cam1, rgb_xyz"):
+        open_frames(str(scene))
 
 
 def test_a_camera_file_is_scaled_to_the_images_and_a_given_K_is_not(scene):

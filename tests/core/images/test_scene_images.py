@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sopose.core.images.scene_images import ids_by_place, ids_of, images_by_ids, scene_images, scene_of
+from sopose.core.images.scene_images import ids_by_place, ids_of, images_by_ids, scene_images, scene_of, sensors_of
+from sopose.core.utils.errors import UserError
 
 
 @pytest.fixture
@@ -49,10 +50,23 @@ def test_masks_are_named_by_image_and_place(scene):
 
 
 def test_a_scene_is_known_by_its_folders(scene, tmp_path):
-    assert scene_of(scene) == scene
+    assert scene_of(scene) == (scene, "")
     assert scene_of(scene / "rgb") is None and scene_of(tmp_path) is None
     (scene / "scene_camera.json").write_text("{}")
-    assert scene_of(scene / "rgb") == scene == scene_of(scene / "gray") and scene_of(scene / "mask") is None
+    assert scene_of(scene / "rgb") == (scene, "") == scene_of(scene / "gray") and scene_of(scene / "mask") is None
+
+
+def test_a_scene_of_several_sensors_is_known_by_the_folders_of_one(tmp_path):
+    for name in ("rgb_cam1", "gray_cam1", "aria", "mask_cam1"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "scene_camera_cam1.json").write_text("{}")
+    assert sensors_of(tmp_path) == ["cam1"] and scene_of(tmp_path) == (tmp_path, "cam1")
+    assert scene_of(tmp_path / "aria") is None is scene_of(tmp_path / "mask_cam1")
+    (tmp_path / "scene_camera_aria.json").write_text("{}")
+    assert scene_of(tmp_path / "rgb_cam1") == scene_of(tmp_path / "gray_cam1") == (tmp_path, "cam1")
+    assert scene_of(tmp_path / "aria") == (tmp_path, "aria") and scene_of(tmp_path / "mask_cam1") is None
+    with pytest.raises(UserError, match="several sensors; name the folder of one of them: aria, rgb_cam1, gray_cam1"):
+        scene_of(tmp_path)
 
 
 def test_names_tell_their_numbers_and_others_are_counted_on():
