@@ -154,6 +154,40 @@ class PredictedMaps(TensorFields):
     region_probability: Tensor | None  # (B, out, out) its probability among all regions without the background
 
 
+@dataclass(eq=False)
+class LookBatch(TensorFields):
+    """B second looks: a crop of the image, and the object rendered at a pose, at the same pixels.
+
+    The crop is around the object at that pose. A map's cell k lies where input pixel k in / out does.
+    """
+
+    image: Tensor  # (B, 3, in, in) float32, normalised by PIXEL_MEAN and PIXEL_STD
+    rendered: Tensor  # (B, 7, in, in) float32: P / extent, unit normals towards the crop's centre ray, mask; 0 outside
+    points_obj: Tensor  # (B, 3, out, out) float32 metres, the surface points that the cells show; 0 outside
+    mask: Tensor  # (B, out, out) float32 in {0, 1}, cells of the rendered object
+    pixel: Tensor  # (B, 2, out, out) float32 pixels, position (u, v) of each cell in the image
+    cell: Tensor  # (B,) float32 pixels, from one cell to the next
+    K: Tensor  # (B, 3, 3) float32 pixels
+    cam_R_obj: Tensor  # (B, 3, 3) float32, of the rendered pose
+    cam_t_obj: Tensor  # (B, 3) float32 metres
+
+
+@dataclass(eq=False)
+class LookTargets(TensorFields):
+    """The true poses of B looks; of equal ones by symmetry, the nearest to what is rendered."""
+
+    cam_R_obj: Tensor  # (B, 3, 3) float32
+    cam_t_obj: Tensor  # (B, 3) float32 metres
+
+
+@dataclass(eq=False)
+class Displacements(TensorFields):
+    """Where rendered surface points lie in the image, seen from the cells that show them."""
+
+    shift: Tensor  # (B, 2, out, out) float32 cells, along u and v
+    log_scale: Tensor  # (B, out, out) float32, logarithm of the scale of a Laplace law of each coordinate, cells
+
+
 @dataclass(frozen=True)
 class SampleInfo:
     """Which annotation or detection an ROI came from."""

@@ -17,7 +17,7 @@ import numpy as np
 from sopose.batch import RoiBatch, RoiTargets, Sample, SampleInfo
 from sopose.core.data.augment import Cut, draw_cut
 from sopose.core.data.replay import Place, ReplayPool, ReplaySchedule
-from sopose.core.data.roi import RoiView, part_inside, roi_positions
+from sopose.core.data.roi import Roi, RoiView, part_inside, roi_positions
 from sopose.core.render.shade import render_rgb
 from sopose.core.render.visibility import unhidden
 from sopose.core.synthesis.scenes import DrawnScene, SceneDrawer
@@ -119,8 +119,8 @@ class CadSource:
         cut = draw_cut(visib, view.positions, rng) if rng.random() < self.augmentation.truncate_prob else None
         keeps = None if cut is None else cut.keeps(view.positions)
         targets = make_targets(target, pose, view, layers, visib, keeps)
-        side = int(np.clip(round(roi.size), min(MIN_RENDER_RES, self.format.input_res), self.format.input_res))
-        return DrawnCrop(scene, view, side, cut, rng), targets, SampleInfo(scene_id=0, im_id=index, obj_id=obj_id)
+        crop = DrawnCrop(scene, view, crop_side(roi, self.format.input_res), cut, rng)
+        return crop, targets, SampleInfo(scene_id=0, im_id=index, obj_id=obj_id)
 
     def _seen(self, image: np.ndarray, crop: DrawnCrop, info: SampleInfo) -> RoiBatch:
         target = self.objects[info.obj_id]
@@ -140,6 +140,11 @@ class CadSource:
         shown_part = np.zeros_like(image)
         shown_part[window] = image[window]
         return self.augmentation.draw_color(_enlarge(shown_part, self.format.input_res), rng)
+
+
+def crop_side(roi: Roi, most: int) -> int:
+    """Pixels a side of an ROI's rendering: as many as the camera has there, up to the crop's."""
+    return int(np.clip(round(roi.size), min(MIN_RENDER_RES, most), most))
 
 
 def _enlarge(image: np.ndarray, out: int) -> np.ndarray:

@@ -1,0 +1,56 @@
+"""The network of the second look: where does each rendered surface point lie in the image?
+
+Refiners of this kind align a rendering and an image by dense displacements, and solve for the pose: PFA (Hu et al.,
+ECCV 2022), SCFlow (Hai et al., CVPR 2023), GenFlow (Moon et al., CVPR 2024). Here a plain network sees both at once.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sopose.batch import Displacements, LookBatch
+from sopose.core.geometry.pose_fit import PoseFit, SeenPoints, fit_poses
+
+OUTPUTS = 3  # displacement along u and v, logarithm of the scale
+LOG_SCALES = (-4.0, 4.0)  # bounds of the logarithm, cells: a fiftieth of one, more than a crop
+
+
+class Refiner(nn.Module):
+    """Image and rendering of looks -> displacements of the rendered surface points.
+
+    Args:
+        backbone: maps (B, 10, in, in) to feature maps.
+        neck: these to one map (B, channels, out, out).
+        channels: of that map.
+    """
+
+    def __init__(self, backbone: nn.Module, neck: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.backbone, self.neck = backbone, neck
+        self.head = nn.Conv2d(channels, OUTPUTS, 3, padding=1)
+        # At first nothing moves, and nothing is sure.
+        nn.init.normal_(self.head.weight, std=1e-3)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, look: LookBatch) -> Displacements:
+        """Displacements of B looks, float32."""
+        (features,) = self.neck(self.backbone(torch.cat([look.image, look.rendered], dim=1)))
+        told = self.head(features).float()
+        return Displacements(told[:, :2], told[:, 2].clamp(*LOG_SCALES))
+
+
+def seen_points(look: LookBatch, moved: Displacements) -> SeenPoints[Tensor]:
+    """The rendered points of B looks with where the image shows them, for `fit_poses`.
+
+    A Laplace law of scale b has the variance 2 b².
+    """
+    cell = look.cell[:, None, None]
+    pixels = look.pixel + moved.shift * cell[:, None]
+    precision = look.mask / (2 * (moved.log_scale.exp() * cell) ** 2)
+    return SeenPoints(look.points_obj.flatten(2).mT, pixels.flatten(2).mT, precision.flatten(1), look.K)
+
+
+def refined(look: LookBatch, moved: Displacements) -> PoseFit[Tensor]:
+    """The poses that the displacements of B looks lead to."""
+    return fit_poses(seen_points(look, moved), look.cam_R_obj, look.cam_t_obj)
