@@ -94,7 +94,7 @@ def _png_header(data: bytes) -> tuple[Size, int] | None:
         if kind == b"IHDR" and len(body) >= 8:
             size = int.from_bytes(body[:4], "big"), int.from_bytes(body[4:8], "big")
         elif kind == b"eXIf":
-            exif = body
+            exif = bytes(body)
     return None if size is None else (size, 1 if exif is None else _orientation_of(exif))
 
 

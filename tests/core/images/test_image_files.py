@@ -50,7 +50,9 @@ def giant(form: str, side: int) -> bytes:
         chunks = [png_chunk(b"IHDR", header), png_chunk(b"IDAT", rows), png_chunk(b"IEND", b"")]
         return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
     frame = struct.pack(">BHHB", 8, side, side, 1) + b"\x01\x11\x00"
-    return b"\xff\xd8\xff\xc0" + struct.pack(">H", len(frame) + 2) + frame + b"\xff\xd9"
+    scan = b"\x01\x01\x00\x00\x3f\x00"
+    segments = ((b"\xff\xc0", frame), (b"\xff\xda", scan))
+    return b"\xff\xd8" + b"".join(m + struct.pack(">H", len(body) + 2) + body for m, body in segments) + b"\xff\xd9"
 
 
 def test_images_survive_a_round_trip(tmp_path):
