@@ -99,6 +99,7 @@ CAD = dict(
     GROUND_TILE=(0.2, 1.0),  # metres that its texture covers before it repeats
     GROUND_PHOTO_PROB=0.5,  # share of its textures cut from INPUT.BG_IMGS_ROOT; the others are procedural
     MIN_VISIB=0.3,  # draw a scene again where less of the object is visible
+    HIDE_PROB=0.0,  # share of crops with one to three shapes or bars before the object, flat or cut from photographs
     TRUNCATE_PROB=0.2,  # share of objects cut where TRUNCATE_FG is on; occluders stand there already
     LAMPS=(1, 3),  # number of lamps
     LAMP_SIZE=(0.0, 0.2),  # radius of a lamp per distance; 0 casts a hard shadow

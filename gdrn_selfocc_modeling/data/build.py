@@ -19,6 +19,7 @@ from sopose.core.data.roi import check_dzi_type
 from sopose.core.data.sources import SampleSource, mixed_sources
 from sopose.core.objects.model import ObjectModel
 from sopose.core.synthesis.backgrounds import Backgrounds
+from sopose.core.synthesis.hiding import HidingRange
 from sopose.core.synthesis.scenes import SceneDrawer
 from sopose.core.utils.errors import UserError, nearest
 from sopose.data.build_cad import build_scene_options, cad_camera, split_to_learn
@@ -258,6 +259,7 @@ def build_augmentation(given: InputSettings, cad: CadSettings, kind: str) -> Tra
         color_prob=given.color_aug_prob,
         change_bg_prob={"real": given.change_bg_prob, "syn": 1.0}.get(kind, 0.0),
         truncate_prob=truncate_prob if given.truncate_fg else 0.0,
+        hiding=HidingRange(prob=cad.hide_prob),
     )
 
 

@@ -20,6 +20,7 @@ from sopose.core.data.replay import Place, ReplayPool, ReplaySchedule
 from sopose.core.data.roi import Roi, RoiView, part_inside, roi_positions
 from sopose.core.render.shade import render_rgb
 from sopose.core.render.visibility import unhidden
+from sopose.core.synthesis.hiding import HidingShape, covered, paint
 from sopose.core.synthesis.scenes import DrawnScene, SceneDrawer
 from sopose.core.synthesis.windows import Foreground, ShadedWindow, foreground_of, shade_window
 from sopose.core.utils.errors import UserError
@@ -38,6 +39,7 @@ class DrawnCrop:
     side: int  # pixels of the rendering
     cut: Cut | None  # what is taken away of the target
     rng: np.random.Generator  # that background, camera and colours are drawn from
+    hiding: tuple[HidingShape, ...] = ()  # what stands before it
 
     @cached_property
     def positions(self) -> np.ndarray:
@@ -118,8 +120,11 @@ class CadSource:
         visib[visib] = unhidden(pose.transform(layers.P_obj[visib]), occluders)
         cut = draw_cut(visib, view.positions, rng) if rng.random() < self.augmentation.truncate_prob else None
         keeps = None if cut is None else cut.keeps(view.positions)
+        hiding = self.augmentation.hiding.draw(visib, rng)
+        if hiding:
+            visib &= ~covered(hiding, view.out)
         targets = make_targets(target, pose, view, layers, visib, keeps)
-        crop = DrawnCrop(scene, view, crop_side(roi, self.format.input_res), cut, rng)
+        crop = DrawnCrop(scene, view, crop_side(roi, self.format.input_res), cut, rng, hiding)
         return crop, targets, SampleInfo(scene_id=0, im_id=index, obj_id=obj_id)
 
     def _seen(self, image: np.ndarray, crop: DrawnCrop, info: SampleInfo) -> RoiBatch:
@@ -136,6 +141,7 @@ class CadSource:
         if crop.cut is not None:
             seen = seen.without_target(~crop.cut.keeps(crop.positions[window]))
         image[window] = seen.before(image[window])
+        image = paint(image, crop.hiding, self.drawer.backgrounds, rng)
         image = self.drawer.options.sensor(image, side / crop.view.roi.size, rng)
         shown_part = np.zeros_like(image)
         shown_part[window] = image[window]

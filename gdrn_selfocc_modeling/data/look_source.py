@@ -85,8 +85,11 @@ class LookSource:
         obj_id, pose = window.scene.objects[0]
         model = self.pictures.objects[obj_id].model
         start, view = self._start(window, model, pose, rng)
-        crop = DrawnCrop(window.scene, view, crop_side(view.roi, self.pictures.format.input_res), None, rng)
-        image = self.pictures.finish(crop, window.foreground(view.roi, crop.side).part(crop.window))
+        side = crop_side(view.roi, self.pictures.format.input_res)
+        shown = window.foreground(view.roi, side)
+        hiding = self.pictures.augmentation.hiding.draw(shown.target > 0, rng)
+        crop = DrawnCrop(window.scene, view, side, None, rng, hiding)
+        image = self.pictures.finish(crop, shown.part(crop.window))
         true = nearest_equal_pose(model, pose, start)
         targets = LookTargets(*(torch.from_numpy(np.float32(part)) for part in (true.cam_R_obj, true.cam_t_obj)))
         look = make_look(image, model, start, view, self.pictures.format)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -28,6 +28,7 @@ from sopose.core.geometry.camera import project
 from sopose.core.objects.model import ObjectModel
 from sopose.core.rays.casters import cast_scene
 from sopose.core.synthesis.backgrounds import Backgrounds
+from sopose.core.synthesis.hiding import HidingRange
 from sopose.core.utils.errors import UserError
 from sopose.data.targets import RoiFormat, TrainedObject, cast_layers, make_roi_batch, make_targets
 from sopose.maps.files import MapFiles
@@ -47,6 +48,7 @@ class TrainAugmentation:
     color_prob: float = 0.8
     change_bg_prob: float = 0.5  # of replacing what is not the object
     truncate_prob: float = 0.0  # of cutting one side of the object away, where the background is replaced
+    hiding: HidingRange = field(default_factory=HidingRange)  # what stands before rendered crops
 
     def draw_roi(self, box: np.ndarray, image_size: ImageSize, rng: np.random.Generator) -> Roi:
         """A dynamically zoomed-in ROI about a box (4,) xyxy."""

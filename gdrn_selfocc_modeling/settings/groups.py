@@ -85,6 +85,7 @@ class CadSettings:
     ground_photo_prob: float
     min_visib: float
     truncate_prob: float
+    hide_prob: float
     lamps: tuple[int, int]
     lamp_size: Range
     lamp_tint: float

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from sopose.batch import Sample, collate_samples
 from sopose.core.bop.fields import write_camera
@@ -23,6 +24,7 @@ from sopose.core.objects.model import ObjectModel
 from sopose.core.render.visibility import unhidden
 from sopose.core.synthesis.backgrounds import Backgrounds
 from sopose.core.synthesis.ground_range import GroundRange
+from sopose.core.synthesis.hiding import HidingRange
 from sopose.core.synthesis.scene_sampling import OccluderRange, PoseRange
 from sopose.core.synthesis.scenes import DrawnScene, SceneDrawer, SceneOptions
 from sopose.core.synthesis.sensor import Sensor
@@ -99,6 +101,24 @@ def test_a_window_used_again_shows_the_object_where_the_maps_say(make_source):
         image = source.format.image_array(roi.image)[::2, ::2].astype(int)
         background = (np.abs(image - (255, 0, 255)) < 3).all(axis=-1) | (image == 0).all(axis=-1)
         assert (background == (targets.mask_obj.numpy() > 0)).mean() < 0.06
+
+
+@pytest.mark.parametrize("replay", [None, REPLAY], ids=["fresh", "used again"])
+def test_what_stands_before_a_crop_hides_cells_and_pixels_alike(make_source, replay):
+    """Of the object at least a fourth stays visible; where its mask is gone, the picture shows something else."""
+    options = replace(OPTIONS, occluders=OccluderRange(max_count=0))
+    hiding = HidingRange(prob=1.0, flat_prob=1.0)
+    plain, hidden = (make_source(options, replace(PLAIN, hiding=some), 64, replay) for some in (HidingRange(), hiding))
+    shares = []
+    for number in range(24):
+        (seen, whole, _), (image, targets, info) = (replayed(source, number) for source in (plain, hidden))
+        assert_lawful((image, targets, info), hidden.objects[info.obj_id])
+        assert torch.equal(whole.P, targets.P) and torch.equal(whole.mask_obj, targets.mask_obj)
+        gone = (whole.mask_visib > targets.mask_visib).numpy()
+        shares.append(float(targets.mask_visib.sum() / whole.mask_visib.sum()))
+        changed = (image.image != seen.image).any(dim=0).numpy()[::2, ::2]
+        assert not gone.any() or changed[gone].mean() > 0.95
+    assert 0.25 <= min(shares) < 0.6 and max(shares) > 0.9
 
 
 def test_each_use_of_a_window_is_another_sample_of_the_same_pose(make_source):
