@@ -74,7 +74,9 @@ def _do(said: str, environment: dict[str, str], function: Callable[..., Any], ar
     os.dup2(file, 1)
     os.dup2(file, 2)
     os.environ.update(environment)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    # A shell's background jobs ignore the one, what nohup started the other, and so would their children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     torch.set_num_threads(1)
     function(*arguments)
 
