@@ -14,7 +14,7 @@ from sopose.core.bop.models import INFO_NAME, load_models
 from sopose.core.bop.results import Estimates, read_results
 from sopose.core.bop.scene import ImageRecord, load_split
 from sopose.core.bop.splits import ANCESTOR_SPLITS, SplitSpec, resolve_split
-from sopose.core.bop.targets import Target, load_targets, make_targets, with_truth
+from sopose.core.bop.targets import Target, images_alone, load_targets, make_targets, with_truth
 from sopose.core.bop.unseen import with_unseen
 from sopose.core.evaluation.error_model import ErrorModel
 from sopose.core.evaluation.evaluator import evaluate
@@ -114,14 +114,14 @@ def main(argv: list[str] | None = None) -> None:
     estimates = {path: read_results(path, spec.object_names) for path in args.results}
     detections = read_detections(args.detections) if args.detections else None
     records = with_unseen(load_split(spec, args.objects, require_images=False), spec)
-    targets = _targets(args, spec, records)
+    targets, images = _targets(args, spec, records)
     if detections is not None:
-        _score_detections(args, detections, records, targets, spec)
+        _score_detections(args, detections, records, targets, images, spec)
     if not estimates:
         return
     obj_ids = {target.obj_id for target in targets}
     models = load_models(spec.models_eval_dir, obj_ids, spec.object_names, args.models_info)
-    score = _Scoring(args, spec, records, targets, models)
+    score = _Scoring(args, spec, records, targets, images, models)
     results = {}
     for path, found in estimates.items():
         results[path] = score(found)
@@ -144,9 +144,10 @@ class _Scoring:
         spec: SplitSpec,
         records: list[ImageRecord],
         targets: list[Target],
+        images: set[tuple[int, int]],
         models: dict[int, ObjectModel],
     ) -> None:
-        self.records, self.targets, self.models = records, targets, models
+        self.records, self.targets, self.images, self.models = records, targets, images, models
         self.symmetric_ids = _symmetric_ids(args.symmetric, spec, models)
         self.width = args.image_width or _image_width(spec, records)
         default = (*DEFAULT_METRICS, "auc") if dataset_name(spec.root) == YCBV.folder else DEFAULT_METRICS
@@ -166,6 +167,7 @@ class _Scoring:
             metrics=self.metrics,
             vsd=self.vsd if error_model is ErrorModel else None,
             error_model=error_model,
+            images=self.images,
         )
 
 
@@ -194,12 +196,16 @@ def _check_outputs(args: argparse.Namespace) -> None:
         require_writable_file(path)
 
 
-def _targets(args: argparse.Namespace, spec: SplitSpec, records: list[ImageRecord]) -> list[Target]:
+def _targets(
+    args: argparse.Namespace, spec: SplitSpec, records: list[ImageRecord]
+) -> tuple[list[Target], set[tuple[int, int]]]:
+    """The targets that are scored, and the images that a list names alone, whether or not one is there."""
     paper = spec.name in ANCESTOR_SPLITS and spec.targets_path is None
     path = args.targets or (None if paper else spec.root / TARGETS_NAME)
     if path is not None and (args.targets or path.is_file()):
-        targets = load_targets(path, records)
+        targets, images = load_targets(path, records), images_alone(path)
     else:
+        images: set[tuple[int, int]] = set()
         targets = make_targets(records, min_visib=0.0 if paper else 0.1)
     wanted = set(spec.object_names if args.objects is None else args.objects)
     bare = sum(not record.is_annotated for record in records)
@@ -210,7 +216,7 @@ def _targets(args: argparse.Namespace, spec: SplitSpec, records: list[ImageRecor
     chosen = [target for target in with_truth(targets, records) if target.obj_id in wanted]
     if not chosen:
         raise UserError(f"no target is of objects {sorted(wanted)}; choose other --objects or --targets")
-    return chosen
+    return chosen, images & {(record.scene_id, record.im_id) for record in records if record.is_annotated}
 
 
 def _image_width(spec: SplitSpec, records: list[ImageRecord]) -> int | None:
@@ -225,12 +231,13 @@ def _score_detections(
     detections: list[Detection],
     records: list[ImageRecord],
     targets: list[Target],
+    images: set[tuple[int, int]],
     spec: SplitSpec,
 ) -> None:
     from sopose.core.evaluation.coco import coco_scores
 
     kinds = ["bbox"] + (["segm"] if all(item.segmentation is not None for item in detections) else [])
-    found = [coco_scores(detections, records, targets, kind, args.boxes) for kind in kinds]
+    found = [coco_scores(detections, records, targets, kind, args.boxes, images) for kind in kinds]
     for scores in found:
         low, high = (100 * bound for bound in scores.interval)
         print(f"COCO {scores.kind}: AP {100 * scores.ap:.1f} (95 % of a bootstrap over images: {low:.1f}–{high:.1f})")

@@ -70,6 +70,14 @@ def load_targets(path: Path, records: Iterable[ImageRecord] = ()) -> list[Target
     return [Target(**vars(entry)) for entry in entries if entry.obj_id is not None] + made
 
 
+def images_alone(path: Path) -> set[tuple[int, int]]:
+    """Scenes and images that a list of targets names without an object: whatever is found in them counts.
+
+    Raises as `read_targets`.
+    """
+    return {(entry.scene_id, entry.im_id) for entry in read_targets(path) if entry.obj_id is None}
+
+
 def make_targets(records: Iterable[ImageRecord], min_visib: float = 0.1) -> list[Target]:
     """Targets as BOP19 defines them: every instance whose visible fraction is at least `min_visib`.
 

@@ -53,12 +53,13 @@ def coco_scores(
     targets: Iterable[Target],
     kind: Literal["bbox", "segm"] = "bbox",
     boxes: Boxes = "amodal",
+    further_images: Iterable[tuple[int, int]] = (),
 ) -> CocoScores:
-    """AP of `detections` on the images of `targets`.
+    """AP of `detections` on the images of `targets`, and on further ones (scene, image) that have none.
 
     Raises `UserError` where the ground truth lacks boxes or masks, or a detection its mask.
     """
-    keys = sorted({(target.scene_id, target.im_id) for target in targets})
+    keys = sorted({*((target.scene_id, target.im_id) for target in targets), *further_images})
     record_of = {(record.scene_id, record.im_id): record for record in records}
     absent = [key for key in keys if key not in record_of or not record_of[key].is_annotated]
     if absent or not keys:

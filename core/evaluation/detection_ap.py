@@ -38,12 +38,15 @@ def add_detection_ap(
     targets: Iterable[Target],
     models: Mapping[int, ErrorModel],
     image_width: int,
+    further_images: Iterable[tuple[int, int]] = (),
 ) -> Scores:
     """`scores` with the columns of AP_COLUMNS and their mean, over the images of the targets and the models' objects.
 
+    further_images: scenes and images without a target, in which every estimate is wrong.
+
     The mean over all targets has none of them: an AP is of an object.
     """
-    images = sorted({(target.scene_id, target.im_id) for target in targets})
+    images = sorted({*((target.scene_id, target.im_id) for target in targets), *further_images})
     record_of = {(record.scene_id, record.im_id): record for record in records}
     chosen = [record_of[key] for key in images]
     best = _best_of_images(estimates, images)

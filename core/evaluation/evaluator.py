@@ -58,6 +58,7 @@ def evaluate(
     metrics: Collection[str] = DEFAULT_METRICS,
     vsd: VsdScorer | None = None,
     error_model: Callable[[ObjectModel, bool], ErrorModel] = ErrorModel,
+    images: Collection[tuple[int, int]] = (),
 ) -> Scores:
     """Score `estimates` on `targets` by the BOP19 localisation protocol.
 
@@ -70,6 +71,7 @@ def evaluate(
         progress: show a progress bar.
         metrics: groups of `sopose.core.evaluation.metrics.METRICS`.
         vsd: scores VSD with it, if every target image has its depth; without it AR_VSD and AR are left out.
+        images: scenes and images that BOP24's AP counts too, though no target is there.
         error_model: what computes the errors of pairs of poses (`sopose.core.evaluation.toolkit` has another).
 
     Raises `UserError` where targets are empty or name an image, an object or a model that is not there.
@@ -93,7 +95,7 @@ def evaluate(
     notes = [*odd_estimates(groups), *(_add_vsd(tables, vsd) if "bop19" in metrics else [])]
     scores = _scores(tables, groups, estimates, targets, tuple(notes))
     if "bop24" in metrics:
-        scores = add_detection_ap(scores, estimates, records, targets, error_models, width)
+        scores = add_detection_ap(scores, estimates, records, targets, error_models, width, images)
     return scores
 
 

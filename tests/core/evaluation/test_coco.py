@@ -75,6 +75,15 @@ def test_ground_truth_hardly_seen_is_ignored(records):
     assert coco_scores(detect(), [records[0], *hidden], TARGETS).ap == 1
 
 
+def test_boxes_in_images_that_are_named_alone_are_wrong_where_nothing_is(records):
+    empty = replace(records[0], im_id=99, instances=())
+    wrong = Detection(3, 99, 1, np.array([0.0, 0, 9, 9]), 0.9)
+    all_records, alone = [*records, empty], {(empty.scene_id, 99)}
+    assert coco_scores([*detect(), wrong], all_records, TARGETS).ap == 1
+    assert coco_scores([*detect(), wrong], all_records, TARGETS, further_images=alone).ap < 1
+    assert coco_scores(detect(), all_records, TARGETS, further_images=alone).ap == 1
+
+
 def test_boxes_may_be_of_visible_parts(records):
     halves = [replace(d, bbox=np.array([d.bbox[0], d.bbox[1], d.bbox[[0, 2]].mean(), d.bbox[3]])) for d in detect()]
     assert coco_scores(halves, records, TARGETS, boxes="modal").ap == 1

@@ -75,6 +75,23 @@ def test_estimates_of_images_without_the_object_are_wrong_there(world):
     assert values["AP_MSSD"] == pytest.approx(4 / 5)
 
 
+def test_images_that_are_named_alone_count_though_nothing_is_there(world):
+    """As BOP24's lists name them: an estimate in an empty image is wrong, and without any nothing changes."""
+    truth = world.truth()
+    world.records[1] = replace(world.records[1], instances=())
+    targets = [target for target in world.targets if target.im_id != 1]
+    alone = {(world.records[1].scene_id, world.records[1].im_id)}
+    first = [replace(e, score=2.0) if (e.im_id, e.obj_id) == (1, 1) else e for e in truth]
+
+    def found(estimates: list[Estimate], images: set[tuple[int, int]]) -> float:
+        scores = world.score(estimates, targets=targets, metrics=("bop24",), images=images)
+        return scores.objects[0].values["AP_MSSD"]
+
+    assert found(first, set()) == 1
+    assert found(first, alone) == pytest.approx(4 / 5)
+    assert found([e for e in truth if e.im_id != 1], alone) == 1
+
+
 def test_ground_truth_hardly_seen_is_ignored(world):
     truth = world.truth()
     record = world.records[2]
