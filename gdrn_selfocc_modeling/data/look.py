@@ -11,6 +11,7 @@ from sopose.batch import LookBatch
 from sopose.core.data.roi import ImageSize, RoiView, eval_roi, roi_positions
 from sopose.core.geometry.pose import Pose, rotation_to_ray
 from sopose.core.objects.model import ObjectModel
+from sopose.core.utils.errors import UserError
 from sopose.data.targets import RoiFormat
 from sopose.layers import normalise_P
 
@@ -57,8 +58,12 @@ def render_object(model: ObjectModel, pose: Pose, K: np.ndarray, positions: np.n
 def make_look(image: np.ndarray, model: ObjectModel, pose: Pose, view: RoiView, roi_format: RoiFormat) -> LookBatch:
     """One look, without batch dimension: the crop (in, in, 3) uint8 BGR of a view, and the object at a pose.
 
-    The input's resolution is a multiple of that of the maps.
+    Raises `UserError` unless the input's resolution is a multiple of that of the maps, whose points are among its own.
     """
+    if roi_format.input_res % view.out:
+        raise UserError(
+            f"a look's input must have a multiple of its maps' cells a side, got {roi_format.input_res} and {view.out}"
+        )
     seen = render_object(model, pose, view.K, roi_positions(view.roi, roi_format.input_res))
     step = roi_format.input_res // view.out
     maps = np.concatenate(

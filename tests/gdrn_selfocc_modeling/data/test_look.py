@@ -18,6 +18,7 @@ from sopose.core.synthesis.ground_range import GroundRange
 from sopose.core.synthesis.scene_sampling import OccluderRange
 from sopose.core.synthesis.scenes import SceneDrawer, SceneOptions
 from sopose.core.synthesis.sensor import Sensor
+from sopose.core.utils.errors import UserError
 from sopose.data.cad_source import CadSource
 from sopose.data.look import look_view, make_look, nearest_equal_pose, render_object
 from sopose.data.look_source import LookSample, LookSource, StartRange
@@ -166,6 +167,13 @@ def test_there_is_no_look_at_what_is_not_before_the_camera(models):
         assert look_view(model, Pose(np.eye(3), np.array(t)), K, SIZE, 1.2, 32) is None
     empty = render_object(model, Pose(np.eye(3), np.array([5.0, 0, 1])), K, np.zeros((4, 4, 2)))
     assert not empty.mask.any() and not empty.points_obj.any()
+
+
+def test_maps_that_are_no_part_of_the_input_are_refused(models):
+    model, pose = next(iter(models.values())), Pose(np.eye(3), np.array([0.0, 0.0, 0.8]))
+    view = look_view(model, pose, K, SIZE, 1.2, 24)
+    with pytest.raises(UserError, match="got 64 and 24"):
+        make_look(np.zeros((64, 64, 3), np.uint8), model, pose, view, FORMAT)
 
 
 def make_refiner(seed: int = 0) -> Refiner:
