@@ -10,6 +10,7 @@ MODEL = dict(
     POSE_NET=dict(
         BACKBONE=dict(INIT_CFG=dict(type="timm/tf_efficientnet_lite0", out_indices=(1, 2, 3))),
         NECK=dict(ENABLED=True, INIT_CFG=dict(type="TopDown", in_channels=[24, 40, 112], out_channels=64, num_outs=1)),
+        # An L1 mask of random heads stays at "nowhere" for thousands of steps.
         LOSS_CFG=dict(MASK_LOSS_TYPE="BCE"),
         PNP_NET=dict(INIT_CFG=dict(featdim=64, act="relu")),
         GEO_HEAD=dict(
