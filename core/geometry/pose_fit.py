@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from sopose.core.geometry.camera import project
 
@@ -95,15 +96,12 @@ def moved(cam_R_obj: Array, cam_t_obj: Array, motion: Array) -> tuple[Array, Arr
 
 
 def rotation_exp(rotvec: Array) -> Array:
-    """(..., 3, 3) rotations of axes times angles (..., 3), radians; Rodrigues' formula, exact for small angles too."""
-    xp = _namespace(rotvec)
-    angle = xp.sqrt((rotvec * rotvec).sum(-1) + np.finfo(np.float32).tiny)[..., None, None]
-    W = _skew(xp, rotvec)
-    return (
-        xp.eye(3, dtype=rotvec.dtype, device=rotvec.device)
-        + xp.sinc(angle / np.pi) * W
-        + 0.5 * xp.sinc(angle / (2 * np.pi)) ** 2 * W @ W
-    )
+    """(..., 3, 3) rotations of axes times angles (..., 3), radians."""
+    if isinstance(rotvec, np.ndarray):
+        return Rotation.from_rotvec(rotvec.reshape(-1, 3)).as_matrix().reshape(*rotvec.shape, 3)
+    from sopose.core.geometry.rotation import lie_vec_to_matrix  # with torch, which arrays do without
+
+    return lie_vec_to_matrix(rotvec)
 
 
 def _namespace(array: Array) -> ModuleType:

@@ -12,7 +12,7 @@ from sopose.core.data.roi import ImageSize, RoiView, eval_roi, roi_positions
 from sopose.core.geometry.pose import Pose, rotation_to_ray
 from sopose.core.objects.model import ObjectModel
 from sopose.core.utils.errors import UserError
-from sopose.data.targets import RoiFormat
+from sopose.data.targets import RoiFormat, channels_first, float_tensor
 from sopose.layers import normalise_P
 
 RENDERED = 7  # channels of what is rendered: P, normals, mask
@@ -76,14 +76,14 @@ def make_look(image: np.ndarray, model: ObjectModel, pose: Pose, view: RoiView, 
     )
     return LookBatch(
         image=roi_format.image_tensor(image),
-        rendered=_maps(maps),
-        points_obj=_maps(seen.points_obj[::step, ::step]),
-        mask=_float(seen.mask[::step, ::step]),
-        pixel=_maps(view.positions),
-        cell=_float(view.roi.size / view.out),
-        K=_float(view.K),
-        cam_R_obj=_float(pose.cam_R_obj),
-        cam_t_obj=_float(pose.cam_t_obj),
+        rendered=channels_first(maps),
+        points_obj=channels_first(seen.points_obj[::step, ::step]),
+        mask=float_tensor(seen.mask[::step, ::step]),
+        pixel=channels_first(view.positions),
+        cell=float_tensor(view.roi.size / view.out),
+        K=float_tensor(view.K),
+        cam_R_obj=float_tensor(pose.cam_R_obj),
+        cam_t_obj=float_tensor(pose.cam_t_obj),
     )
 
 
@@ -99,12 +99,3 @@ def nearest_equal_pose(model: ObjectModel, pose: Pose, near: Pose) -> Pose:
     corners = model.bounds_min + model.extent * np.stack(np.meshgrid([0, 1], [0, 1], [0, 1]), -1).reshape(-1, 3)
     there = near.transform(corners)
     return min(equal, key=lambda other: float(((other.transform(corners) - there) ** 2).sum()))
-
-
-def _float(values: np.ndarray | float) -> torch.Tensor:
-    return torch.from_numpy(np.array(values, np.float32))
-
-
-def _maps(values: np.ndarray) -> torch.Tensor:
-    """(h, w, C) as (C, h, w) float32."""
-    return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1), dtype=np.float32))

@@ -134,11 +134,11 @@ def make_roi_batch(
     return RoiBatch(
         image=roi_format.image_tensor(image),
         roi_coord_2d=torch.from_numpy(coord_2d(view.positions, view.image_size)),
-        K=_float(view.K),
-        box_center=_float(view.roi.center),
-        box_wh=_float(view.roi.wh),
-        resize_ratio=_float(view.out / view.roi.size),
-        extent=_float(extent),
+        K=float_tensor(view.K),
+        box_center=float_tensor(view.roi.center),
+        box_wh=float_tensor(view.roi.wh),
+        resize_ratio=float_tensor(view.out / view.roi.size),
+        extent=float_tensor(extent),
         class_index=torch.tensor(class_index),
     )
 
@@ -168,18 +168,18 @@ def make_targets(
     extent = target.model.extent
     visib = visib & mask
     return RoiTargets(
-        P=_channels_first(normalise_P(P_obj, extent)),
-        Q=_channels_first(normalise_Q(layers.Q_obj, extent, valid)),
-        mask_obj=_float(mask),
-        mask_visib=_float(visib),
-        mask_trunc=_float(visib if keeps is None else visib & keeps),
-        mask_erode=_float(erode),
-        q_mask=_channels_first(valid & erode[..., None]),
+        P=channels_first(normalise_P(P_obj, extent)),
+        Q=channels_first(normalise_Q(layers.Q_obj, extent, valid)),
+        mask_obj=float_tensor(mask),
+        mask_visib=float_tensor(visib),
+        mask_trunc=float_tensor(visib if keeps is None else visib & keeps),
+        mask_erode=float_tensor(erode),
+        q_mask=channels_first(valid & erode[..., None]),
         region=torch.from_numpy(_regions(target.region_centers, P_obj, mask)),
-        cam_R_obj=_float(pose.cam_R_obj),
-        cam_t_obj=_float(pose.cam_t_obj),
-        trans_ratio=_float(site_translation(pose, view)),
-        pixel=_channels_first(view.positions),
+        cam_R_obj=float_tensor(pose.cam_R_obj),
+        cam_t_obj=float_tensor(pose.cam_t_obj),
+        trans_ratio=float_tensor(site_translation(pose, view)),
+        pixel=channels_first(view.positions),
         model_points=torch.from_numpy(target.model_points),
         symmetry_rotations=torch.from_numpy(target.symmetry_rotations),
     )
@@ -197,10 +197,11 @@ def _regions(centers: np.ndarray, P_obj: np.ndarray, mask: np.ndarray) -> np.nda
     return region
 
 
-def _float(values: np.ndarray | float) -> torch.Tensor:
+def float_tensor(values: np.ndarray | float) -> torch.Tensor:
+    """Numbers of any shape as a float32 tensor."""
     return torch.from_numpy(np.array(values, np.float32))
 
 
-def _channels_first(maps: np.ndarray) -> torch.Tensor:
+def channels_first(maps: np.ndarray) -> torch.Tensor:
     """(h, w, C) as a (C, h, w) float32 tensor."""
     return torch.from_numpy(np.ascontiguousarray(maps.transpose(2, 0, 1), dtype=np.float32))
