@@ -18,7 +18,7 @@ import numpy as np
 from sopose.core.bop.records import ImageRecord
 from sopose.core.bop.scene import read_depth, read_image_size
 from sopose.core.evaluation.bop19 import VSD_TAUS, TargetGroup
-from sopose.core.geometry.camera import pixel_grid, pixel_rays
+from sopose.core.geometry.camera import check_camera, pixel_grid, pixel_rays
 from sopose.core.geometry.pose import Pose
 from sopose.core.objects.model import ObjectModel
 from sopose.core.rays.raycast import RayCaster
@@ -63,7 +63,7 @@ def measured_distance(record: ImageRecord) -> np.ndarray:
     """(H, W) measured distances along the rays, metres, 0 where nothing was measured.
 
     Raises `UserError` where the depth image is damaged or of another size than the colour image beside it: K is of that
-    size, so that every distance would be wrong.
+    size, so that every distance would be wrong. Without that image, K's principal point must lie in the depth.
     """
     depth = read_depth(record)
     height, width = depth.shape
@@ -73,6 +73,11 @@ def measured_distance(record: ImageRecord) -> np.ndarray:
             raise UserError(
                 f"{record.depth_path} has {width} x {height} pixels, its image {size[0]} x {size[1]}; restore the depth"
             )
+    else:
+        try:
+            check_camera(record.K, width, height)
+        except UserError as error:
+            raise UserError(f"{record.depth_path}: {error}") from error
     return depth * np.linalg.norm(pixel_rays(record.K, pixel_grid(width, height)), axis=-1)
 
 

@@ -29,6 +29,7 @@ from sopose.core.evaluation.vsd import (
 from sopose.core.geometry.pose import Pose
 from sopose.core.images.files import write_image
 from sopose.core.objects.model import ObjectModel
+from sopose.core.utils.errors import UserError
 
 K = np.array([[100.0, 0, 39.5], [0, 100, 29.5], [0, 0, 1]])
 NOTHING = np.zeros((4, 6))
@@ -150,6 +151,15 @@ def test_depth_that_cannot_be_used_costs_vsd_and_no_other_score(scene, tmp_path,
     scores = evaluate(*arguments, vsd=VsdScorer({1: model}))
     assert scores.overall["AR_MSSD"] == 1 and "AR" not in scores.overall
     assert str(record.depth_path) in scores.notes[0] and str(record.depth_path) in caplog.text
+
+
+def test_depth_of_half_the_size_is_told_by_K_where_no_image_is(scene):
+    _, record, _ = scene
+    assert measured_distance(record).shape == (60, 80)
+    assert not record.rgb_path.is_file()
+    twice = np.diag([2.2, 2.2, 1.0]) @ K  # of images with 2.2 times the depth's pixels
+    with pytest.raises(UserError, match=r"depth\.png: K has its principal point at .*outside of the image of 80 x 60"):
+        measured_distance(replace(record, K=twice))
 
 
 def test_the_mean_over_taus_and_thresholds_is_ar_vsd(scene):
