@@ -15,7 +15,8 @@ import torch
 
 from sopose.core.detection.facts import DetectorDesign
 from sopose.core.detection.infer import Detector
-from sopose.core.detection.training import TrainingOptions, build_trainer
+from sopose.core.detection.training import build_trainer
+from sopose.core.engine.assemble import TrainingOptions
 from sopose.core.engine.checkpointer import last_checkpoint
 from sopose.core.engine.distributed import launched_world, select_device
 from sopose.core.engine.machine import share_cores

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sopose.core.objects.known import MOST_OBJECTS, objects_fault
 from sopose.core.utils.errors import UserError
-from sopose.core.utils.files import require_key
+from sopose.core.utils.plain_values import PlainReader
 
 KIND, VERSION = "detector", 1
 REMEDY = "give a file that tools/train_detector.py wrote"
@@ -64,7 +64,7 @@ def read_facts(plain: Mapping[str, Any], where: str) -> DetectorFacts:
         raise UserError(f"{where} is no detector; {REMEDY}")
     if plain.get("version") != VERSION:
         raise UserError(f"{where} is a detector of version {plain.get('version')!r}, wanted is {VERSION}; {REMEDY}")
-    read = _Reader(dict(plain), where)
+    read = PlainReader(plain, where, REMEDY, MOST_OBJECTS)
     objects, obj_ids = read.items("objects", str), read.items("obj_ids", int)
     fault = objects_fault(objects, obj_ids)
     if fault:
@@ -80,24 +80,3 @@ def read_facts(plain: Mapping[str, Any], where: str) -> DetectorFacts:
         )
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
-
-
-class _Reader:
-    """Typed values of a mapping, or a `UserError` that says what is wrong where."""
-
-    def __init__(self, plain: dict[str, Any], where: str) -> None:
-        self.plain, self.where = plain, where
-
-    def value(self, key: str, kind: type | tuple[type, ...]) -> Any:
-        """One value; a bool is no number."""
-        value = require_key(self.plain, key, self.where)
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise UserError(f"{self.where}: '{key}' is a {type(value).__name__} and can't be; {REMEDY}")
-        return value
-
-    def items(self, key: str, kind: type | tuple[type, ...]) -> Sequence[Any]:
-        """A list of values."""
-        values = self.value(key, list)
-        if len(values) > MOST_OBJECTS or not all(isinstance(x, kind) and not isinstance(x, bool) for x in values):
-            raise UserError(f"{self.where}: '{key}' must be a list of values of one type; {REMEDY}")
-        return values

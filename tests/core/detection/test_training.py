@@ -14,7 +14,8 @@ from sopose.core.detection.data import DetectionAugmentation, DetectionSource
 from sopose.core.detection.facts import DetectorFacts
 from sopose.core.detection.model import build_detector
 from sopose.core.detection.sample import collate_samples
-from sopose.core.detection.training import TrainingOptions, batch_picture, build_trainer
+from sopose.core.detection.training import batch_picture, build_trainer
+from sopose.core.engine.assemble import TrainingOptions
 from sopose.core.engine.checkpoint import read_checkpoint
 from sopose.core.engine.checkpointer import last_checkpoint
 from sopose.core.engine.logs import read_metrics
