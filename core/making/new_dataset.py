@@ -38,6 +38,7 @@ LIKELY = ("mm", "m", "inch", "cm")  # units of CAD files, the most usual first
 FEWEST_VERTICES = 3000  # as many model points as the pose loss compares, and many times the surface regions
 MANY_FACES = 500_000
 NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
+MOST_DRAWN = 48  # models in a picture of all
 MODEL_FOLDERS = ("models_eval", "models")
 OF_OBJECTS = ("object_names", "sources")  # what `dataset_info.json` says by object id
 ADDED = "added"  # what the folder is called that objects to be added are written to
@@ -150,11 +151,12 @@ def require_place(root: Path, overwrite: bool, add: bool) -> None:
 
 
 def write_dataset(
-    root: Path, objects: Sequence[NewObject], camera: Camera | None, tolerance: Tolerance
+    root: Path, objects: Sequence[NewObject], camera: Camera | None, tolerance: Tolerance | None
 ) -> list[NewObject]:
     """Write a new data set; the objects with their ids. Replaces what is there: ask `require_place` before.
 
-    The folder appears at once when all is written. camera: None for `COMMON_CAMERA`.
+    The folder appears at once when all is written. camera: None for `COMMON_CAMERA`. tolerance: of the symmetries that
+    are drawn, None for no picture of them.
     """
     root = Path(root)
     numbered = _numbered(objects, first=1)
@@ -281,14 +283,19 @@ def _read_info(root: Path, present: Collection[int] | None = None) -> dict[str, 
 
 
 def _draw(
-    root: Path, objects: Sequence[NewObject], tolerance: Tolerance, others: Mapping[int, ObjectModel] | None = None
+    root: Path,
+    objects: Sequence[NewObject],
+    tolerance: Tolerance | None,
+    others: Mapping[int, ObjectModel] | None = None,
 ) -> None:
-    """`overview.png` of all models, the `others` first, and `symmetries.png` of those just searched."""
+    """`overview.png` of the models, the `others` first; with a tolerance `symmetries.png` of those just searched."""
     rows = []
-    for obj_id, model in {**(others or {}), **folder_models(root / "models")}.items():
+    models = {**(others or {}), **folder_models(root / "models")}
+    for obj_id, model in list(models.items())[:MOST_DRAWN]:
         size = " x ".join(f"{M_TO_MM * side:.1f}" for side in model.extent)
         rows.append((model, f"{obj_id} {model.name}: {size} mm, {len(model.faces)} triangles"))
     write_image(root / "overview.png", overview(rows))
-    sheets = [symmetry_sheet(new.model, new.symmetries, tolerance) for new in objects if new.symmetries is not None]
+    searched = [new for new in objects if new.symmetries is not None] if tolerance is not None else []
+    sheets = [symmetry_sheet(new.model, new.symmetries, tolerance) for new in searched]
     if sheets:
         write_image(root / "symmetries.png", stack(sheets))
