@@ -35,6 +35,15 @@ class SeenPoints(Generic[Array]):
 
 
 @dataclass(frozen=True, eq=False)
+class PosePrior(Generic[Array]):
+    """What is known of B poses before: they are normally distributed about those here."""
+
+    cam_R_obj: Array  # (B, 3, 3)
+    cam_t_obj: Array  # (B, 3) metres
+    precision: Array  # (B, 6, 6) the inverse of a covariance as `PoseFit` has it
+
+
+@dataclass(frozen=True, eq=False)
 class PoseFit(Generic[Array]):
     """B poses that fit.
 
@@ -51,7 +60,12 @@ class PoseFit(Generic[Array]):
 
 
 def fit_poses(
-    seen: SeenPoints[Array], cam_R_obj: Array, cam_t_obj: Array, iterations: int = 10, huber: float = 1.5
+    seen: SeenPoints[Array],
+    cam_R_obj: Array,
+    cam_t_obj: Array,
+    iterations: int = 10,
+    huber: float = 1.5,
+    prior: PosePrior[Array] | None = None,
 ) -> PoseFit[Array]:
     """Poses near (B, 3, 3), (B, 3) metres that minimise Huber's cost of the weighted reprojection errors.
 
@@ -60,20 +74,24 @@ def fit_poses(
     Args:
         iterations: steps tried.
         huber: errors above so many standard deviations count by their length, not its square.
+        prior: what is known beside the points; the most probable poses of both are found then.
     """
     xp = _namespace(cam_t_obj)
     R, t = cam_R_obj, cam_t_obj
-    errors, weights, cost = _errors(xp, seen, R, t, huber)
+    errors, weights, cost = _errors(xp, seen, R, t, huber, prior)
     damping = xp.full_like(cost, FIRST_DAMPING)
     for _ in range(iterations):
         J = _jacobian(xp, seen, R, t)
         normal = _normal_equations(J, weights)
         gradient = (J.mT @ (weights[..., None] * errors).reshape(len(J), -1, 1))[..., 0]
+        if prior is not None:
+            normal = normal + prior.precision
+            gradient = gradient + (prior.precision @ _from_prior(xp, prior, R, t)[..., None])[..., 0]
         diagonal = xp.einsum("bii->bi", normal)
         damped = normal + _diagonal(xp, damping[:, None] * diagonal + SINGULAR)
         step = -xp.linalg.solve(damped, gradient[..., None])[..., 0]
         next_R, next_t = moved(R, t, step)
-        next_errors, next_weights, next_cost = _errors(xp, seen, next_R, next_t, huber)
+        next_errors, next_weights, next_cost = _errors(xp, seen, next_R, next_t, huber, prior)
         better = next_cost <= cost
         R = xp.where(better[:, None, None], next_R, R)
         t = xp.where(better[:, None], next_t, t)
@@ -82,6 +100,8 @@ def fit_poses(
         cost = xp.where(better, next_cost, cost)
         damping = xp.where(better, damping / 10, damping * 10).clip(LEAST_DAMPING, MOST_DAMPING)
     normal = _normal_equations(_jacobian(xp, seen, R, t), weights)
+    if prior is not None:
+        normal = normal + prior.precision
     # What rounding leaves of a direction that no point tells is not taken for knowledge.
     rounding = 10 * xp.finfo(t.dtype).eps * xp.einsum("bii->b", normal) + SINGULAR
     covariance = xp.linalg.inv(normal + rounding[:, None, None] * xp.eye(6, dtype=t.dtype, device=t.device))
@@ -112,7 +132,16 @@ def _namespace(array: Array) -> ModuleType:
     return torch
 
 
-def _errors(xp: ModuleType, seen: SeenPoints, R: Array, t: Array, huber: float) -> tuple[Array, Array, Array]:
+def _from_prior(xp: ModuleType, prior: PosePrior, R: Array, t: Array) -> Array:
+    """(B, 6) motions from a prior's poses to others; of rotations axis times sine, close enough up to 30 degrees."""
+    turn = R @ prior.cam_R_obj.mT
+    axis = xp.stack([turn[:, 2, 1] - turn[:, 1, 2], turn[:, 0, 2] - turn[:, 2, 0], turn[:, 1, 0] - turn[:, 0, 1]], -1)
+    return xp.concatenate([t - prior.cam_t_obj, axis / 2], -1)
+
+
+def _errors(
+    xp: ModuleType, seen: SeenPoints, R: Array, t: Array, huber: float, prior: PosePrior | None
+) -> tuple[Array, Array, Array]:
     """Reprojection errors (B, N, 2), pixels, their robust weights (B, N), 1 / pixels², and costs (B,)."""
     points_cam = seen.points_obj @ R.mT + t[:, None]
     ahead = points_cam[..., 2] > NEAREST
@@ -123,7 +152,11 @@ def _errors(xp: ModuleType, seen: SeenPoints, R: Array, t: Array, huber: float) 
     cost = xp.where(size > huber, linear, size**2 / 2)
     # A pose with points behind the camera is never the better one.
     behind = (~ahead & (seen.precision > 0)).any(-1)
-    return errors, seen.precision * (huber / size).clip(None, 1.0), xp.where(behind, np.inf, cost.sum(-1))
+    total = cost.sum(-1)
+    if prior is not None:
+        off = _from_prior(xp, prior, R, t)
+        total = total + xp.einsum("bi,bij,bj->b", off, prior.precision, off) / 2
+    return errors, seen.precision * (huber / size).clip(None, 1.0), xp.where(behind, np.inf, total)
 
 
 def _jacobian(xp: ModuleType, seen: SeenPoints, R: Array, t: Array) -> Array:

@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sopose.core.geometry.camera import project
-from sopose.core.geometry.pose_fit import NEAREST, PoseFit, SeenPoints, fit_poses, moved, rotation_exp
+from sopose.core.geometry.pose_fit import (
+    NEAREST,
+    PoseFit,
+    PosePrior,
+    SeenPoints,
+    fit_poses,
+    moved,
+    rotation_exp,
+)
 from sopose.core.geometry.rotation import random_rotation
 
 K = np.array([[600.0, 2.0, 320.0], [0.0, 580.0, 240.0], [0.0, 0.0, 1.0]])
@@ -182,3 +190,60 @@ def test_the_exponential_is_a_rotation_by_the_vector_s_length(seed, size):
     np.testing.assert_allclose(R @ axis, axis, atol=1e-12)
     assert np.trace(R) == pytest.approx(1 + 2 * np.cos(size), abs=1e-9)
     np.testing.assert_allclose(rotation_exp(torch.from_numpy(size * axis)).numpy(), R, atol=1e-12)
+
+
+def normal_prior(R: np.ndarray, t: np.ndarray, deviations: np.ndarray) -> PosePrior:
+    return PosePrior(R, t, np.repeat(np.diag(1 / np.asarray(deviations) ** 2)[None], len(t), 0))
+
+
+def test_a_prior_alone_is_the_answer_where_no_point_is_seen():
+    seen, R, t = case(4, count=2)
+    before = perturbed(R, t, 5, by=0.3)
+    deviations = np.array([0.01, 0.02, 0.03, 0.1, 0.2, 0.3])
+    unseen = replace(seen, precision=0 * seen.precision)
+    found = fit_poses(unseen, R, t, iterations=40, prior=normal_prior(*before, deviations))
+    np.testing.assert_allclose(found.cam_t_obj, before[1], atol=1e-7)  # metres
+    assert degrees(found.cam_R_obj, before[0]) < 1e-4
+    np.testing.assert_allclose(found.covariance, np.repeat(np.diag(deviations**2)[None], 2, 0), rtol=1e-4, atol=1e-9)
+
+
+def test_a_vague_prior_changes_nothing_and_a_certain_one_lets_nothing_change():
+    seen, R, t = case(6)
+    before = perturbed(R, t, 7, by=0.5)
+    free = fit_poses(seen, *before, iterations=25)
+    vague = fit_poses(seen, *before, iterations=25, prior=normal_prior(*before, np.full(6, 1e4)))
+    np.testing.assert_allclose(vague.cam_t_obj, free.cam_t_obj, atol=1e-9)
+    certain = fit_poses(seen, *before, iterations=25, prior=normal_prior(*before, np.full(6, 1e-7)))
+    np.testing.assert_allclose(certain.cam_t_obj, before[1], atol=1e-8)
+
+
+def test_what_the_points_tell_badly_is_left_to_the_prior():
+    """Depth of a small object far away: the fit with a prior is nearer to the truth than points or prior alone."""
+    rng, errors = np.random.default_rng(8), {"points": [], "prior": [], "both": []}
+    for seed in range(40):
+        seen, R, t = case(100 + seed)
+        noisy = replace(seen, pixels=seen.pixels + rng.normal(0, 4, seen.pixels.shape), precision=seen.precision / 16)
+        before = R, t + np.array([0, 0, 1]) * rng.normal(0, 0.01)
+        told = {
+            "points": fit_poses(noisy, *before).cam_t_obj,
+            "prior": before[1],
+            "both": fit_poses(noisy, *before, prior=normal_prior(*before, [1e-4, 1e-4, 0.01, 1, 1, 1])).cam_t_obj,
+        }
+        for name, value in told.items():
+            errors[name].append(float((value - t)[0, 2]))
+    spread = {name: float(np.sqrt(np.mean(np.square(values)))) for name, values in errors.items()}
+    assert spread["both"] < min(spread["points"], spread["prior"])
+
+
+def test_tensors_and_arrays_give_the_same_with_a_prior():
+    seen, R, t = case(9, count=2)
+    before = perturbed(R, t, 10, by=0.5)
+    prior = normal_prior(*before, [0.01, 0.01, 0.02, 0.1, 0.1, 0.1])
+    found = fit_poses(seen, *before, prior=prior)
+    told = fit_poses(
+        as_tensors(seen),
+        *map(torch.from_numpy, before),
+        prior=PosePrior(*(torch.from_numpy(value) for value in vars(prior).values())),
+    )
+    np.testing.assert_allclose(told.cam_t_obj, found.cam_t_obj, atol=1e-9)
+    np.testing.assert_allclose(told.covariance, found.covariance, rtol=1e-6, atol=1e-12)
