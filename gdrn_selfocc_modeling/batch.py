@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+RENDERED = 7  # channels of what a second look renders: P, normals, mask
 T = TypeVar("T", bound="TensorFields")
 
 

@@ -222,6 +222,11 @@ TEST = dict(  # evaluation
     PNP_REPROJ_ERROR=3.0,  # pixels within which a point agrees with a pose
     PNP_ITERATIONS=100,  # samples that RANSAC draws at most
     PNP_CONFIDENCE=0.99,  # RANSAC ends when it has found the best pose with this probability
+    # second looks: the object is rendered at its pose, and the pose corrected by where the image shows its surface
+    REFINE=dict(
+        ITERATIONS=0,  # how often, 0: never
+        WEIGHTS="configs/gdrn_selfocc/refiner/any_object.safetensors",  # or another that tools/train_refiner.py wrote
+    ),
     VIS=False,  # accepted, without effect: pictures are in the html report
     PRECISE_BN=dict(ENABLED=False, NUM_ITER=200),  # accepted, without effect: batch statistics stay as trained
 )

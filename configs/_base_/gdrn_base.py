@@ -169,4 +169,19 @@ MODEL = dict(  # the network, its weights and its losses
             FOCAL_NORM="mean",  # what pixels are divided by: mean (the ROIs' f_x), or the ancestor's LM constants: lm
         ),
     ),
+    REFINE=dict(  # the network of the second look: image and rendered object to displacements of its surface
+        BACKBONE="own/plain_light",  # as POSE_NET.BACKBONE.INIT_CFG.type; weights of a network with the same one fit
+        OUT_INDICES=(0, 1, 2),  # its maps, from the finest
+        PRETRAINED="",  # its first weights where MODEL.WEIGHTS has none, as POSE_NET.BACKBONE.PRETRAINED
+        CHANNELS=64,  # of the map that displacements are told from
+        INPUT_RES=128,  # side of the crop and of the rendering, pixels
+        OUTPUT_RES=32,  # side of the map of displacements, cells
+        PAD_SCALE=1.2,  # side of the crop over the longer side of the rendered object
+        START=dict(  # how wrong the poses are that it learns from: normal errors, times one of FACTORS
+            ROTATION=8.0,  # degrees, root of the mean squared angle
+            DEPTH=0.03,  # standard deviation, share of the depth
+            ACROSS=0.05,  # standard deviation along the image's axes, diameters of the object
+            FACTORS=(0.35, 1.0, 1.0, 2.0),  # looks are repeated, so errors are small and large
+        ),
+    ),
 )

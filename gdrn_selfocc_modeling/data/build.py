@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from sopose.core.synthesis.scenes import SceneDrawer
 from sopose.core.utils.errors import UserError, nearest
 from sopose.data.build_cad import build_scene_options, cad_camera, split_to_learn
 from sopose.data.cad_source import CadSource
+from sopose.data.look_source import LookSource, StartRange
 from sopose.data.mapper import (
     InstanceSource,
     TrainAugmentation,
@@ -179,9 +180,8 @@ def build_train_dataset(settings: Settings, cache: ObjectCache) -> SampleSource:
         spec = split_to_learn(datasets, name)
         objects, augmentation = cache.get(spec), build_augmentation(given, cad, spec.kind)
         if spec.kind == "cad":
-            options = build_scene_options(cad, datasets, cad_camera(cad, spec.root))
-            drawer = SceneDrawer(objects.models, options, backgrounds)
-            replay = _replay(cad, settings.solver.ims_per_batch)
+            drawer = build_scene_drawer(settings, spec, objects, backgrounds)
+            replay = _replay(cad, settings.solver.ims_per_batch, share_of(datasets, name))
             return CadSource(objects.trained, drawer, roi_format, augmentation, cad.epoch_length, replay)
         items = _instances(spec, objects, settings.dataloader.filter_visib_thr)
         with_Q = settings.model.pose_net.selfocc_head.enabled
@@ -193,8 +193,69 @@ def build_train_dataset(settings: Settings, cache: ObjectCache) -> SampleSource:
     return mixed_sources(source_of, datasets.train, datasets.train2, datasets.train2_ratio)
 
 
-def _replay(cad: CadSettings, batch: int) -> ReplaySchedule | None:
-    """Which rendered window a sample of batches of a size uses; None where each has one of its own."""
+@dataclass(frozen=True, eq=False)
+class LookData:
+    """What second looks are learned from."""
+
+    source: SampleSource
+    objects: list[str]  # names of the objects that are looked at
+
+
+def build_look_data(settings: Settings) -> LookData:
+    """Second looks at rendered scenes of DATASETS.TRAIN's objects, from wrong poses as MODEL.REFINE says.
+
+    Of a split that has some of DATASETS.OBJS those are looked at, of another one all. Raises `UserError` for splits
+    that are not rendered from CAD models.
+    """
+    given, cad, datasets, refine = settings.input, settings.cad, settings.datasets, settings.model.refine
+    backgrounds, start = build_backgrounds(given), refine.start
+    starts = StartRange(start.rotation, start.depth, start.across, start.factors)
+    size = refine.input_res, refine.output_res
+    roi_format = RoiFormat(*size, given.format, settings.model.pixel_mean, settings.model.pixel_std)
+    if not datasets.train:
+        raise UserError("DATASETS.TRAIN is empty; name at least one split of CAD models, such as lmo_cad")
+    class_names(datasets)  # refuses a name that no split has
+    found: list[str] = []
+
+    def source_of(name: str) -> SampleSource:
+        """The looks of one split."""
+        spec = split_to_learn(datasets, name)
+        if spec.kind != "cad":
+            raise UserError(f"second looks are learned from CAD models, '{name}' has images; name splits as lmo_cad")
+        own = list(spec.object_names.values())
+        names = [each for each in own if each in datasets.objs] or own
+        found.extend(names)
+        cache = ObjectCache(replace(datasets, objs=tuple(names)), settings.model.pose_net)
+        objects, augmentation = cache.get(spec), build_augmentation(given, cad, spec.kind)
+        drawer = build_scene_drawer(settings, spec, objects, backgrounds)
+        pictures = CadSource(objects.trained, drawer, roi_format, augmentation, cad.epoch_length)
+        replay = _replay(cad, settings.solver.ims_per_batch, 1 / len(datasets.train))
+        return LookSource(pictures, starts, refine.pad_scale, replay)
+
+    source = mixed_sources(source_of, datasets.train, (), 0.0)
+    return LookData(source, list(dict.fromkeys(found)))
+
+
+def build_scene_drawer(
+    settings: Settings, spec: SplitSpec, objects: SplitObjects, backgrounds: Backgrounds
+) -> SceneDrawer:
+    """What draws scenes of a split of CAD models."""
+    options = build_scene_options(settings.cad, settings.datasets, cad_camera(settings.cad, spec.root))
+    return SceneDrawer(objects.models, options, backgrounds)
+
+
+def share_of(datasets: DatasetSettings, name: str) -> float:
+    """The share of a training's samples that a split gives, if the splits of TRAIN, and of TRAIN2, are equally long."""
+    second = datasets.train2_ratio if datasets.train2 else 0.0
+    given = ((datasets.train, 1 - second), (datasets.train2, second))
+    return sum(share / len(names) for names, share in given if name in names)
+
+
+def _replay(cad: CadSettings, batch: int, share: float) -> ReplaySchedule | None:
+    """Which rendered window a sample uses, of batches of a size, some share of whose samples are of one source.
+
+    None where each sample has a window of its own. The schedule counts the samples of all sources.
+    """
     if cad.reuse == 1:
         return None
     if cad.device:
@@ -202,7 +263,7 @@ def _replay(cad: CadSettings, batch: int) -> ReplaySchedule | None:
             "CAD.REUSE=%d is for rendering on the CPU; on CAD.DEVICE=%s it has no effect", cad.reuse, cad.device
         )
         return None
-    return ReplaySchedule(cad.pool, cad.reuse, batch)
+    return ReplaySchedule(cad.pool, round(cad.reuse / max(share, 1e-3)), batch)
 
 
 def _instances(spec: SplitSpec, objects: SplitObjects, min_visib: float) -> list[tuple[ImageRecord, Instance]]:

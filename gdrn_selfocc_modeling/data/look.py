@@ -14,8 +14,7 @@ from sopose.core.objects.model import ObjectModel
 from sopose.core.utils.errors import UserError
 from sopose.data.targets import RoiFormat, channels_first, float_tensor
 from sopose.layers import normalise_P
-
-RENDERED = 7  # channels of what is rendered: P, normals, mask
+from sopose.models.refiner_file import RefinerDesign
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +24,11 @@ class RenderedObject:
     points_obj: np.ndarray  # (n, n, 3) float64 metres, object frame
     normals_cam: np.ndarray  # (n, n, 3) float64, unit, camera frame, out of the surface that is seen
     mask: np.ndarray  # (n, n) bool
+
+
+def look_format(design: RefinerDesign) -> RoiFormat:
+    """How a look's crop is given to a refiner."""
+    return RoiFormat(design.input_res, design.output_res, design.pixel_format, design.pixel_mean, design.pixel_std)
 
 
 def look_view(

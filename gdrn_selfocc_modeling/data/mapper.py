@@ -242,7 +242,7 @@ class EvalSource:
     def sample(self, index: int, rng: np.random.Generator | None = None) -> Sample:
         """The network's input and where it came from; no targets, no randomness."""
         item = self.items[index]
-        image = self._image(item.record)
+        image = self.image(item)
         view = self._view(item, image)
         crop = crop_image(image, view.roi, self.format.input_res)
         gt_index = None if item.truth is None else item.truth.gt_index
@@ -255,7 +255,7 @@ class EvalSource:
         item = self.items[index]
         if item.truth is None:
             return None
-        view = self._view(item, self._image(item.record))
+        view = self._view(item, self.image(item))
         visib = InstanceMasks(item.record, item.truth, view, self.models).visible(view.out)
         target, pose = self.objects[item.obj_id], item.truth.pose
         return make_targets(target, pose, view, cast_layers(target, pose, view), visib)
@@ -263,14 +263,15 @@ class EvalSource:
     def crop(self, index: int) -> np.ndarray:
         """(in, in, 3) uint8 BGR crop of a sample, for pictures."""
         item = self.items[index]
-        image = self._image(item.record)
+        image = self.image(item)
         return crop_image(image, self._view(item, image).roi, self.format.input_res)
 
     def _view(self, item: EvalItem, image: np.ndarray) -> RoiView:
         size = (image.shape[1], image.shape[0])
         return RoiView(item.record.K, size, eval_roi(item.box, size, self.pad_scale), self.format.output_res)
 
-    def _image(self, record: ImageRecord) -> np.ndarray:
-        if self._last is None or self._last[0] != record.rgb_path:
-            self._last = record.rgb_path, read_rgb(record)
+    def image(self, item: EvalItem) -> np.ndarray:
+        """(H, W, 3) uint8 BGR image of an item; the last one is kept."""
+        if self._last is None or self._last[0] != item.record.rgb_path:
+            self._last = item.record.rgb_path, read_rgb(item.record)
         return self._last[1]

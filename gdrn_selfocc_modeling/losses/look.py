@@ -25,6 +25,6 @@ def true_shift(look: LookBatch, targets: LookTargets) -> Tensor:
 
 
 def look_losses(moved: Displacements, look: LookBatch, targets: LookTargets) -> dict[str, Tensor]:
-    """`shift`: mean of (|e_u| + |e_v|) / b + 2 log b over the rendered cells, b the scale; what is hidden included."""
+    """`loss_shift`: mean of (|e_u| + |e_v|) / b + 2 log b, b the scale, over the rendered cells, hidden ones too."""
     errors = (moved.shift - true_shift(look, targets)).abs().sum(1)
-    return {"shift": masked_mean(errors * (-moved.log_scale).exp() + 2 * moved.log_scale, look.mask)}
+    return {"loss_shift": masked_mean(errors * (-moved.log_scale).exp() + 2 * moved.log_scale, look.mask)}

@@ -35,19 +35,24 @@ class Refiner(nn.Module):
 
     def forward(self, look: LookBatch) -> Displacements:
         """Displacements of B looks, float32."""
-        (features,) = self.neck(self.backbone(torch.cat([look.image, look.rendered], dim=1)))
+        return self.displacements(look.image, look.rendered)
+
+    def displacements(self, image: Tensor, rendered: Tensor) -> Displacements:
+        """The same of what a network sees of looks, see `LookBatch`."""
+        (features,) = self.neck(self.backbone(torch.cat([image, rendered], dim=1)))
         told = self.head(features).float()
         return Displacements(told[:, :2], told[:, 2].clamp(*LOG_SCALES))
 
 
-def seen_points(look: LookBatch, moved: Displacements) -> SeenPoints[Tensor]:
+def seen_points(look: LookBatch, moved: Displacements, correlation: float = 1.0) -> SeenPoints[Tensor]:
     """The rendered points of B looks with where the image shows them, for `fit_poses`.
 
-    A Laplace law of scale b has the variance 2 b².
+    A Laplace law of scale b has the variance 2 b². correlation: by how much what the cells tell together is less than
+    if their errors didn't depend on each other.
     """
     cell = look.cell[:, None, None]
     pixels = look.pixel + moved.shift * cell[:, None]
-    precision = look.mask / (2 * (moved.log_scale.exp() * cell) ** 2)
+    precision = look.mask / (2 * correlation * (moved.log_scale.exp() * cell) ** 2)
     return SeenPoints(look.points_obj.flatten(2).mT, pixels.flatten(2).mT, precision.flatten(1), look.K)
 
 

@@ -173,6 +173,14 @@ class ValSettings:
 
 
 @dataclass(frozen=True)
+class TestRefineSettings:
+    """TEST.REFINE: second looks at what the pose network answered."""
+
+    iterations: Annotated[int, AtLeast(0), AtMost(64)]
+    weights: str
+
+
+@dataclass(frozen=True)
 class EvalSettings:
     """TEST: evaluation."""
 
@@ -187,6 +195,7 @@ class EvalSettings:
     pnp_reproj_error: Annotated[float, AtLeast(0.01)]
     pnp_iterations: Annotated[int, AtLeast(1), AtMost(100_000)]
     pnp_confidence: float
+    refine: TestRefineSettings
 
 
 @dataclass(frozen=True)

@@ -209,6 +209,30 @@ class PoseNetSettings:
 
 
 @dataclass(frozen=True)
+class StartSettings:
+    """MODEL.REFINE.START: how wrong the poses are that looks are trained on."""
+
+    rotation: Annotated[float, AtLeast(0)]
+    depth: Annotated[float, AtLeast(0)]
+    across: Annotated[float, AtLeast(0)]
+    factors: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class RefineSettings:
+    """MODEL.REFINE: the network of the second look, which tools/train_refiner.py trains."""
+
+    backbone: str
+    out_indices: tuple[int, ...]
+    pretrained: str
+    channels: Width
+    input_res: Side
+    output_res: Side
+    pad_scale: Annotated[float, AtLeast(1.0)]
+    start: StartSettings
+
+
+@dataclass(frozen=True)
 class ModelSettings:
     """MODEL: the network, its weights and its losses."""
 
@@ -220,3 +244,4 @@ class ModelSettings:
     pixel_std: tuple[float, float, float]
     ema: EmaSettings
     pose_net: PoseNetSettings
+    refine: RefineSettings

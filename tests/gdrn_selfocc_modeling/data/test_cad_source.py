@@ -29,6 +29,7 @@ from sopose.core.synthesis.scene_sampling import OccluderRange, PoseRange
 from sopose.core.synthesis.scenes import DrawnScene, SceneDrawer, SceneOptions
 from sopose.core.synthesis.sensor import Sensor
 from sopose.core.utils.errors import UserError
+from sopose.data.build import ObjectCache, build_train_dataset, share_of
 from sopose.data.build_cad import build_scene_options, cad_camera
 from sopose.data.cad_source import CadSource, _enlarge
 from sopose.data.mapper import TrainAugmentation
@@ -324,3 +325,20 @@ def test_poses_of_test_images_are_not_drawn_from(make_small_config, toy_root):
 
 def train_split(toy_root) -> SplitSpec:
     return resolve_split(f"{toy_root}:train", toy_root.parent)
+
+
+def test_the_shares_of_splits_make_a_whole(make_small_config):
+    datasets = make_small_config("DATASETS.TRAIN=[a,b]", "DATASETS.TRAIN2=[c]", "DATASETS.TRAIN2_RATIO=0.4").datasets
+    assert [share_of(datasets, name) for name in "abc"] == pytest.approx([0.3, 0.3, 0.4])
+    assert share_of(replace(datasets, train2=()), "a") == 0.5
+
+
+def test_windows_of_two_splits_are_used_as_often_as_those_of_one(make_small_config, toy_root):
+    """A pool counts the samples of both, and sees half of them."""
+    words = [f"DATASETS.ROOT={toy_root.parent}", "DATASETS.TRAIN2=", "CAD.REUSE=4", "CAD.POOL=8"]
+    pools = []
+    for train in ("toy_cad", f"toy_cad,{toy_root}:cad"):
+        settings = make_small_config(*words, f"DATASETS.TRAIN=[{train}]", "MODEL.POSE_NET.LOSS_CFG.NUM_PM_POINTS=16")
+        source = build_train_dataset(settings, ObjectCache(settings.datasets, settings.model.pose_net))
+        pools.append([one.pool for one in getattr(source, "sources", [source])])
+    assert [[pool.schedule.reuse for pool in split] for split in pools] == [[4], [8, 8]]

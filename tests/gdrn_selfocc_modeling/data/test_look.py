@@ -196,7 +196,7 @@ def test_the_loss_is_least_at_the_truth_and_at_the_errors_own_scale(looks):
 
     def loss(off: float, log_scale: float) -> float:
         return float(
-            look_losses(Displacements(truth + off, torch.full_like(look.mask, log_scale)), look, targets)["shift"]
+            look_losses(Displacements(truth + off, torch.full_like(look.mask, log_scale)), look, targets)["loss_shift"]
         )
 
     assert loss(0.0, 0.0) == pytest.approx(0, abs=1e-3)
@@ -205,4 +205,4 @@ def test_the_loss_is_least_at_the_truth_and_at_the_errors_own_scale(looks):
     assert loss(0.5, np.log(0.5)) == pytest.approx(2 + 2 * np.log(0.5), abs=1e-3)
     assert loss(0.5, np.log(0.5)) < min(loss(0.5, np.log(0.4)), loss(0.5, np.log(0.6)))
     hidden = replace(look, mask=torch.zeros_like(look.mask))
-    assert float(look_losses(Displacements(truth, look.mask), hidden, targets)["shift"]) == 0
+    assert float(look_losses(Displacements(truth, look.mask), hidden, targets)["loss_shift"]) == 0
