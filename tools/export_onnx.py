@@ -1,4 +1,4 @@
-"""Write a checkpoint as one .onnx file that runs by onnxruntime, TensorRT and others without this software.
+"""Write a checkpoint, or a refiner, as one .onnx file that runs by onnxruntime, TensorRT and others without torch.
 
 The graph takes what is known of a region of interest, any number of them, and ends in their poses, cam_R_obj and
 cam_t_obj (metres). Its metadata say all that is needed beside it. It is compared with torch before anything is written.
@@ -26,21 +26,27 @@ from sopose.data.eval_set import EvalSet, build_test_set
 from sopose.export.onnx_check import TOLERANCE, differences, made_up_rois
 from sopose.export.onnx_graph import export_graph, finish_graph, halved, open_graph
 from sopose.export.onnx_quantize import quantised
+from sopose.export.refiner_graph import export_refiner, largest_difference
 from sopose.inference.checkpoint_facts import NetworkFacts, read_network_facts
 from sopose.inference.estimator import PoseEstimator
 from sopose.inference.evaluation import EvaluationPlan, build_plan, run_inference
 from sopose.inference.onnx_network import SUFFIX, OnnxNetwork
+from sopose.inference.onnx_refiner import INPUTS
 from sopose.inference.onnx_runtimes import RUNTIMES
+from sopose.models.refiner_file import KIND, load_refiner
 
 EPILOG = """examples:
   python tools/export_onnx.py --checkpoint model_final.safetensors --output model.onnx
   python tools/export_onnx.py --checkpoint model_final.safetensors --output model-int8.onnx --int8 \\
       --calibration lmo_train --split lmo_bop_test --dataset-root datasets/BOP_DATASETS
 
+  python tools/export_onnx.py --checkpoint refiner.safetensors --output refiner.onnx
+
   python tools/predict.py photo.jpg --checkpoint model.onnx --K 572.4,573.6,325.3,242.0 --box can,210,140,330,290
 """
 BATCHES = (1, 2, 8)  # sizes that the graph is tried with
 CALIBRATION_ROIS = 128
+CELLS = 1e-2  # by which displacements of an exported refiner may differ
 ON_CPU = torch.device("cpu")
 
 
@@ -79,8 +85,11 @@ def main(argv: list[str] | None = None) -> None:
     require_writable_file(args.output)
     if args.checkpoint.suffix == SUFFIX:
         raise UserError(f"{args.checkpoint} is exported already; give the .pth or .safetensors it was made from")
-    estimator = PoseEstimator.from_checkpoint(args.checkpoint, ON_CPU)
     state = read_checkpoint(args.checkpoint)
+    if plain_facts(state).get("kind") == KIND:
+        export_second_look(args)
+        return
+    estimator = PoseEstimator.from_checkpoint(args.checkpoint, ON_CPU)
     facts = read_network_facts(state, args.checkpoint, overrides(args))
     splits = {name: open_split(facts, name) for name in (args.split, args.calibration) if name}
     example = made_up_rois(estimator, 2)
@@ -102,6 +111,24 @@ def main(argv: list[str] | None = None) -> None:
         tell_loss(estimator, exported, splits)
     if args.split:
         tell_scores(estimator.model, exported, splits[args.split], build_plan(facts.settings))
+
+
+def export_second_look(args: argparse.Namespace) -> None:
+    """Write a refiner. Raises `UserError` for what goes with pose networks alone."""
+    given = [name for name in ("fp16", "int8", "calibration", "split", "maps") if getattr(args, name)]
+    if given:
+        raise UserError(f"{args.checkpoint} is a refiner, which is exported in float32; leave --{given[0]} out")
+    network, design = load_refiner(args.checkpoint)
+    content = export_refiner(network, design, plain_facts(read_checkpoint(args.checkpoint)).get("objects", []))
+    off = largest_difference(network, content, design, BATCHES)
+    if not off <= CELLS:
+        raise UserError(
+            f"the exported graph is not the network: {off:.1e} cells away, wanted {CELLS:g}; nothing written"
+        )
+    with atomic_path(args.output) as beside:
+        beside.write_bytes(content)
+    print(f"equal to torch on made-up looks, in batches of {', '.join(map(str, BATCHES))}: {off:.1e} cells")
+    print(f"{args.output}: {len(content) / 2**20:.1f} MiB, reads {', '.join(INPUTS)}")
 
 
 def overrides(args: argparse.Namespace) -> list[str]:

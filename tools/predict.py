@@ -21,8 +21,10 @@ from sopose.core.bop.results import Estimate, write_results
 from sopose.core.bop.scene_folder import entries_by_image
 from sopose.core.data.frames import Frame, Frames, open_frames
 from sopose.core.data.roi import ImageSize
+from sopose.core.data.video_file import closed_video, open_video
 from sopose.core.evaluation.scores import finite
 from sopose.core.geometry.camera import as_K
+from sopose.core.geometry.pose import Pose
 from sopose.core.images.files import write_image
 from sopose.core.images.scene_images import CAMERA_NAME, SceneNames
 from sopose.core.utils.arguments import finite as finite_number
@@ -37,7 +39,7 @@ EPILOG = """examples:
   python tools/predict.py photo.jpg --checkpoint model_final.safetensors --K 572.4,573.6,325.3,242.0 \\
       --box can,210,140,330,290
   python tools/predict.py path/to/images --checkpoint model_final.safetensors --camera camera.json \\
-      --detector detector.safetensors --models path/to/bop/lmo/models
+      --detector detector.safetensors --models path/to/bop/lmo/models --looks 2
   python tools/predict.py path/to/bop/lmo/test/000002 --checkpoint model_final.safetensors --boxes detections.json
   python tools/predict.py webcam:0 --checkpoint model_final.safetensors --camera camera.json --show \\
       --detector detector.safetensors
@@ -80,6 +82,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--models", type=Path, metavar="FOLDER", help="a BOP models folder: outlines are drawn, not boxes"
     )
+    parser.add_argument("--looks", type=int, default=0, metavar="N", help="second looks at each pose, by --models")
+    parser.add_argument(
+        "--refiner", type=Path, metavar="FILE", help="that looks (default: as TEST.REFINE.WEIGHTS says)"
+    )
     parser.add_argument("--output", type=Path, default=Path("output/predictions"), help="default: output/predictions")
     parser.add_argument("--no-pictures", action="store_true", help="write csv and json only")
     parser.add_argument("--show", action="store_true", help="open a window; needs an OpenCV with one")
@@ -87,8 +93,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", help="cuda, cuda:1 or cpu (default: a GPU where there is one)")
     parser.add_argument("--opts", nargs="+", default=[], metavar="KEY=VALUE", help="such as TEST.USE_PNP=True")
     args = parser.parse_args(argv)
-    if args.topk < 1 or args.limit < 0:
-        parser.error("--topk must be at least 1, --limit at least 0")
+    if args.topk < 1 or args.limit < 0 or args.looks < 0:
+        parser.error("--topk must be at least 1, --limit and --looks at least 0")
+    if args.looks and not args.models:
+        parser.error("--looks renders the objects; name the folder of their --models")
     return args
 
 
@@ -99,7 +107,9 @@ def main(argv: list[str] | None = None) -> None:
     require_writable_dir(args.output, "name another --output")
     frames = open_frames(args.source)
     camera = open_camera(args, frames)
-    estimator = PoseEstimator.from_checkpoint(args.checkpoint, args.device, args.opts, args.runtime)
+    estimator = PoseEstimator.from_checkpoint(
+        args.checkpoint, args.device, [*args.opts, *look_words(args)], args.runtime, args.models
+    )
     boxes = open_boxes(args, estimator)
     painter = None if args.no_pictures and not args.show else PosePainter(estimator.objects.values(), args.models)
     run = Run(args, frames, painter)
@@ -113,6 +123,12 @@ def main(argv: list[str] | None = None) -> None:
     finally:  # a webcam is ended by an interrupt; what was found is not lost
         run.write()
     run.check()
+
+
+def look_words(args: argparse.Namespace) -> list[str]:
+    """The configuration keys that --looks and --refiner stand for."""
+    words = [f"TEST.REFINE.ITERATIONS={args.looks}"] if args.looks else []
+    return [*words, f"TEST.REFINE.WEIGHTS={args.refiner}"] if args.refiner else words
 
 
 def open_camera(args: argparse.Namespace, frames: Frames) -> Camera:
@@ -304,25 +320,6 @@ class Run:
         return f"{self.args.boxes} has none above --threshold of these images, of scene {here}; compare the ids in it"
 
 
-def open_video(path: Path, fps: float, size: tuple[int, int]) -> cv2.VideoWriter:
-    """A video of frames of a width and height to write to. `UserError` where OpenCV can't."""
-    require_writable_dir(path.parent).mkdir(parents=True, exist_ok=True)
-    video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
-    if not video.isOpened():
-        raise UserError(f"{path} cannot be written as a video of {size[0]} x {size[1]} pixels; give --no-pictures")
-    return video
-
-
-def closed_video(video: cv2.VideoWriter, path: Path) -> str:
-    """End a video; why it cannot be opened again, if so. OpenCV is silent where the disk is full."""
-    video.release()
-    try:
-        open_frames(str(path))
-    except UserError as error:
-        return str(error)
-    return ""
-
-
 def show_window(picture_bgr: np.ndarray) -> None:
     """Open or refresh a window. Raises `UserError` where OpenCV was built without them."""
     try:
@@ -337,11 +334,16 @@ def told(pose: ObjectPose) -> dict[str, Any]:
     return {
         "object": pose.object,
         "score": pose.score,
-        "cam_R_obj": pose.cam_R_obj.tolist(),
-        "cam_t_obj": pose.cam_t_obj.tolist(),
+        **told_pose(pose.pose),
         "box": pose.box.tolist(),
         "warnings": list(pose.warnings),
+        **({} if pose.coarse is None else {"before_second_looks": told_pose(pose.coarse)}),
     }
+
+
+def told_pose(pose: Pose) -> dict[str, Any]:
+    """Rotation and translation in plain values, metres."""
+    return {"cam_R_obj": pose.cam_R_obj.tolist(), "cam_t_obj": pose.cam_t_obj.tolist()}
 
 
 if __name__ == "__main__":

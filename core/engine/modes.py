@@ -56,7 +56,7 @@ def is_depthwise(module: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def without_batch_norms(network: nn.Module, example: Tensor) -> nn.Module:
+def without_batch_norms(network: nn.Module, example: Tensor | Sequence[Tensor]) -> nn.Module:
     """A copy for evaluation whose batch norms are folded into the convolutions before them: fewer passes over memory.
 
     It says the same but for rounding. Which convolution comes before is read off the order in which modules were

@@ -58,23 +58,31 @@ def export_graph(network: GDRN, rois: RoiBatch, maps: bool = False) -> Any:
     `cam_t_obj` (B, 3) metres, with `maps` also the other fields of `Prediction`, all float32. `rois` are an example.
     Raises `UserError` for a network that ONNX has no operators for.
     """
-    for package in ("onnx", "onnxscript"):
-        optional_module(package)
     network = network.eval()
     with torch.inference_mode():
         predicted = _predict(network, rois)
     outputs = [*POSE, *(name for name in MAPS if maps and getattr(predicted, name) is not None)]
+    return traced_graph(_Exportable(network, outputs), {name: getattr(rois, name) for name in INPUTS}, outputs)
+
+
+def traced_graph(network: nn.Module, example: Mapping[str, Tensor], outputs: Sequence[str]) -> Any:
+    """An `onnx.ModelProto` of a module that maps tensors to tensors; batches of any size, unread inputs left out.
+
+    example: its inputs by name. Raises `UserError` for what ONNX has no operators for.
+    """
+    for package in ("onnx", "onnxscript"):
+        optional_module(package)
     batch = torch.export.Dim("batch")
     try:
         with quiet("torch.onnx", "onnxscript"):
             program = torch.onnx.export(
-                _Exportable(network, outputs),
-                tuple(getattr(rois, name) for name in INPUTS),
+                network,
+                tuple(example.values()),
                 dynamo=True,
                 opset_version=OPSET,
-                input_names=INPUTS,
-                output_names=outputs,
-                dynamic_shapes=(tuple({0: batch} for _ in INPUTS),),
+                input_names=[*example],
+                output_names=[*outputs],
+                dynamic_shapes=(tuple({0: batch} for _ in example),),
                 verbose=False,
             )
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
@@ -93,19 +101,27 @@ def _drop_unread_inputs(model: Any) -> None:
 
 
 def finish_graph(model: Any, facts: Mapping[str, Any], crops: CropFormat, precision: str) -> bytes:
+    """A file's bytes, see `sealed_file`.
+
+    Metadata are texts: "facts" what a checkpoint tells (json), "crop" what makes a ROI of a box (json), "precision".
+    """
+    crop = {**asdict(crops.roi), "pad_scale": crops.pad_scale, "focal": crops.focal}
+    texts = {FACTS: json.dumps(facts), "crop": json.dumps(crop), "precision": precision}
+    return sealed_file(model, texts, "Monocular 6D pose of known objects; see the metadata")
+
+
+def sealed_file(model: Any, texts: Mapping[str, str], title: str) -> bytes:
     """A file's bytes: the graph, which stays as it is, with metadata instead of the exporter's notes.
 
-    Metadata are texts: "facts" what a checkpoint tells (json), "crop" what makes a ROI of a box (json), "precision",
-    and a checksum of all else.
+    A checksum of all else is among them.
     """
     model = copy.deepcopy(model)
     for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output, model.graph):
         del part.metadata_props[:]  # paths and lines of the source
         part.doc_string = ""
     del model.metadata_props[:]
-    model.producer_name, model.doc_string = "sopose", "Monocular 6D pose of known objects; see the metadata"
-    crop = {**asdict(crops.roi), "pad_scale": crops.pad_scale, "focal": crops.focal}
-    for key, value in ((FACTS, json.dumps(facts)), ("crop", json.dumps(crop)), ("precision", precision)):
+    model.producer_name, model.doc_string = "sopose", title
+    for key, value in texts.items():
         model.metadata_props.add(key=key, value=value)
     return sealed_graph(model.SerializeToString())
 

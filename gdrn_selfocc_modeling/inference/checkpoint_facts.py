@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sopose.core.bop.models import load_models
 from sopose.core.bop.splits import resolve_split
 from sopose.core.engine.checkpoint import FACTS
 from sopose.core.objects.known import MOST_OBJECTS, MOST_SYMMETRIES, objects_fault
@@ -20,6 +22,7 @@ from sopose.settings import Settings, plain_settings, settings_of
 from sopose.settings.groups import DatasetSettings
 from sopose.settings.meaning import require_meaning
 
+logger = logging.getLogger(__name__)
 OBJECTS, SETTINGS, MODELS, FOCAL = "objects", "settings", "models", "focal"
 REMEDY = (
     "it is of an older version, of other software or damaged; train again, or evaluate it with its configuration: "
@@ -99,6 +102,19 @@ def known_object(model: ObjectModel) -> KnownObject:
         symmetries_continuous=list(model.symmetries_continuous),
         mesh_hash=model_hash(model),
     )
+
+
+def known_models(objects: Iterable[KnownObject], folder: Path) -> dict[str, ObjectModel]:
+    """The models of some objects by name, from a BOP folder.
+
+    A warning where one is not what the network was trained with. Raises `UserError` as `load_models`.
+    """
+    objects = list(objects)
+    models = load_models(folder, [known.obj_id for known in objects], {known.obj_id: known.name for known in objects})
+    for known in objects:
+        if known.mesh_hash and model_hash(models[known.obj_id]) != known.mesh_hash:
+            logger.warning("%s in %s is not the model that the network was trained with", known.name, folder)
+    return {known.name: models[known.obj_id] for known in objects}
 
 
 def focal_length(K: np.ndarray) -> np.ndarray:

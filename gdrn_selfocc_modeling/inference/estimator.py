@@ -7,7 +7,7 @@ for pose in estimator("photo.jpg", K, [Box("can", (210, 140, 330, 290))]):
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,13 +21,21 @@ from sopose.core.engine.checkpoint import model_weights, read_checkpoint
 from sopose.core.geometry.camera import as_K, check_camera
 from sopose.core.geometry.pose import Pose
 from sopose.core.images.photo import as_rgb
+from sopose.core.objects.model import ObjectModel
 from sopose.core.utils.errors import UserError, nearest
 from sopose.data.build import build_roi_format
 from sopose.data.targets import RoiFormat, make_roi_batch
-from sopose.inference.checkpoint_facts import KnownObject, NetworkFacts, focal_length, read_network_facts
-from sopose.inference.evaluation import build_pose_solver
+from sopose.inference.checkpoint_facts import (
+    KnownObject,
+    NetworkFacts,
+    focal_length,
+    known_models,
+    read_network_facts,
+)
+from sopose.inference.evaluation import build_pose_refiner, build_pose_solver
 from sopose.inference.onnx_network import SUFFIX, read_onnx
 from sopose.inference.prepare import prepared
+from sopose.inference.refine import PoseRefiner
 from sopose.models.build import restore_model
 from sopose.models.pnp_points import PoseSolver
 
@@ -55,6 +63,7 @@ class ObjectPose:
     cam_t_obj: np.ndarray  # (3,) metres
     box: np.ndarray  # (4,) xyxy pixels
     warnings: tuple[str, ...] = ()  # why it is not to be relied on
+    coarse: Pose | None = None  # as it was before second looks; None without any
 
     @property
     def reliable(self) -> bool:
@@ -106,6 +115,32 @@ def enlarged(rois: RoiBatch, factor: float) -> RoiBatch:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class SecondLook:
+    """Second looks at poses of known objects."""
+
+    refiner: PoseRefiner
+    models: Mapping[str, ObjectModel]  # by name
+    iterations: int
+
+    def __call__(self, rgb: np.ndarray, K: np.ndarray, names: Sequence[str], poses: Sequence[Pose]) -> list[Pose]:
+        """Poses of objects of some names in an image (H, W, 3) uint8 RGB, after the looks."""
+        models = [self.models[name] for name in names]
+        bgr = np.ascontiguousarray(rgb[..., ::-1])
+        return [one.pose for one in self.refiner(bgr, K, models, poses, self.iterations)]
+
+
+def build_second_look(facts: NetworkFacts, models: Path | None, device: torch.device) -> SecondLook | None:
+    """What TEST.REFINE of a checkpoint asks for; None without iterations. `UserError` where the models are missing."""
+    refine = facts.settings.test.refine
+    refiner = build_pose_refiner(refine, device)
+    if refiner is None:
+        return None
+    if models is None:
+        raise UserError("second looks (TEST.REFINE) render the objects; name the folder of their models (--models)")
+    return SecondLook(refiner, known_models(facts.objects, models), refine.iterations)
+
+
 class PoseEstimator:
     """A trained network with what it knows of its objects.
 
@@ -115,6 +150,7 @@ class PoseEstimator:
         crops: what the network sees of a box.
         solver: how poses come from its output.
         amp: in bfloat16 where the device has the arithmetic and nothing is lost by it, see `prepared`.
+        second_look: what corrects the poses then.
     """
 
     def __init__(
@@ -124,11 +160,12 @@ class PoseEstimator:
         crops: CropFormat,
         solver: PoseSolver | None = None,
         amp: bool = False,
+        second_look: SecondLook | None = None,
     ) -> None:
         self.model = model.eval()
         self.objects = {known.name: known for known in objects}
         self._index = {known.name: index for index, known in enumerate(objects)}
-        self.crops, self.solver, self.amp = crops, solver or PoseSolver(), amp
+        self.crops, self.solver, self.amp, self.second_look = crops, solver or PoseSolver(), amp, second_look
         self.device = next((weights.device for weights in model.parameters()), torch.device("cpu"))
         self._network = prepared(self.model, self.device, crops.roi.input_res, amp)
 
@@ -139,11 +176,13 @@ class PoseEstimator:
         device: str | torch.device | None = None,
         overrides: Sequence[str] = (),
         runtime: str | None = None,
+        models: Path | str | None = None,
     ) -> PoseEstimator:
         """The network of a checkpoint (.pth, .safetensors) that a run of this software left, or of an .onnx file of it.
 
         device: by default a GPU where there is one. overrides: keys of its configuration, such as "TEST.USE_PNP=True".
         runtime: of an .onnx file, one of `onnx_runtimes.RUNTIMES`, by default onnxruntime.
+        models: a BOP folder of the objects' models, for the second looks that TEST.REFINE asks for.
         Raises `UserError` where the file is damaged, or does not say what it needs to run alone.
         """
         path = Path(path)
@@ -160,7 +199,8 @@ class PoseEstimator:
             model = model.to(device, memory_format=torch.channels_last)
         test, net = facts.settings.test, facts.settings.model.pose_net
         solver = build_pose_solver(test, net, model)
-        return cls(model, facts.objects, build_crop_format(facts), solver, test.amp_test)
+        second_look = build_second_look(facts, None if models is None else Path(models), torch.device(device or "cpu"))
+        return cls(model, facts.objects, build_crop_format(facts), solver, test.amp_test, second_look)
 
     def __call__(
         self, image: np.ndarray | Path | str, K: np.ndarray | Sequence[float], boxes: Iterable[Box]
@@ -179,8 +219,10 @@ class PoseEstimator:
         for first in range(0, len(boxes), BATCH):
             rois = self.make_rois(rgb, K, boxes[first : first + BATCH]).to(self.device)
             poses += self.solver(self.predict(rois), rois)
+        refined = poses if self.second_look is None else self.second_look(rgb, K, [box.object for box in boxes], poses)
         return [
-            self._told(box, pose, [*odd, *_doubts(box, pose, size)]) for box, pose in zip(boxes, poses, strict=True)
+            self._told(box, pose, None if self.second_look is None else coarse, [*odd, *_doubts(box, pose, size)])
+            for box, pose, coarse in zip(boxes, refined, poses, strict=True)
         ]
 
     def make_rois(self, rgb: np.ndarray, K: np.ndarray, boxes: Sequence[Box]) -> RoiBatch:
@@ -212,10 +254,10 @@ class PoseEstimator:
             raise UserError(f"a box must be four finite numbers x1, y1, x2, y2, got {str(box.xyxy)[:80]}")
         return Box(box.object, xyxy, float(box.score))
 
-    def _told(self, box: Box, pose: Pose, warnings: list[str]) -> ObjectPose:
+    def _told(self, box: Box, pose: Pose, coarse: Pose | None, warnings: list[str]) -> ObjectPose:
         obj_id = self.objects[box.object].obj_id
         xyxy = np.asarray(box.xyxy)
-        return ObjectPose(box.object, obj_id, box.score, pose.cam_R_obj, pose.cam_t_obj, xyxy, tuple(warnings))
+        return ObjectPose(box.object, obj_id, box.score, pose.cam_R_obj, pose.cam_t_obj, xyxy, tuple(warnings), coarse)
 
 
 def _doubts(box: Box, pose: Pose, size: ImageSize) -> list[str]:

@@ -37,11 +37,12 @@ from sopose.inference.checkpoint_facts import model_entries
 from sopose.inference.onnx_network import SUFFIX, OnnxNetwork, read_onnx
 from sopose.inference.predict import InferencePlan, predict
 from sopose.inference.predictions import FILE_NAME, Predictions, read_predictions, require_rois, write_predictions
+from sopose.inference.refine import PoseRefiner, refine_predictions
 from sopose.models.build import build_pnp_input, restore_model
 from sopose.models.pnp_points import MapReader, PoseSolver
 from sopose.models.pnp_solvers import RansacOptions
 from sopose.settings import Settings, plain_settings
-from sopose.settings.groups import EvalSettings
+from sopose.settings.groups import EvalSettings, TestRefineSettings
 from sopose.settings.network import PoseNetSettings
 from sopose.vis.report_cases import report_cases
 
@@ -60,10 +61,11 @@ class EvaluationPlan:
     symmetric: Sequence[str]  # names of the objects scored by ADD-S
     report_cases: int
     workers: int
+    refiner: PoseRefiner | None = None  # of second looks, where TEST.REFINE has some
 
 
 def build_plan(settings: Settings) -> EvaluationPlan:
-    """What the settings say of evaluations."""
+    """What the settings say of evaluations. Raises `UserError` where TEST.REFINE's network can't be had."""
     return EvaluationPlan(
         output_dir=Path(settings.output_dir),
         name=settings.exp_name,
@@ -72,7 +74,15 @@ def build_plan(settings: Settings) -> EvaluationPlan:
         symmetric=settings.datasets.sym_objs,
         report_cases=settings.val.report_cases,
         workers=settings.dataloader.num_workers,
+        refiner=build_pose_refiner(settings.test.refine, select_device(settings.model.device)),
     )
+
+
+def build_pose_refiner(test: TestRefineSettings, device: torch.device) -> PoseRefiner | None:
+    """The refiner that TEST.REFINE asks for; None without iterations."""
+    if not test.iterations:
+        return None
+    return PoseRefiner.from_file(Path(test.weights), device)
 
 
 def evaluate_checkpoint(settings: Settings) -> None:
@@ -203,12 +213,13 @@ def report_predictions(test_set: EvalSet, plan: EvaluationPlan) -> Scores | None
     write_text(folder / "table.txt", table + "\n")
     print(f"{table}\nscores     {folder / 'scores.json'}", flush=True)
     poses = [estimate.pose for estimate in predictions.estimates[predictions.pictured]]
+    coarse = None if predictions.coarse is None else [one.pose for one in predictions.coarse[predictions.pictured]]
     data = f"{test_set.spec.name}: {len(test_set.records)} images, {scores.targets} targets"
     write_report(
         report,
         f"{plan.name} on {test_set.spec.name}",
         scores,
-        report_cases(test_set.source, predictions.pictured.tolist(), poses, predictions.maps),
+        report_cases(test_set.source, predictions.pictured.tolist(), poses, predictions.maps, coarse),
         {"data": data, **predictions.facts},
         read_metrics(plan.output_dir / "metrics.json"),
     )
@@ -243,7 +254,10 @@ def ransac_options(test: EvalSettings) -> RansacOptions:
 def run_inference(model: nn.Module, test_set: EvalSet, plan: EvaluationPlan, device: torch.device) -> Predictions:
     """Poses of all ROIs of a test set as TEST says, and the maps of VAL.REPORT_CASES of them, spread evenly."""
     solver = build_pose_solver(plan.test, plan.net, model)
-    return predict(model, test_set, {"": solver}, inference_plan(plan), device, plan.report_cases)[""]
+    predictions = predict(model, test_set, {"": solver}, inference_plan(plan), device, plan.report_cases)[""]
+    if plan.refiner is None:
+        return predictions
+    return refine_predictions(plan.refiner, test_set, predictions, plan.test.refine.iterations)
 
 
 def inference_plan(plan: EvaluationPlan) -> InferencePlan:
@@ -258,7 +272,9 @@ def _boxes_in_words(test: EvalSettings) -> str:
 
 
 def _poses_in_words(test: EvalSettings) -> str:
-    return f"{test.pnp_type} from {test.pnp_layers}" if test.use_pnp else "the network's"
+    coarse = f"{test.pnp_type} from {test.pnp_layers}" if test.use_pnp else "the network's"
+    refine = test.refine
+    return f"{coarse}, second looks: {refine.iterations} by {refine.weights}" if refine.iterations else coarse
 
 
 def _device_name(device: torch.device) -> str:

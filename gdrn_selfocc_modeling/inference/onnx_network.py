@@ -86,14 +86,20 @@ def read_onnx(
     `runtime` is one of `onnx_runtimes.RUNTIMES`. Raises `UserError` where it, the file or the device is missing, and
     for a file that is damaged or of other software.
     """
+    session, facts = read_session(path, device, runtime)
+    return OnnxNetwork(session, str(path)), {FACTS: facts}
+
+
+def read_session(
+    path: Path, device: torch.device | None = None, runtime: str = "onnxruntime"
+) -> tuple[Session, Mapping[str, Any]]:
+    """The session of an .onnx file, and its facts. Raises `UserError` as `read_onnx`."""
     path = require_file(path, REMEDY)
     session = open_session(path, device, runtime)
     if is_sealed_and_damaged(path.read_bytes(), session.metadata):
         raise UserError(f"{path} is damaged: its checksum differs from the one it tells; copy it anew, or export again")
-    network = OnnxNetwork(session, str(path))
-    text = network.session.metadata.get(FACTS, "{}")
     try:
-        facts = json.loads(text)
+        facts = json.loads(session.metadata.get(FACTS, "{}"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: its metadata '{FACTS}' is no json; {REMEDY}") from error
-    return network, {FACTS: facts}
+    return session, facts

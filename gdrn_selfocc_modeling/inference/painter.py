@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from sopose.core.bop.models import load_models
 from sopose.core.rays.raycast import RayCaster
 from sopose.core.render.visibility import render_depth
 from sopose.core.vis.colors import ESTIMATE, bgr
 from sopose.core.vis.overlays import contour, draw_axes, draw_box
-from sopose.inference.checkpoint_facts import KnownObject
+from sopose.inference.checkpoint_facts import KnownObject, known_models
 from sopose.inference.estimator import ObjectPose
-from sopose.maps.header import model_hash
 
-logger = logging.getLogger(__name__)
 AXIS = 0.5  # length of the axes, diameters
-DOUBTFUL = "#888888"
+DOUBTFUL, COARSE = "#888888", "#CCCCCC"  # the latter of poses before second looks
 
 
 class PosePainter:
-    """Draws outlines where models are at hand, else boxes; axes, names, and doubtful estimates in grey."""
+    """Draws outlines where models are at hand, else boxes; axes, names, and doubtful estimates in grey.
+
+    The outline of a pose before second looks is thin and light.
+    """
 
     def __init__(self, objects: Iterable[KnownObject], models_dir: Path | None = None) -> None:
         """`models_dir`: a BOP folder of models. A warning where one is not what the network was trained with."""
@@ -32,12 +31,7 @@ class PosePainter:
         self.casters: dict[str, RayCaster] = {}
         if models_dir is None:
             return
-        models = load_models(models_dir, [known.obj_id for known in self.objects.values()])
-        for name, known in self.objects.items():
-            model = models[known.obj_id]
-            self.casters[name] = model.caster
-            if known.mesh_hash and model_hash(model) != known.mesh_hash:
-                logger.warning("%s in %s is not the model that the network was trained with", name, models_dir)
+        self.casters = {name: model.caster for name, model in known_models(self.objects.values(), models_dir).items()}
 
     def __call__(self, rgb: np.ndarray, K: np.ndarray, poses: Iterable[ObjectPose]) -> np.ndarray:
         """The image (H, W, 3) uint8 RGB with the poses, as BGR."""
@@ -55,6 +49,8 @@ class PosePainter:
         else:
             height, width = image.shape[:2]
             image = contour(image, render_depth(caster, found.pose, K, (width, height)) > 0, color)
+            if found.coarse is not None:
+                image = contour(image, render_depth(caster, found.coarse, K, (width, height)) > 0, COARSE, 1)
         image = draw_axes(image, K, found.pose, AXIS * known.diameter)
         x, y = (int(value) for value in np.clip(np.nan_to_num(found.box[:2]), 0, 30000))
         label = f"{found.object} {found.score:.2f}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,9 @@ MAPS = {
     "region": (np.int16, "M H W"),
     "region_probability": (np.float16, "M H W"),
 }
-OPTIONAL = ("Q", "region", "region_probability")
+# Poses before second looks.
+COARSE = {"coarse_R_obj": (np.float64, "N 3 3"), "coarse_t_obj": (np.float64, "N 3")}
+OPTIONAL = ("Q", "region", "region_probability", *COARSE)
 TEXTS = ("version", "split", "facts")
 
 
@@ -53,6 +55,7 @@ class Predictions:
     pictured: np.ndarray  # (M,) int64, ascending, the ROIs that a report shows
     maps: PredictedMaps | None  # of those M ROIs, on the host; None where there are none, or the network has no maps
     facts: Mapping[str, str]  # how they came about, in words: weights, boxes, poses, device
+    coarse: Estimates | None = None  # N, as they were before second looks; None where there were none
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
@@ -63,6 +66,8 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
     arrays = {name: np.asarray(rows[name], kind) for name, (kind, _) in ROWS.items()}
     with np.errstate(over="ignore"):  # what is beyond half precision is wrong by any measure
         arrays |= {name: maps[name].numpy().astype(MAPS[name][0]) for name in maps if maps[name] is not None}
+    if predictions.coarse is not None:
+        arrays |= {name: getattr(predictions.coarse, name.replace("coarse", "cam")) for name in COARSE}
     texts = (str(VERSION), predictions.split, json.dumps(dict(predictions.facts)))
     arrays |= {name: np.array(text) for name, text in zip(TEXTS, texts, strict=True)}
     with atomic_path(path) as beside:
@@ -74,7 +79,7 @@ def read_predictions(path: Path) -> Predictions:
 
     Raises `UserError` where it is missing, damaged or of another layout, and where arrays don't fit together.
     """
-    arrays = read_arrays(path, (*TEXTS, *ROWS, *MAPS), REMEDY, MAX_BYTES)
+    arrays = read_arrays(path, (*TEXTS, *ROWS, *MAPS, *COARSE), REMEDY, MAX_BYTES)
     split, facts = _texts(path, arrays)
     _check_layout(path, arrays)
     count, pictured = len(arrays["ids"]), arrays["pictured"]
@@ -85,7 +90,10 @@ def read_predictions(path: Path) -> Predictions:
         tensors = {name: torch.from_numpy(arrays[name]) if name in arrays else None for name in MAPS}
         maps = PredictedMaps(**tensors)
     estimates = Estimates(**{field.name: arrays[field.name] for field in fields(Estimates)})
-    return Predictions(split, estimates, arrays["box"], pictured, maps, facts)
+    coarse = None
+    if all(name in arrays for name in COARSE):
+        coarse = replace(estimates, **{name.replace("coarse", "cam"): arrays[name] for name in COARSE})
+    return Predictions(split, estimates, arrays["box"], pictured, maps, facts, coarse)
 
 
 def roi_ids(item: EvalItem) -> tuple[int, int, int]:
@@ -124,7 +132,7 @@ def _texts(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[str, dict[str,
 def _check_layout(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """`UserError` where an array is of another type or size than the others say."""
     lengths: dict[str, int] = {}
-    for name, (kind, sides) in (ROWS | MAPS).items():
+    for name, (kind, sides) in (ROWS | MAPS | COARSE).items():
         if name not in arrays:
             if name in OPTIONAL or "mask" not in arrays:
                 continue

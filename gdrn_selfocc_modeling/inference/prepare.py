@@ -8,10 +8,12 @@ import logging
 import torch
 from torch import nn
 
-from sopose.batch import Prediction, RoiBatch
+from sopose.batch import RENDERED, Prediction, RoiBatch
 from sopose.core.engine.machine import has_fast_bfloat16
 from sopose.core.engine.modes import HalfConvolutions, without_batch_norms
 from sopose.models.gdrn import GDRN
+from sopose.models.refiner import Refiner
+from sopose.models.refiner_file import IMAGE
 
 logger = logging.getLogger(__name__)
 HEADS = ("geo_head_net", "selfocc_head_net")
@@ -43,6 +45,19 @@ def prepared(model: nn.Module, device: torch.device, image_size: int, half: bool
         for name in HEADS:
             head = getattr(network, name)
             setattr(network, name, None if head is None else HalfConvolutions(head))
+    return network
+
+
+def prepared_refiner(model: nn.Module, device: torch.device, image_size: int) -> nn.Module:
+    """The same of a network of second looks: on a CPU a copy without batch norms, in float32."""
+    if not isinstance(model, Refiner) or device.type != "cpu":
+        return model
+    network = copy.deepcopy(model)
+    channels = IMAGE + RENDERED
+    example = torch.linspace(-1, 1, channels * image_size**2).view(1, channels, image_size, image_size)
+    network.backbone = without_batch_norms(network.backbone, example)
+    with torch.no_grad():
+        network.neck = without_batch_norms(network.neck, network.backbone(example))
     return network
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from sopose.batch import PredictedMaps, RoiTargets
 from sopose.core.bop.results import Estimate
 from sopose.core.evaluation.bop19 import MSPD_IMAGE_WIDTH, MSPD_THRESHOLDS, MSSD_THRESHOLDS, image_width
 from sopose.core.evaluation.evaluator import evaluate
+from sopose.core.evaluation.pose_parts import error_parts
 from sopose.core.geometry.pose import Pose
 from sopose.data.eval_set import EvalSet
 from sopose.inference.predictions import Predictions
@@ -30,43 +31,59 @@ class TargetResult:
     ad: float  # ADD(-S), diameters
     mssd: float  # diameters
     mspd: float  # pixels of an image 640 wide
-    P: float  # metres, median distance of P from the truth where the object is visible
     depth: float  # metres along the line of sight, above zero too far away
+    across: float = float("nan")  # metres across the line of sight
+    rotation: float = float("nan")  # degrees, by the best symmetry
+    visibility: float = 1.0
+    P: float = float("nan")  # metres, median distance of P from the truth where the object is visible
 
 
+Measure = Callable[[TargetResult], float]
 # Heading -> how well a target was met, a number whose mean is reported.
-MEASURES: dict[str, Callable[[TargetResult], float]] = {
+POSE_MEASURES: dict[str, Measure] = {
     "ADD(-S) 0.1 d, %": lambda target: 100.0 * (target.ad < 0.1),
     "AR_MSSD, %": lambda target: 100.0 * float(np.mean(target.mssd < MSSD_THRESHOLDS)),
     "AR_MSPD, %": lambda target: 100.0 * float(np.mean(target.mspd < MSPD_THRESHOLDS)),
+}
+MEASURES = POSE_MEASURES | {
     "error of P, mm": lambda target: 1e3 * target.P,
     "depth bias, mm": lambda target: 1e3 * target.depth,
 }
 
 
-def target_results(predictions: Predictions, split: EvalSet, symmetric: Collection[int]) -> list[TargetResult]:
-    """What became of each target of a split in ground-truth boxes; the predictions have the maps of all ROIs."""
-    estimates = list(predictions.estimates)
+def pose_results(estimates: Sequence[Estimate], split: EvalSet, symmetric: Collection[int]) -> list[TargetResult]:
+    """How far off the pose of each target of a split in ground-truth boxes is; estimates are in the boxes' order."""
     scores = evaluate(estimates, split.records, split.targets, split.models_eval, symmetric, metrics=METRICS)
-    errors = {(e.scene_id, e.im_id, e.obj_id, e.gt_index): e.errors for e in scores.instances}
+    instances = {(e.scene_id, e.im_id, e.obj_id, e.gt_index): e for e in scores.instances}
     scale = MSPD_IMAGE_WIDTH / image_width(split.records)
     found = []
-    for number, (item, estimate) in enumerate(zip(split.source.items, estimates, strict=True)):
-        own = errors[item.record.scene_id, item.record.im_id, item.obj_id, item.truth.gt_index]
-        diameter = split.models_eval[item.obj_id].diameter
-        targets, extent = split.source.targets(number), split.source.objects[item.obj_id].model.extent
+    for item, estimate in zip(split.source.items, estimates, strict=True):
+        ids = item.record.scene_id, item.record.im_id, item.obj_id, item.truth.gt_index
+        own, diameter = instances[ids].errors, split.models_eval[item.obj_id].diameter
         found.append(
             TargetResult(
-                scene_id=item.record.scene_id,
-                im_id=item.record.im_id,
-                gt_index=item.truth.gt_index,
+                scene_id=ids[0],
+                im_id=ids[1],
+                gt_index=ids[3],
                 ad=own["ad"] / diameter,
                 mssd=own["mssd"] / diameter,
                 mspd=own["mspd"] * scale,
-                P=error_of_P(predictions.maps.map(lambda values, row=number: values[row]), targets, extent),
                 depth=depth_error(estimate, item.truth.pose),
+                across=error_parts([estimate.pose], [item.truth.pose]).lateral,
+                rotation=own["re_sym"],
+                visibility=instances[ids].visib_fract,
             )
         )
+    return found
+
+
+def target_results(predictions: Predictions, split: EvalSet, symmetric: Collection[int]) -> list[TargetResult]:
+    """What became of each target of a split in ground-truth boxes; the predictions have the maps of all ROIs."""
+    found = []
+    for number, result in enumerate(pose_results(list(predictions.estimates), split, symmetric)):
+        extent = split.source.objects[split.source.items[number].obj_id].model.extent
+        maps = predictions.maps.map(lambda values, row=number: values[row])
+        found.append(replace(result, P=error_of_P(maps, split.source.targets(number), extent)))
     return found
 
 
@@ -93,18 +110,20 @@ def depth_error(estimate: Estimate, truth: Pose) -> float:
 Results = Mapping[int, Sequence[TargetResult]]  # by seed
 
 
-def means(results: Results) -> dict[str, MeanInterval]:
+def means(results: Results, measures: Mapping[str, Measure] = MEASURES) -> dict[str, MeanInterval]:
     """Each measure's mean over targets and seeds, with an interval over images."""
-    return {name: bootstrap(_matrix(results, measure), _images(results)) for name, measure in MEASURES.items()}
+    return {name: bootstrap(_matrix(results, measure), _images(results)) for name, measure in measures.items()}
 
 
-def differences(results: Results, reference: Results) -> dict[str, MeanInterval]:
+def differences(
+    results: Results, reference: Results, measures: Mapping[str, Measure] = MEASURES
+) -> dict[str, MeanInterval]:
     """Each measure's mean difference, target by target; images and seeds drawn together."""
     seeds = sorted(results.keys() & reference.keys())
     pairs = [{seed: of[seed] for seed in seeds} for of in (results, reference)]
     return {
         name: bootstrap(_matrix(pairs[0], measure) - _matrix(pairs[1], measure), _images(results), over_seeds=True)
-        for name, measure in MEASURES.items()
+        for name, measure in measures.items()
     }
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from sopose.batch import PredictedMaps, RoiTargets
-from sopose.core.bop.scene import read_rgb
 from sopose.core.evaluation.report import Panel, ReportCase, drawn_case
 from sopose.core.geometry.pose import Pose
 from sopose.core.utils.units import M_TO_MM
@@ -19,12 +18,16 @@ from sopose.layers import PLANE_AXES, plane_channels
 
 
 def report_cases(
-    source: EvalSource, indices: Sequence[int], poses: Sequence[Pose], maps: PredictedMaps | None
+    source: EvalSource,
+    indices: Sequence[int],
+    poses: Sequence[Pose],
+    maps: PredictedMaps | None,
+    coarse: Sequence[Pose] | None = None,
 ) -> list[ReportCase]:
     """Cases of a report for some ROIs of a test set: contours of estimate and truth, maps beside theirs.
 
-    `indices`, `poses` and `maps` go together, one of each a case; without maps there are contours alone. What cannot be
-    drawn is a warning, and the case says that it is missing.
+    `indices`, `poses`, `maps` and `coarse`, the poses before second looks, go together, one of each a case; without
+    maps there are contours alone. What cannot be drawn is a warning, and the case says that it is missing.
     """
     cases = []
     for place, (index, pose) in enumerate(zip(indices, poses, strict=True)):
@@ -32,15 +35,20 @@ def report_cases(
         model = source.objects[item.obj_id].model
         title = f"{model.name}, image {item.record.scene_id}/{item.record.im_id}{_visibility(item)}"
         one = None if maps is None else maps.map(lambda values, place=place: values[place].detach().cpu())
-        cases.append(drawn_case(title, _errors(pose, _truth(item), model.diameter), _panels(source, index, pose, one)))
+        shown = {"estimate and truth": pose}
+        if coarse is not None:
+            shown = {"before second looks": coarse[place], "after, and truth": pose}
+        errors = _errors(pose, _truth(item), model.diameter)
+        cases.append(drawn_case(title, errors, _panels(source, index, shown, one)))
     return cases
 
 
-def _panels(source: EvalSource, index: int, pose: Pose, maps: PredictedMaps | None) -> Iterator[Panel]:
+def _panels(source: EvalSource, index: int, poses: Mapping[str, Pose], maps: PredictedMaps | None) -> Iterator[Panel]:
     item = source.items[index]
     target = source.objects[item.obj_id]
-    overlay = pose_close_up(read_rgb(item.record), item.record.K, target.caster, pose, _truth(item))
-    yield "estimate and truth", overlay[..., ::-1]
+    for title, pose in poses.items():
+        overlay = pose_close_up(source.image(item), item.record.K, target.caster, pose, _truth(item))
+        yield title, overlay[..., ::-1]
     if maps is None:
         return
     targets = source.targets(index)

@@ -1,0 +1,158 @@
+"""Second looks: they lead to the pose that the displacements tell, and are used wherever a pose comes out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from sopose.core.bop.results import Estimate, Estimates
+from sopose.core.geometry.pose import Pose
+from sopose.core.utils.errors import UserError
+from sopose.data.eval_set import EvalSet
+from sopose.inference.evaluation import build_plan
+from sopose.inference.predictions import Predictions, read_predictions, roi_ids, write_predictions
+from sopose.inference.refine import PoseRefiner, refine_predictions
+from sopose.models.refiner_file import RefinerDesign, build_refiner, save_refiner
+from tests.support.builders import eval_set_of
+from tests.support.looks import CAMERA, IMAGE_SIZE, Oracle
+
+DESIGN = RefinerDesign(channels=8, input_res=64, output_res=32, correlation=1.0)
+TRUTH = Pose(Rotation.from_euler("xyz", [20, -35, 60], degrees=True).as_matrix(), np.array([0.03, -0.02, 0.7]))
+PICTURE = np.zeros((*IMAGE_SIZE[::-1], 3), np.uint8)
+
+
+def wrong(pose: Pose, degrees: float = 8.0, metres: float = 0.02) -> Pose:
+    turn = Rotation.from_rotvec(np.deg2rad(degrees) * np.array([0.6, 0.0, 0.8])).as_matrix()
+    return Pose(turn @ pose.cam_R_obj, pose.cam_t_obj + metres * np.array([0.6, -0.3, 1.0]))
+
+
+def test_true_displacements_lead_to_the_true_pose(models):
+    model = models[min(models)]
+    refined = PoseRefiner(Oracle(TRUTH), DESIGN)(PICTURE, CAMERA, [model], [wrong(TRUTH)], iterations=2)[0]
+    angle = Rotation.from_matrix(refined.pose.cam_R_obj @ TRUTH.cam_R_obj.T).magnitude()
+    assert np.degrees(angle) < 0.01
+    assert np.linalg.norm(refined.pose.cam_t_obj - TRUTH.cam_t_obj) < 1e-4  # metres
+    assert refined.covariance.shape == (6, 6)
+    assert np.linalg.eigvalsh(refined.covariance).min() > 0
+
+
+def test_who_is_unsure_leaves_the_pose_as_it_was(models):
+    """Displacements that are told without knowing them weigh nothing against the pose before."""
+    model, start = models[min(models)], wrong(TRUTH)
+    unsure = Oracle(TRUTH, scale=50.0)
+    (refined,) = PoseRefiner(unsure, replace(DESIGN, correlation=250.0))(PICTURE, CAMERA, [model], [start], 3)
+    assert np.linalg.norm(refined.pose.cam_t_obj - start.cam_t_obj) < 1e-3  # metres
+    assert np.degrees(Rotation.from_matrix(refined.pose.cam_R_obj @ start.cam_R_obj.T).magnitude()) < 0.5
+    deviations = np.sqrt(np.diag(refined.covariance))
+    assert deviations[2] == pytest.approx(DESIGN.start_depth * np.linalg.norm(start.cam_t_obj), rel=0.1)
+    assert deviations[0] == pytest.approx(DESIGN.start_across * model.diameter, rel=0.1)
+    assert deviations[3] == pytest.approx(np.deg2rad(DESIGN.start_rotation) / np.sqrt(3), rel=0.1)
+
+
+def test_looks_one_by_one_are_those_of_one_call(models):
+    model, start = models[min(models)], wrong(TRUTH)
+    refiner = PoseRefiner(Oracle(TRUTH, scale=1.0), replace(DESIGN, correlation=100.0))
+    (whole,) = refiner(PICTURE, CAMERA, [model], [start], 3)
+    pose = start
+    for _ in range(3):
+        (one,) = refiner(PICTURE, CAMERA, [model], [pose], 1, coarse=[start])
+        pose = one.pose
+    np.testing.assert_allclose(pose.cam_t_obj, whole.pose.cam_t_obj, atol=1e-9)
+    np.testing.assert_allclose(one.covariance, whole.covariance, rtol=1e-6)
+
+
+def test_every_iteration_looks_once_at_each_and_none_looks_at_none(models):
+    model = models[min(models)]
+    for count in (0, 1, 3):
+        oracle = Oracle(TRUTH)
+        refined = PoseRefiner(oracle, DESIGN)(PICTURE, CAMERA, [model] * 2, [wrong(TRUTH), TRUTH], count)
+        assert oracle.looks == 2 * count
+        assert (refined[0].covariance is None) == (count == 0)
+
+
+@pytest.mark.parametrize(
+    "cam_t_obj", [(0, 0, -0.7), (3.0, 0, 0.7), (0, 0, 0.01), (np.nan, 0, 1)], ids=["behind", "beside", "around", "nan"]
+)
+def test_a_pose_that_shows_nothing_stays_as_it_is(models, cam_t_obj):
+    pose = Pose(TRUTH.cam_R_obj, np.array(cam_t_obj, float))
+    oracle = Oracle(TRUTH)
+    poses = PoseRefiner(oracle, DESIGN)(PICTURE, CAMERA, [models[min(models)]] * 2, [pose, wrong(TRUTH)], 1)
+    assert oracle.looks == 1
+    np.testing.assert_array_equal(poses[0].pose.cam_t_obj, pose.cam_t_obj)
+    assert poses[0].covariance is None and poses[1].covariance is not None
+
+
+@pytest.fixture(scope="module")
+def base(toy_root) -> list[str]:
+    return [
+        *("DATASETS.TRAIN=", "DATASETS.TRAIN2=", "DATASETS.TEST=[toy_test]", f"DATASETS.ROOT={toy_root.parent}"),
+        *("MODEL.POSE_NET.NUM_CLASSES=4", "MODEL.POSE_NET.LOSS_CFG.NUM_PM_POINTS=16", "DATALOADER.NUM_WORKERS=0"),
+        *("TEST.TEST_BBOX_TYPE=gt", "VAL.REPORT_CASES=0", "MODEL.DEVICE=cpu"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def test_set(make_small_config, base) -> EvalSet:
+    return eval_set_of(make_small_config(*base), "toy_test")
+
+
+def predictions_of(test_set: EvalSet) -> Predictions:
+    items = test_set.source.items
+    coarse = [Estimate(*roi_ids(item), 0.5, wrong(item.truth.pose), 0.25) for item in items]
+    box = np.array([item.box for item in items])
+    return Predictions("toy_test", Estimates.of(coarse), box, np.zeros(0, np.int64), None, {})
+
+
+class Still(Oracle):
+    """Sees every surface point where it is rendered."""
+
+    def forward(self, look):
+        told = super().forward(look)
+        return replace(told, shift=torch.zeros_like(told.shift))
+
+
+def test_predictions_keep_the_poses_before_and_the_time_of_looks(test_set, tmp_path):
+    coarse = predictions_of(test_set)
+    refined = refine_predictions(PoseRefiner(Still(TRUTH), DESIGN), test_set, coarse, iterations=1)
+    np.testing.assert_allclose(refined.estimates.cam_t_obj, coarse.estimates.cam_t_obj, atol=1e-5)  # metres
+    np.testing.assert_array_equal(refined.coarse.cam_t_obj, coarse.estimates.cam_t_obj)
+    assert (refined.estimates.time > 0.25).all()
+    for im_id in set(refined.estimates.ids[:, 1]):  # BOP wants one time an image
+        assert len(set(refined.estimates.time[refined.estimates.ids[:, 1] == im_id])) == 1
+    write_predictions(tmp_path / "predictions.npz", refined)
+    again = read_predictions(tmp_path / "predictions.npz")
+    np.testing.assert_array_equal(again.coarse.cam_R_obj, coarse.estimates.cam_R_obj)
+    np.testing.assert_array_equal(again.estimates.cam_t_obj, refined.estimates.cam_t_obj)
+    write_predictions(tmp_path / "predictions.npz", coarse)
+    assert read_predictions(tmp_path / "predictions.npz").coarse is None
+
+
+def test_looks_are_asked_for_by_configuration(make_small_config, base, tmp_path):
+    path = tmp_path / "refiner.safetensors"
+    words = ["TEST.REFINE.ITERATIONS=2", f"TEST.REFINE.WEIGHTS={path}"]
+    with pytest.raises(UserError, match=r"refiner.safetensors.*train_refiner"):
+        build_plan(make_small_config(*base, *words))
+    design = replace(DESIGN, output_res=16)
+    save_refiner(build_refiner(design), design, ["x"], path)
+    assert build_plan(make_small_config(*base, *words)).refiner.design == design
+    assert build_plan(make_small_config(*base, *words[1:])).refiner is None
+
+
+def test_a_refiner_says_the_same_without_its_batch_norms():
+    design = replace(DESIGN, output_res=16)
+    torch.manual_seed(0)
+    network = build_refiner(design).train()
+    for _ in range(3):  # statistics that are not those of the start
+        network.displacements(torch.randn(4, 3, 64, 64), torch.randn(4, 7, 64, 64))
+    torch.nn.init.normal_(network.head.weight, std=0.05)
+    ready = PoseRefiner(network, design).network
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in ready.modules())
+    seen = torch.randn(2, 3, 64, 64), torch.randn(2, 7, 64, 64)
+    with torch.no_grad():
+        wanted = network.eval().displacements(*seen)
+        found = ready.displacements(*seen)
+    torch.testing.assert_close(found.shift, wanted.shift, rtol=1e-4, atol=1e-4)  # cells
