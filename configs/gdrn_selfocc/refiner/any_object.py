@@ -11,4 +11,4 @@ DATASETS = dict(
     TRAIN=("lmo_cad", "ycbv_cad", "parts_cad"), OBJS=("ape", "can", "duck", "eggbox", "glue", "holepuncher")
 )
 CAD = dict(EPOCH_LENGTH=1000, POOL=960, TINT=0.1, HIDE_PROB=0.75, STANDING_PROB=0.5)
-SOLVER = dict(IMS_PER_BATCH=32, TOTAL_EPOCHS=40)
+SOLVER = dict(IMS_PER_BATCH=32, TOTAL_EPOCHS=38)

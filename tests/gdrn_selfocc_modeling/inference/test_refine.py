@@ -13,6 +13,7 @@ from sopose.core.bop.results import Estimate, Estimates
 from sopose.core.geometry.pose import Pose
 from sopose.core.utils.errors import UserError
 from sopose.data.eval_set import EvalSet
+from sopose.data.look import nearest_equal_pose
 from sopose.inference.evaluation import build_plan
 from sopose.inference.predictions import Predictions, read_predictions, roi_ids, write_predictions
 from sopose.inference.refine import PoseRefiner, refine_predictions
@@ -156,3 +157,17 @@ def test_a_refiner_says_the_same_without_its_batch_norms():
         wanted = network.eval().displacements(*seen)
         found = ready.displacements(*seen)
     torch.testing.assert_close(found.shift, wanted.shift, rtol=1e-4, atol=1e-4)  # cells
+
+
+def test_the_refiner_that_comes_along_brings_unknown_objects_nearer(repository, test_set):
+    """Toy objects, which it has never seen, from wrong poses: surface points lie nearer to where they are."""
+    refiner = PoseRefiner.from_file(repository / "configs/gdrn_selfocc/refiner/any_object.safetensors")
+    before, after = [], []
+    for item in test_set.source.items:
+        model, truth, start = test_set.source.objects[item.obj_id].model, item.truth.pose, wrong(item.truth.pose)
+        (refined,) = refiner(test_set.source.image(item), item.record.K, [model], [start], 2)
+        for pose, errors in ((start, before), (refined.pose, after)):
+            equal = nearest_equal_pose(model, truth, pose)
+            off = pose.transform(model.vertices) - equal.transform(model.vertices)
+            errors.append(np.linalg.norm(off, axis=1).mean() / model.diameter)
+    assert np.median(after) < 0.75 * np.median(before)
