@@ -225,7 +225,7 @@ TEST = dict(  # evaluation
     # second looks: the object is rendered at its pose, and the pose corrected by where the image shows its surface
     REFINE=dict(
         ITERATIONS=0,  # how often, 0: never
-        WEIGHTS="configs/gdrn_selfocc/refiner/any_object.safetensors",  # or another that tools/train_refiner.py wrote
+        WEIGHTS="any_object",  # the refiner that comes along, or a file that tools/train_refiner.py wrote
     ),
     VIS=False,  # accepted, without effect: pictures are in the html report
     PRECISE_BN=dict(ENABLED=False, NUM_ITER=200),  # accepted, without effect: batch statistics stay as trained

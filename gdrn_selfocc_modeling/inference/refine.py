@@ -30,6 +30,8 @@ from sopose.inference.prepare import prepared_refiner
 from sopose.models.refiner import seen_points
 from sopose.models.refiner_file import RefinerDesign, load_refiner
 
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "gdrn_selfocc"
+SHIPPED = {"any_object": CONFIGS / "refiner" / "any_object.safetensors"}  # refiners that come along, by name
 BATCH = 32  # looks in a forward pass
 
 
@@ -57,8 +59,11 @@ class PoseRefiner:
 
     @classmethod
     def from_file(cls, path: Path | str, device: torch.device | str = "cpu") -> PoseRefiner:
-        """The refiner of a file that tools/train_refiner.py wrote, or of its .onnx. `UserError` as `load_refiner`."""
-        path, device = Path(path), torch.device(device)
+        """The refiner of a file that tools/train_refiner.py wrote, or of its .onnx; "any_object" comes along.
+
+        Raises `UserError` as `load_refiner`.
+        """
+        path, device = SHIPPED.get(str(path), Path(path)), torch.device(device)
         if path.suffix == SUFFIX:
             network, design = read_onnx_refiner(path, device)
         else:

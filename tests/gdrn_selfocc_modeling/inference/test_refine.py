@@ -141,6 +141,7 @@ def test_looks_are_asked_for_by_configuration(make_small_config, base, tmp_path)
     save_refiner(build_refiner(design), design, ["x"], path)
     assert build_plan(make_small_config(*base, *words)).refiner.design == design
     assert build_plan(make_small_config(*base, *words[1:])).refiner is None
+    assert build_plan(make_small_config(*base, *words[:1])).refiner.design.input_res == 128  # the one that comes along
 
 
 def test_a_refiner_says_the_same_without_its_batch_norms():
@@ -159,9 +160,10 @@ def test_a_refiner_says_the_same_without_its_batch_norms():
     torch.testing.assert_close(found.shift, wanted.shift, rtol=1e-4, atol=1e-4)  # cells
 
 
-def test_the_refiner_that_comes_along_brings_unknown_objects_nearer(repository, test_set):
+def test_the_refiner_that_comes_along_brings_unknown_objects_nearer(test_set, tmp_path, monkeypatch):
     """Toy objects, which it has never seen, from wrong poses: surface points lie nearer to where they are."""
-    refiner = PoseRefiner.from_file(repository / "configs/gdrn_selfocc/refiner/any_object.safetensors")
+    monkeypatch.chdir(tmp_path)  # wherever it is asked for
+    refiner = PoseRefiner.from_file("any_object")
     before, after = [], []
     for item in test_set.source.items:
         model, truth, start = test_set.source.objects[item.obj_id].model, item.truth.pose, wrong(item.truth.pose)
