@@ -16,6 +16,7 @@ from torch import Tensor
 from sopose.core.engine.distributed import select_device
 from sopose.core.engine.load_report import by_module
 from sopose.core.engine.machine import this_machine
+from sopose.core.engine.step import AMP_TYPES
 from sopose.core.images.files import require_image_name, write_image
 from sopose.core.utils.errors import run_cli
 from sopose.core.utils.files import require_writable_file
@@ -33,7 +34,7 @@ from sopose.training.failed_batch import (
     read_failed_step,
     roi_of,
 )
-from sopose.training.learner import AMP_TYPES, Batch, Learner, RunLength, build_learner, choose_precision
+from sopose.training.learner import Batch, Learner, RunLength, build_learner, choose_precision
 from sopose.vis.batches import batch_pictures
 
 EPILOG = """example:

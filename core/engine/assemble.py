@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from sopose.core.data.loader import make_train_loader
@@ -20,7 +19,7 @@ from sopose.core.engine.guard import Guard
 from sopose.core.engine.hooks import SaveCheckpoint
 from sopose.core.engine.logs import ConsoleLog, JsonLog, TensorBoardLog
 from sopose.core.engine.resume import resume_run
-from sopose.core.engine.step import StepOptions
+from sopose.core.engine.step import AMP_TYPES, StepOptions, gradient_scaler
 from sopose.core.engine.trainer import Trainer
 from sopose.core.solver.optimizers import build_optimizer
 from sopose.core.solver.schedules import build_schedule
@@ -64,9 +63,6 @@ class Lesson:
     samples: str = "samples"  # what they are called
 
 
-AMP_TYPES = {"bfloat16": torch.bfloat16}
-
-
 def assemble_trainer(
     network: nn.Module,
     lesson: Lesson,
@@ -93,9 +89,10 @@ def assemble_trainer(
     told = {**facts, COURSE: course}
     if resume:
         _require_same_run(told, output)
-    checkpointer = Checkpointer(
-        output, network, {"optimizer": optimizer, "schedule": schedule}, told, keep=options.keep
-    )
+    amp_dtype, device = AMP_TYPES.get(options.precision), next(network.parameters()).device
+    scaler = gradient_scaler(amp_dtype, device)
+    parts = {"optimizer": optimizer, "schedule": schedule} | ({} if scaler is None else {"scaler": scaler})
+    checkpointer = Checkpointer(output, network, parts, told, keep=options.keep)
     trainer = Trainer(
         network,
         lesson.losses,
@@ -109,7 +106,8 @@ def assemble_trainer(
             TensorBoardLog(options.print_period, output / "tensorboard", options.picture_period, lesson.draw),
             SaveCheckpoint(per_epoch, checkpointer),
         ],
-        options=StepOptions(AMP_TYPES.get(options.precision), clip_norm=options.clip_norm),
+        options=StepOptions(amp_dtype, clip_norm=options.clip_norm),
+        scaler=scaler,
         guard=Guard(options.max_skipped, lesson.describe, remedy=lesson.remedy),
         should_stop=should_stop,
     )

@@ -14,6 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+AMP_TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}  # of mixed precision, by name
+
+
+def gradient_scaler(amp_dtype: torch.dtype | None, device: torch.device) -> torch.amp.GradScaler | None:
+    """What keeps gradients of a type from vanishing; None for types that don't need it."""
+    return torch.amp.GradScaler(device.type) if amp_dtype == torch.float16 else None
+
 
 @dataclass(frozen=True)
 class StepOptions:

@@ -121,8 +121,7 @@ def _prior(design: RefinerDesign, coarse: Sequence[tuple[Pose, float]]) -> PoseP
     """Poses before any look, of objects of some diameters, with the errors that the refiner learned to correct."""
     precision = np.zeros((len(coarse), 6, 6))
     for row, (pose, diameter) in enumerate(coarse):
-        t = pose.cam_t_obj if np.isfinite(pose.cam_t_obj).all() else np.array([0.0, 0.0, 1.0])
-        distance = max(float(np.linalg.norm(t)), NEAREST)
+        t, distance = pose.cam_t_obj, max(float(np.linalg.norm(pose.cam_t_obj)), NEAREST)
         along = np.outer(t, t) / distance**2
         precision[row, :3, :3] = along / (design.start_depth * distance) ** 2
         precision[row, :3, :3] += (np.eye(3) - along) / (design.start_across * diameter) ** 2

@@ -19,7 +19,7 @@ from sopose.batch import Prediction, RoiBatch, RoiTargets, SampleInfo
 from sopose.core.engine.checkpointer import Stateful
 from sopose.core.engine.distributed import current_world
 from sopose.core.engine.modes import evaluation_mode, keep_slow_parts_in_float32
-from sopose.core.engine.step import StepOptions
+from sopose.core.engine.step import AMP_TYPES, StepOptions, gradient_scaler
 from sopose.core.solver.optimizers import OPTIMIZERS, accumulation, build_optimizer
 from sopose.core.solver.schedules import build_schedule
 from sopose.core.utils.errors import UserError, nearest
@@ -32,7 +32,6 @@ from sopose.settings.network import EmaSettings
 
 logger = logging.getLogger(__name__)
 Batch = tuple[RoiBatch, RoiTargets, list[SampleInfo]]
-AMP_TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 AUTO, FLOAT32 = "auto", "float32"
 FUSED_DEVICES = ("cuda", "cpu")
 
@@ -137,7 +136,7 @@ def build_learner(
         schedule=make_schedule(optimizer, solver, length.total),
         options=StepOptions(amp_dtype, solver.clip_gradients, batches, no_sync),
         length=length,
-        scaler=torch.amp.GradScaler(device.type) if amp_dtype == torch.float16 else None,
+        scaler=gradient_scaler(amp_dtype, device),
         average=_moving_average(model, settings.model.ema),
     )
 

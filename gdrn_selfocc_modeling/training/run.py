@@ -38,6 +38,7 @@ from sopose.core.engine.random_state import seed_everything
 from sopose.core.engine.resume import resume_run
 from sopose.core.engine.run_record import record_start
 from sopose.core.engine.signals import StopSignals
+from sopose.core.engine.step import AMP_TYPES
 from sopose.core.engine.trainer import Hook, Trainer
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import remove_parts, require_writable_dir
@@ -57,7 +58,6 @@ from sopose.training.before import PRECISION, SAMPLES, SEED, facts_before, requi
 from sopose.training.data_check import first_samples, look_at
 from sopose.training.failed_batch import keep_failed_step
 from sopose.training.learner import (
-    AMP_TYPES,
     Batch,
     Learner,
     RunLength,
