@@ -10,6 +10,8 @@ the ray is solved again against all triangles in float64; this happens to about 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ import numpy as np
 from sopose.core.geometry.camera import times_homogeneous
 from sopose.core.geometry.outline import enclosing_corners
 from sopose.core.geometry.pose import Pose
+from sopose.core.rays.raster import first_triangles
 from sopose.core.utils.errors import UserError
 
 # A point is on its triangle when no barycentric coordinate is below minus this. It is relative to the
@@ -28,6 +31,12 @@ FLATNESS = 1e-9
 START_MARGIN = 1e-3
 # Embree's "no limit" of a ray, and still a number in float32.
 MAX_FLOAT32 = 1e30
+
+
+@cache
+def has_embree() -> bool:
+    """Whether Embree is installed. Without it an object in front of the camera is drawn in numpy."""
+    return find_spec("embreex") is not None
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,10 +111,13 @@ class RayCaster:
         unit[:3, 2] += origin - self.center
         unit /= self.radius
         pixels = pixels.take(near, axis=1)
-        rays = unit[:, :2] @ pixels
-        rays += unit[:, 2:]
-        rays = rays.astype(np.float32)
-        named = self._embree().run(rays[:3].T, rays[3:].T)
+        if has_embree():
+            rays = unit[:, :2] @ pixels
+            rays += unit[:, 2:]
+            rays = rays.astype(np.float32)
+            named = self._embree().run(rays[:3].T, rays[3:].T)
+        else:
+            named = self._drawn(origin, obj_M_pixel, pixels)
         hit = (named >= 0).nonzero()[0]
         directions = obj_M_pixel[:, :2] @ pixels.take(hit, axis=1)
         directions += obj_M_pixel[:, 2:]
@@ -166,8 +178,20 @@ class RayCaster:
         uv = corners[:2] / corners[2]
         return uv.min(axis=1).tolist() + uv.max(axis=1).tolist(), nearest
 
+    def _drawn(self, origin: np.ndarray, obj_M_pixel: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+        """(M,) the triangle that each pixel (2, M) sees, -1 for none, of a mesh that is wholly in front."""
+        corners = np.linalg.inv(obj_M_pixel) @ (self.vertices - origin).T
+        faces = self.faces[self.solid]
+        named = first_triangles((corners[:2] / corners[2]).T[faces], 1 / corners[2][faces], pixels)
+        return np.where(named >= 0, np.flatnonzero(self.solid).take(named), -1)
+
     def _embree(self) -> Any:
         """The scene of this process. Importing Embree here keeps it out of programs that cast no ray."""
+        if not has_embree():
+            raise UserError(
+                "the package embreex is missing, which casts rays of any direction, for shadows and for objects partly "
+                "behind the camera; run: pip install embreex"
+            )
         if self._scene is None:
             from embreex.mesh_construction import TriangleMesh
             from embreex.rtcore_scene import EmbreeScene
