@@ -175,6 +175,7 @@ def image_sets(args: argparse.Namespace) -> dict[str, ImageSet]:
             floating=floating,
             seed=SEED,
             photos=settings.input.bg_imgs_root,
+            photos_left_out=settings.input.bg_left_out,
         )
         render_split(settings.cad, settings.datasets, split, args.held_out)
         sets["rendered"] = ImageSet([*boxes, f"DATASETS.TEST=[{args.held_out.absolute()}:{SPLIT}]"])

@@ -34,6 +34,7 @@ INPUT = dict(  # what the network sees, and how training images are changed
     # background
     BG_TYPE="VOC_table",  # accepted, without effect: every image below BG_IMGS_ROOT is used
     BG_IMGS_ROOT="",  # folder of background photographs; "" draws procedural ones
+    BG_LEFT_OUT=(),  # shell patterns of photographs in it that train nothing, such as "*9.jpg"
     NUM_BG_IMGS=10000,  # at most so many background photographs
     CHANGE_BG_PROB=0.5,  # share of real training images whose background is replaced
     BG_KEEP_ASPECT_RATIO=True,  # crop backgrounds instead of stretching them
@@ -216,7 +217,8 @@ TEST = dict(  # evaluation
     AMP_TEST=False,  # bfloat16: on a GPU all but the pose, on a CPU with AVX512-BF16 or AMX the two heads
     USE_PNP=False,  # pose from the maps by PnP, too few or bad points aside; else from the network
     # ransac_pnp: from the maps alone; net_iter_pnp: refined from the network's pose by all points; net_ransac_pnp: the
-    # network's pose or RANSAC's, whichever more points agree with, refined; net_ransac_pnp_rot: of that the rotation
+    # network's pose or RANSAC's, whichever more points agree with, refined; net_ransac_pnp_rot: of that the rotation;
+    # weighted_pnp: from that pose all points, each as much as the network is sure of it (XYZ_SCALE, Q0_SCALE)
     PNP_TYPE="ransac_pnp",
     PNP_LAYERS="P",  # points of the visible surface (P), or those of the second layer as well (P+Q)
     PNP_REPROJ_ERROR=3.0,  # pixels within which a point agrees with a pose

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import cv2
@@ -26,9 +28,18 @@ class Backgrounds:
     is missing or holds no image.
     """
 
-    def __init__(self, folder: Path | None = None, max_images: int | None = None, keep_aspect: bool = True) -> None:
-        """At most `max_images` files, spread over the folder; without `keep_aspect` windows are stretched."""
-        paths = [] if folder is None else _image_paths(Path(folder))
+    def __init__(
+        self,
+        folder: Path | None = None,
+        max_images: int | None = None,
+        keep_aspect: bool = True,
+        left_out: Sequence[str] = (),
+    ) -> None:
+        """At most `max_images` files, spread over the folder; without `keep_aspect` windows are stretched.
+
+        left_out: shell patterns of files, relative to the folder, that aren't used: photographs kept for tests.
+        """
+        paths = [] if folder is None else _image_paths(Path(folder), left_out)
         step = max(1.0, len(paths) / max_images) if max_images else 1.0
         self.paths = [paths[int(k * step)] for k in range(int(len(paths) / step))]
         self.keep_aspect = keep_aspect
@@ -60,14 +71,18 @@ class Backgrounds:
         return {**self.__dict__, "_cache": OrderedDict()}
 
 
-def _image_paths(folder: Path) -> list[Path]:
-    """All images below a folder, sorted; hidden files are none."""
+def _image_paths(folder: Path, left_out: Sequence[str]) -> list[Path]:
+    """All images below a folder but those left out, sorted; hidden files are none."""
     remedy = "set INPUT.BG_IMGS_ROOT to a folder of photographs, or to '' for procedural backgrounds"
     require_dir(folder, remedy)
     paths = image_files(folder, deep=True)
     if not paths:
         raise UserError(f"{folder} has no image ({', '.join(IMAGE_SUFFIXES)}); {remedy}")
-    return paths
+    names = {path: path.relative_to(folder).as_posix() for path in paths}
+    kept = [path for path in paths if not any(fnmatchcase(names[path], pattern) for pattern in left_out)]
+    if not kept:
+        raise UserError(f"INPUT.BG_LEFT_OUT leaves out all {len(paths)} images of {folder}; correct its patterns")
+    return kept
 
 
 def _random_window(

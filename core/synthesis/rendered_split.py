@@ -45,6 +45,7 @@ class SplitPlan:
     images_per_scene: int = 50
     rgb_format: Literal["jpg", "png"] = "jpg"
     backgrounds_dir: Path | None = None
+    backgrounds_left_out: tuple[str, ...] = ()  # patterns as of `Backgrounds`
     object_ids: tuple[int, ...] = ()  # that stand in the images; all models where empty
 
     def __post_init__(self) -> None:
@@ -89,6 +90,7 @@ def parameters(plan: SplitPlan, models: dict[int, ObjectModel], backgrounds: Bac
     """What the images follow from, told by a scene's `generated.json`: a hash, and the words to start them again."""
     digest = hashlib.sha256()
     given = {**asdict(plan), "split_dir": "", "models_dir": "", "backgrounds_dir": "", "images": 0}
+    del given["backgrounds_left_out"]  # the photographs themselves follow
     digest.update(json.dumps([VERSION, given], sort_keys=True, default=_plain).encode())
     for model in models.values():
         for array in (model.vertices, model.faces, model.normals, model.colors, model.uv, model.texture):
@@ -133,16 +135,16 @@ def _plain(value: Any) -> Any:
 
 def _drawer(plan: SplitPlan) -> SceneDrawer:
     """What draws the plan's scenes."""
-    models, backgrounds = _loaded(plan.models_dir, plan.object_ids, plan.backgrounds_dir)
+    models, backgrounds = _loaded(plan.models_dir, plan.object_ids, plan.backgrounds_dir, plan.backgrounds_left_out)
     return SceneDrawer(models, plan.options, backgrounds)
 
 
 @lru_cache(maxsize=1)
 def _loaded(
-    models_dir: Path, object_ids: tuple[int, ...], backgrounds_dir: Path | None
+    models_dir: Path, object_ids: tuple[int, ...], backgrounds_dir: Path | None, left_out: tuple[str, ...]
 ) -> tuple[dict[int, ObjectModel], Backgrounds]:
     """Models and backgrounds, once in each process."""
-    return load_models(models_dir, object_ids or None), Backgrounds(backgrounds_dir)
+    return load_models(models_dir, object_ids or None), Backgrounds(backgrounds_dir, left_out=left_out)
 
 
 def _write_scene(plan: SplitPlan, header: dict[str, Any], scene: int) -> int:

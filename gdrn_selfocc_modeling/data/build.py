@@ -106,6 +106,7 @@ class ObjectCache:
             chosen,
             num_regions=self._net.geo_head.num_regions,
             num_points=self._net.loss_cfg.num_pm_points,
+            canonical=self._net.loss_cfg.canonical_sym,
         )
         return SplitObjects(models, trained)
 
@@ -303,7 +304,7 @@ def build_roi_format(given: InputSettings, model: ModelSettings) -> RoiFormat:
 def build_backgrounds(given: InputSettings) -> Backgrounds:
     """Photographs of INPUT.BG_IMGS_ROOT, or procedural backgrounds where it is empty."""
     folder = Path(given.bg_imgs_root) if given.bg_imgs_root else None
-    return Backgrounds(folder, given.num_bg_imgs, given.bg_keep_aspect_ratio)
+    return Backgrounds(folder, given.num_bg_imgs, given.bg_keep_aspect_ratio, given.bg_left_out)
 
 
 def build_augmentation(given: InputSettings, cad: CadSettings, kind: str) -> TrainAugmentation:

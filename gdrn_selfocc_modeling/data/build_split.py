@@ -29,6 +29,7 @@ class RenderedSplit:
     rgb_format: str = "jpg"
     seed: int = 0
     photos: str = ""  # folder of backgrounds
+    photos_left_out: tuple[str, ...] = ()  # patterns of those that aren't used
 
 
 def render_split(
@@ -61,6 +62,7 @@ def render_split(
         images_per_scene=split.images_per_scene,
         rgb_format=split.rgb_format,
         backgrounds_dir=Path(split.photos).resolve() if split.photos else None,
+        backgrounds_left_out=split.photos_left_out,
     )
     require_file(source.models_dir / INFO_NAME, "images are rendered from the models of that folder")
     written = write_split(plan, workers, cluster)

@@ -27,6 +27,7 @@ class InputSettings:
     color_aug_code: str
     color_aug_syn_only: bool
     bg_imgs_root: str
+    bg_left_out: tuple[str, ...]
     num_bg_imgs: int
     change_bg_prob: float
     bg_keep_aspect_ratio: bool

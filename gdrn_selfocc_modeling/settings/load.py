@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 SCHEMA = Path(__file__).resolve().parents[2] / "configs" / "_base_" / "gdrn_base.py"
 PNP_LAYERS = ("P", "P+Q")
 PNP_CHOICES = {
-    "PNP_TYPE": ("ransac_pnp", "net_iter_pnp", "net_ransac_pnp", "net_ransac_pnp_rot"),
+    "PNP_TYPE": ("ransac_pnp", "net_iter_pnp", "net_ransac_pnp", "net_ransac_pnp_rot", "weighted_pnp"),
     "PNP_LAYERS": PNP_LAYERS,
 }
 

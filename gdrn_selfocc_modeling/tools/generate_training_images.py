@@ -80,6 +80,7 @@ def main(argv: list[str] | None = None) -> None:
         rgb_format=args.format,
         seed=args.seed,
         photos=settings.input.bg_imgs_root,
+        photos_left_out=settings.input.bg_left_out,
     )
     start = time.monotonic()
     plan, written = render_split(

@@ -3,6 +3,8 @@
 _base_ = ["../short_run.py"]
 
 OUTPUT_DIR = "output/gdrn_selfocc/lmo/cad_only_cpu"
+# These are kept to measure what it does where no object is; they train nothing.
+INPUT = dict(BG_LEFT_OUT=("*8.jpg", "*9.jpg"))
 DATASETS = dict(OBJS=("can",), TRAIN=("lmo_cad",), TEST=("lmo_bop_test",))
 CAD = dict(ROTATIONS="upper", STANDING_PROB=0.5, MAX_OCCLUDERS=2, TINT=0.1)
 DATALOADER = dict(NUM_WORKERS=2)  # drawing a crop takes longer than learning from it

@@ -7,6 +7,8 @@ measured on LM-O.
 _base_ = ["./toy.py"]
 
 OUTPUT_DIR = "output/gdrn_selfocc/refiner/any_object"
+# These are kept to measure what it does where no object is; they train nothing.
+INPUT = dict(BG_LEFT_OUT=("*8.jpg", "*9.jpg"))
 DATASETS = dict(
     TRAIN=("lmo_cad", "ycbv_cad", "parts_cad"), OBJS=("ape", "can", "duck", "eggbox", "glue", "holepuncher")
 )
