@@ -129,6 +129,9 @@ class Prediction(TensorFields):
     cam_R_obj: Tensor  # (B, 3, 3) float32 egocentric
     cam_t_obj: Tensor  # (B, 3) float32 metres
     trans_raw: Tensor  # (B, 3) translation as regressed: SITE for centroid_z
+    # (B, 1, out, out) logarithm of the scale of a Laplace law of each normalised number of P, with XYZ_SCALE
+    xyz_log_scale: Tensor | None = None
+    q_log_scale: Tensor | None = None  # (B, 3, out, out) the same for Q_x, Q_y, Q_z, with Q0_SCALE
 
     @property
     def pose(self) -> RegressedPose:
@@ -179,6 +182,7 @@ class LookTargets(TensorFields):
 
     cam_R_obj: Tensor  # (B, 3, 3) float32
     cam_t_obj: Tensor  # (B, 3) float32 metres
+    precision: Tensor  # (B, 6, 6) float32, what is known of the rendered pose, as of `PosePrior`
 
 
 @dataclass(eq=False)
@@ -187,6 +191,7 @@ class Displacements(TensorFields):
 
     shift: Tensor  # (B, 2, out, out) float32 cells, along u and v
     log_scale: Tensor  # (B, out, out) float32, logarithm of the scale of a Laplace law of each coordinate, cells
+    log_spread: Tensor  # (B, out, out) float32, the same as it counts in a fit of the pose, among its neighbours
 
 
 @dataclass(frozen=True)

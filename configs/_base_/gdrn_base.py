@@ -74,6 +74,7 @@ MODEL = dict(  # the network, its weights and its losses
             XYZ_CLASS_AWARE=False,  # P of each of NUM_CLASSES objects by channels of its own
             MASK_CLASS_AWARE=False,  # the mask of each object by channels of its own
             REGION_CLASS_AWARE=False,  # the regions of each object by channels of their own
+            XYZ_SCALE=False,  # predict how far P may be off in each cell: the scale of a Laplace law; that is the loss
             MASK_THR_TEST=0.5,  # mask probability above which TEST.USE_PNP takes a cell's P
             NUM_REGIONS=64,  # surface regions; 1 or less for none
         ),
@@ -82,6 +83,7 @@ MODEL = dict(  # the network, its weights and its losses
             FREEZE=False,  # its weights don't learn, its losses are left out
             LR_MULT=1.0,  # share of the learning rate
             OCCMASK_AWARE=False,  # predict where Q is valid, too
+            Q0_SCALE=False,  # the same for each part of Q
             Q0_CLASS_AWARE=False,  # Q of each of NUM_CLASSES objects by channels of its own
             MASK_CLASS_AWARE=False,  # the validity of Q likewise, with OCCMASK_AWARE
             REGION_CLASS_AWARE=False,  # accepted, without effect: Q has no regions
@@ -161,11 +163,13 @@ MODEL = dict(  # the network, its weights and its losses
             Q0_LOSS_MASK_GT="visib",  # accepted, without effect: Q is learned where it is valid
             Q0_LW=1.0,  # second layer
             Q0_DEF_LW=0.0,  # loss_q_def: Q on its own pixel's ray, true pose
+            FIT_LW=0.0,  # loss_fit: how wrong a weighted PnP on P will be, with XYZ_SCALE
             CT_LW=0.0,  # loss_ct: P, Q and camera on one line, predicted pose, metres
             CT_P_LW=0.0,  # loss_ct_pro: the same in pixels
             OCC_LW=0.0,  # validity of Q, with OCCMASK_AWARE
             QD_LW=0.0,  # accepted, without effect: Q0_DEF_LW is the weight
             HANDLE_SYM=False,  # compare P and Q of symmetric objects as seen by the camera
+            CANONICAL_SYM=False,  # of a symmetric object's equal poses learn the one nearest to an upright view
             FOCAL_NORM="mean",  # what pixels are divided by: mean (the ROIs' f_x), or the ancestor's LM constants: lm
         ),
     ),
@@ -177,6 +181,7 @@ MODEL = dict(  # the network, its weights and its losses
         INPUT_RES=128,  # side of the crop and of the rendering, pixels
         OUTPUT_RES=32,  # side of the map of displacements, cells
         PAD_SCALE=1.2,  # side of the crop over the longer side of the rendered object
+        POSE_LW=0.3,  # weight of the loss of the pose that the displacements lead to; theirs has 1
         START=dict(  # how wrong the poses are that it learns from: normal errors, times one of FACTORS
             ROTATION=8.0,  # degrees, root of the mean squared angle
             DEPTH=0.03,  # standard deviation, share of the depth

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from sopose.core.geometry.camera import project
+from sopose.core.geometry.pose import Pose
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 Array = TypeVar("Array", np.ndarray, "Tensor")
 FIRST_DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-4, 1e-6, 1e8  # shares of the normal equations' diagonal
 SINGULAR = 1e-12  # added to them, so that what no point tells stays where it is
+LEAST_ERROR = 1e-6  # of a pose that is said to have none
+ALL_COUNT = 1e6  # Huber's bound that no error reaches, standard deviations
 NEAREST = 1e-3  # metres before the camera; a point behind it has no image
 
 
@@ -57,6 +60,38 @@ class PoseFit(Generic[Array]):
     cam_t_obj: Array  # (B, 3) metres
     covariance: Array  # (B, 6, 6)
     residual: Array  # (B,) root of the mean squared error over its standard deviation, Huber's weights included
+
+
+def pose_precision(pose: Pose, diameter: float, rotation: float, depth: float, across: float) -> np.ndarray:
+    """(6, 6) what is known of a pose whose errors are these: the inverse of a covariance as `PoseFit` has it.
+
+    diameter: of the object, metres; rotation: root of the mean squared angle, radians; depth: standard deviation along
+    the ray of the object's origin, shares of its distance; across: at right angles to it, diameters.
+    """
+    rotation, depth, across = (max(error, LEAST_ERROR) for error in (rotation, depth, across))
+    t, distance = pose.cam_t_obj, max(float(np.linalg.norm(pose.cam_t_obj)), NEAREST)
+    along = np.outer(t, t) / distance**2
+    precision = np.zeros((6, 6))
+    precision[:3, :3] = along / (depth * distance) ** 2 + (np.eye(3) - along) / (across * diameter) ** 2
+    precision[3:, 3:] = np.eye(3) * 3 / rotation**2
+    return precision
+
+
+def first_step(
+    seen: SeenPoints[Array], cam_R_obj: Array, cam_t_obj: Array, prior: PosePrior[Array]
+) -> tuple[Array, Array]:
+    """(B, 6) first step of `fit_poses` from poses, and the covariance there (B, 6, 6); gradients flow through both.
+
+    From the true poses it is how wrong the fit will be (Liu et al., Linear-covariance loss, ICCV 2023), where no error
+    is so large that Huber's weights count.
+    """
+    xp = _namespace(cam_t_obj)
+    errors, weights, _ = _errors(xp, seen, cam_R_obj, cam_t_obj, ALL_COUNT, prior)
+    J = _jacobian(xp, seen, cam_R_obj, cam_t_obj)
+    pull = (prior.precision @ _from_prior(xp, prior, cam_R_obj, cam_t_obj)[..., None])[..., 0]
+    gradient = (J.mT @ (weights[..., None] * errors).reshape(len(J), -1, 1))[..., 0] + pull
+    covariance = xp.linalg.inv(_normal_equations(J, weights) + prior.precision)
+    return -(covariance @ gradient[..., None])[..., 0], covariance
 
 
 def fit_poses(

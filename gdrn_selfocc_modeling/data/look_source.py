@@ -12,6 +12,7 @@ from sopose.batch import LookBatch, LookTargets, SampleInfo
 from sopose.core.data.replay import Place, ReplayPool, ReplaySchedule
 from sopose.core.data.roi import Roi, RoiView
 from sopose.core.geometry.pose import Pose
+from sopose.core.geometry.pose_fit import pose_precision
 from sopose.core.objects.model import ObjectModel
 from sopose.core.synthesis.windows import ShadedWindow, shade_window
 from sopose.core.utils.errors import UserError
@@ -39,6 +40,10 @@ class StartRange:
         cam_t_obj = pose.cam_t_obj * np.exp(factor * self.depth * rng.normal())
         cam_t_obj[:2] += factor * self.across * diameter * rng.normal(size=2)
         return Pose(turn @ pose.cam_R_obj, cam_t_obj)
+
+    def precision(self, pose: Pose, diameter: float) -> np.ndarray:
+        """(6, 6) what is known of a pose that was drawn, see `pose_precision`; diameter in metres."""
+        return pose_precision(pose, diameter, np.deg2rad(self.rotation), self.depth, self.across)
 
 
 class LookSource:
@@ -91,7 +96,8 @@ class LookSource:
         crop = DrawnCrop(window.scene, view, side, None, rng, hiding)
         image = self.pictures.finish(crop, shown.part(crop.window))
         true = nearest_equal_pose(model, pose, start)
-        targets = LookTargets(*(torch.from_numpy(np.float32(part)) for part in (true.cam_R_obj, true.cam_t_obj)))
+        known = true.cam_R_obj, true.cam_t_obj, self.starts.precision(start, model.diameter)
+        targets = LookTargets(*(torch.from_numpy(np.float32(part)) for part in known))
         look = make_look(image, model, start, view, self.pictures.format)
         return look, targets, SampleInfo(scene_id=0, im_id=index, obj_id=obj_id)
 

@@ -24,9 +24,9 @@ class _Exportable(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         moved = self.network.displacements(*inputs)
-        return moved.shift, moved.log_scale
+        return tuple(getattr(moved, name) for name in OUTPUTS)
 
 
 def export_refiner(network: Refiner, design: RefinerDesign, objects: Sequence[str]) -> bytes:

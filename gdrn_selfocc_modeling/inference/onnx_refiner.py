@@ -14,7 +14,7 @@ from sopose.inference.onnx_runtimes import REMEDY, Session
 from sopose.models.refiner_file import RefinerDesign, read_design
 
 INPUTS = ("image", "rendered")  # of `LookBatch`, what a refiner sees
-OUTPUTS = ("shift", "log_scale")
+OUTPUTS = ("shift", "log_scale", "log_spread")
 
 
 class OnnxRefiner(nn.Module):

@@ -19,7 +19,7 @@ from sopose.core.bop.results import Estimates
 from sopose.core.data.roi import crop_image
 from sopose.core.engine.distributed import current_world, of_all_ranks
 from sopose.core.geometry.pose import Pose
-from sopose.core.geometry.pose_fit import NEAREST, PoseFit, PosePrior, SeenPoints, fit_poses
+from sopose.core.geometry.pose_fit import PoseFit, PosePrior, SeenPoints, fit_poses
 from sopose.core.objects.model import ObjectModel
 from sopose.data.eval_set import EvalSet
 from sopose.data.look import look_format, look_view, make_look
@@ -119,13 +119,7 @@ class PoseRefiner:
 
 def _prior(design: RefinerDesign, coarse: Sequence[tuple[Pose, float]]) -> PosePrior[np.ndarray]:
     """Poses before any look, of objects of some diameters, with the errors that the refiner learned to correct."""
-    precision = np.zeros((len(coarse), 6, 6))
-    for row, (pose, diameter) in enumerate(coarse):
-        t, distance = pose.cam_t_obj, max(float(np.linalg.norm(pose.cam_t_obj)), NEAREST)
-        along = np.outer(t, t) / distance**2
-        precision[row, :3, :3] = along / (design.start_depth * distance) ** 2
-        precision[row, :3, :3] += (np.eye(3) - along) / (design.start_across * diameter) ** 2
-        precision[row, 3:, 3:] = np.eye(3) * 3 / np.deg2rad(design.start_rotation) ** 2
+    precision = np.array([design.precision(pose, diameter) for pose, diameter in coarse])
     R, t = (np.array([getattr(pose, name) for pose, _ in coarse]) for name in ("cam_R_obj", "cam_t_obj"))
     return PosePrior(R, t, precision)
 

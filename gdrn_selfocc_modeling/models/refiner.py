@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from sopose.batch import Displacements, LookBatch
 from sopose.core.geometry.pose_fit import PoseFit, SeenPoints, fit_poses
 
-OUTPUTS = 3  # displacement along u and v, logarithm of the scale
-LOG_SCALES = (-4.0, 4.0)  # bounds of the logarithm, cells: a fiftieth of one, more than a crop
+OUTPUTS = 4  # displacement along u and v, logarithms of its scale and of its spread in a fit
+LOG_SCALES = (-4.0, 4.0)  # bounds of the logarithms, cells: a fiftieth of one, more than a crop
 
 
 class Refiner(nn.Module):
@@ -41,18 +41,19 @@ class Refiner(nn.Module):
         """The same of what a network sees of looks, see `LookBatch`."""
         (features,) = self.neck(self.backbone(torch.cat([image, rendered], dim=1)))
         told = self.head(features).float()
-        return Displacements(told[:, :2], told[:, 2].clamp(*LOG_SCALES))
+        scale, spread = told[:, 2:].clamp(*LOG_SCALES).unbind(1)
+        return Displacements(told[:, :2], scale, spread)
 
 
 def seen_points(look: LookBatch, moved: Displacements, correlation: float = 1.0) -> SeenPoints[Tensor]:
     """The rendered points of B looks with where the image shows them, for `fit_poses`.
 
-    A Laplace law of scale b has the variance 2 b². correlation: by how much what the cells tell together is less than
-    if their errors didn't depend on each other.
+    A Laplace law of scale b, here the spread, has the variance 2 b². correlation: by how much what the cells tell
+    together is less than if their errors didn't depend on each other.
     """
     cell = look.cell[:, None, None]
     pixels = look.pixel + moved.shift * cell[:, None]
-    precision = look.mask / (2 * correlation * (moved.log_scale.exp() * cell) ** 2)
+    precision = look.mask / (2 * correlation * (moved.log_spread.exp() * cell) ** 2)
     return SeenPoints(look.points_obj.flatten(2).mT, pixels.flatten(2).mT, precision.flatten(1), look.K)
 
 

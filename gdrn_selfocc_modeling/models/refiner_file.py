@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,11 +22,13 @@ from sopose.core.engine.checkpoint import (
     require_fitting_weights,
     save_weights,
 )
+from sopose.core.geometry.pose import Pose
+from sopose.core.geometry.pose_fit import pose_precision
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.plain_values import PlainReader
 from sopose.models.backbone import backbone_channels, backbone_strides, make_backbone
 from sopose.models.neck import TopDownPath
-from sopose.models.refiner import Refiner
+from sopose.models.refiner import OUTPUTS, Refiner
 
 KIND, VERSION = "refiner", 1
 REMEDY = "give a file that tools/train_refiner.py wrote"
@@ -42,6 +45,7 @@ RANGES = {
 }
 REALS = ("pad_scale", "start_rotation", "start_depth", "start_across", "correlation")
 MOST_STAGES = 8
+HEAD = ("head.weight", "head.bias")
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,11 @@ class RefinerDesign:
         mean, std = self.pixel_mean, self.pixel_std
         if len(mean) != 3 or len(std) != 3 or not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
             raise UserError("the refiner's pixel_mean and pixel_std must be three levels each, std above zero")
+
+    def precision(self, pose: Pose, diameter: float) -> np.ndarray:
+        """(6, 6) what is known of a pose before any look at it, see `pose_precision`; diameter in metres."""
+        rotation = math.radians(self.start_rotation)
+        return pose_precision(pose, diameter, rotation, self.start_depth, self.start_across)
 
     def facts(self, objects: Sequence[str]) -> dict[str, Any]:
         """The design and the names of the objects it was trained on, as values that json can hold."""
@@ -139,10 +148,18 @@ def widened(network: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tens
     return fitted
 
 
+def with_spread(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a refiner, also of the first ones, whose cells counted in a fit by their scale."""
+    return {
+        name: torch.cat([given, given[-1:]]) if name in HEAD and len(given) == OUTPUTS - 1 else given
+        for name, given in weights.items()
+    }
+
+
 def start_from(network: Refiner, path: Path) -> None:
     """Take what fits of a file: a refiner's weights, or the trunk of a pose network with the same backbone and neck."""
     weights = model_weights(read_checkpoint(path), path)
-    load_weights(network, widened(network, weights), path, partial=True)
+    load_weights(network, widened(network, with_spread(weights)), path, partial=True)
 
 
 def save_refiner(network: Refiner, design: RefinerDesign, objects: Sequence[str], path: Path) -> None:
@@ -158,7 +175,7 @@ def load_refiner(path: Path) -> tuple[Refiner, RefinerDesign]:
     path = Path(path)
     state = read_checkpoint(path, REMEDY)
     design = read_design(plain_facts(state), str(path))
-    weights = model_weights(state, path)
+    weights = with_spread(model_weights(state, path))
     try:
         with torch.device("meta"):
             require_fitting_weights(build_refiner(design), weights, path)

@@ -101,6 +101,7 @@ class GeoHeadSettings(PartSettings):
     xyz_class_aware: bool
     mask_class_aware: bool
     region_class_aware: bool
+    xyz_scale: bool
     mask_thr_test: float
     num_regions: Width
 
@@ -112,6 +113,7 @@ class SelfoccHeadSettings(PartSettings):
     enabled: bool
     occmask_aware: bool
     q0_class_aware: bool
+    q0_scale: bool
     mask_class_aware: bool
     mask_thr_test: float
     min_q0_region: int
@@ -188,6 +190,8 @@ class LossSettings:
     ct_p_lw: float
     occ_lw: float
     handle_sym: bool
+    canonical_sym: bool
+    fit_lw: Annotated[float, AtLeast(0.0)]
     focal_norm: str
 
 
@@ -229,6 +233,7 @@ class RefineSettings:
     input_res: Side
     output_res: Side
     pad_scale: Annotated[float, AtLeast(1.0)]
+    pose_lw: Annotated[float, AtLeast(0.0)]
     start: StartSettings
 
 

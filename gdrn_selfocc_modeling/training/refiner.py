@@ -26,8 +26,8 @@ from sopose.data.build import LookData, build_look_data
 from sopose.data.look import look_format
 from sopose.data.look_source import LookSample
 from sopose.data.targets import RoiFormat
-from sopose.losses.look import look_losses, true_shift
-from sopose.models.refiner import Refiner, refined
+from sopose.losses.look import look_losses, pose_loss, true_shift
+from sopose.models.refiner import Refiner, refined, seen_points
 from sopose.models.refiner_file import RANGES, RefinerDesign, build_refiner, save_refiner, start_from
 from sopose.settings import Settings
 from sopose.settings.groups import SolverSettings, TrainSettings
@@ -117,7 +117,9 @@ def build_refiner_run(settings: Settings, resume: bool, should_stop: Callable[[]
     precision = choose_precision(settings.solver.amp, device, machine.bfloat16, str(before.get(PRECISION, "")))
     told = {"seed": seed, "workers": shares.workers, "precision": precision, "picture_period": settings.vis_period}
     options = build_options(settings.solver, settings.train, **told)
-    trainer = build_refiner_trainer(network, data.source, design, data.objects, options, output, resume, should_stop)
+    trainer = build_refiner_trainer(
+        network, data.source, design, data.objects, options, output, resume, should_stop, given.refine.pose_lw
+    )
     logger.info(
         "%s: threads that compute %d, in %s on %s; processes that prepare looks %d",
         *(machine, shares.threads, precision, device, shares.workers),
@@ -135,6 +137,7 @@ def build_refiner_trainer(
     output: Path,
     resume: bool,
     should_stop: Callable[[], bool],
+    pose_weight: float = 0.0,
 ) -> Trainer:
     """The trainer of a refiner of the objects, see `assemble_trainer`."""
     if next(network.parameters()).device.type == "cpu":
@@ -143,7 +146,7 @@ def build_refiner_trainer(
     lesson = Lesson(
         source,
         collate_looks,
-        partial(_losses, network=network),
+        partial(_losses, network=network, correlation=design.correlation, pose_weight=pose_weight),
         partial(_draw, network=network, roi_format=roi_format),
         _describe,
         remedy="lower SOLVER.OPTIMIZER_CFG.lr and resume, or check these looks",
@@ -172,12 +175,19 @@ def measured_correlation(network: Refiner, source: SampleSource, count: int = ME
     return float(np.median(squares) / chdtri(len(motion), 0.5))
 
 
-def _losses(batch: Batch, _iteration: int, network: Refiner) -> dict[str, Tensor]:
+def _losses(
+    batch: Batch, _iteration: int, network: Refiner, correlation: float, pose_weight: float
+) -> dict[str, Tensor]:
     device = next(network.parameters()).device
     look, targets = (part.to(device, non_blocking=True) for part in batch[:2])
     moved = network(look)
     with torch.autocast(device.type, enabled=False):  # positions in pixels need more bits than a half has
-        return look_losses(moved, look, targets)
+        losses = look_losses(moved, look, targets)
+        if pose_weight > 0:
+            exact = (part.map(lambda values: values.double()) for part in (look, moved))
+            seen = seen_points(*exact, correlation)
+            losses["loss_pose"] = pose_weight * pose_loss(seen, look, targets).to(moved.shift.dtype)
+        return losses
 
 
 @torch.no_grad()

@@ -26,5 +26,6 @@ class Oracle(nn.Module):
         self.looks += len(look)
         count = len(look)
         R, t = (torch.from_numpy(np.float32(part)) for part in (self.truth.cam_R_obj, self.truth.cam_t_obj))
-        targets = LookTargets(R.expand(count, 3, 3), t.expand(count, 3))
-        return Displacements(true_shift(look, targets), torch.full_like(look.mask, np.log(self.scale)))
+        targets = LookTargets(R.expand(count, 3, 3), t.expand(count, 3), torch.eye(6).expand(count, 6, 6))
+        sure = torch.full_like(look.mask, np.log(self.scale))
+        return Displacements(true_shift(look, targets), sure, sure)

@@ -11,13 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sopose.core.geometry.camera import project
+from sopose.core.geometry.pose import Pose
 from sopose.core.geometry.pose_fit import (
     NEAREST,
     PoseFit,
     PosePrior,
     SeenPoints,
+    first_step,
     fit_poses,
     moved,
+    pose_precision,
     rotation_exp,
 )
 from sopose.core.geometry.rotation import random_rotation
@@ -247,3 +250,32 @@ def test_tensors_and_arrays_give_the_same_with_a_prior():
     )
     np.testing.assert_allclose(told.cam_t_obj, found.cam_t_obj, atol=1e-9)
     np.testing.assert_allclose(told.covariance, found.covariance, rtol=1e-6, atol=1e-12)
+
+
+@given(seed=st.integers(0, 10**6))
+def test_the_first_step_from_the_truth_is_the_error_of_the_fit(seed):
+    seen, R, t = case(seed, count=2)
+    rng = np.random.default_rng(seed)
+    seen = replace(seen, pixels=seen.pixels + rng.normal(0, 0.3, seen.pixels.shape))
+    start = perturbed(R, t, seed, by=0.1)
+    prior = PosePrior(*start, np.repeat(np.diag([1e3, 1e3, 1e3, 100, 100, 100.0])[None], 2, 0))
+    step, covariance = first_step(seen, R, t, prior)
+    fit = fit_poses(seen, R, t, prior=prior)
+    assert np.abs(fit.cam_t_obj - t - step[:, :3]).max() < 1e-4  # metres
+    turned, _ = moved(R, t, step)
+    assert degrees(fit.cam_R_obj, turned) < 0.1
+    np.testing.assert_allclose(
+        np.sqrt(np.einsum("bii->bi", covariance)), np.sqrt(np.einsum("bii->bi", fit.covariance)), rtol=0.05
+    )
+
+
+@given(seed=st.integers(0, 10**6), depth=st.floats(0.01, 0.1), across=st.floats(0.01, 0.1))
+def test_the_precision_of_a_pose_is_that_of_its_errors(seed, depth, across):
+    _, R, t = case(seed)
+    covariance = np.linalg.inv(pose_precision(Pose(R[0], t[0]), 0.2, 0.1, depth, across))
+    ray = t[0] / np.linalg.norm(t[0])
+    aside = np.cross(ray, [0.3, 0.5, 0.1])
+    aside /= np.linalg.norm(aside)
+    assert ray @ covariance[:3, :3] @ ray == pytest.approx((depth * np.linalg.norm(t[0])) ** 2)
+    assert aside @ covariance[:3, :3] @ aside == pytest.approx((0.2 * across) ** 2)
+    assert np.trace(covariance[3:, 3:]) == pytest.approx(0.1**2)  # radians²

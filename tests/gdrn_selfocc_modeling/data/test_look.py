@@ -24,10 +24,10 @@ from sopose.data.look import look_view, make_look, nearest_equal_pose, render_ob
 from sopose.data.look_source import LookSample, LookSource, StartRange
 from sopose.data.mapper import TrainAugmentation
 from sopose.data.targets import RoiFormat, prepare_objects
-from sopose.losses.look import look_losses, true_shift
+from sopose.losses.look import look_losses, pose_loss, true_shift
 from sopose.models.neck import TopDownPath
 from sopose.models.plain_backbone import PLAIN, PlainBackbone
-from sopose.models.refiner import Refiner, refined
+from sopose.models.refiner import Refiner, refined, seen_points
 
 K = np.array([[572.4, 0, 325.3], [0, 573.6, 242.0], [0, 0, 1]])
 SIZE = (640, 480)
@@ -49,6 +49,12 @@ def make_source(models):
         return LookSource(CadSource(objects, drawer, FORMAT, plain, length=100), starts or StartRange(), replay=replay)
 
     return make
+
+
+def displacements(shift: torch.Tensor, look: LookBatch, log_scale: float) -> Displacements:
+    """Displacements that are equally sure everywhere."""
+    sure = torch.full_like(look.mask, log_scale)
+    return Displacements(shift, sure, sure)
 
 
 def looks_at(source: LookSource, count: int) -> tuple[LookBatch, LookTargets, list[LookSample]]:
@@ -100,15 +106,14 @@ def test_true_displacements_lead_to_the_true_pose(looks):
     look, targets, _ = looks
     shift = true_shift(look, targets)
     assert shift.abs().amax() > 1, "starts are wrong by cells"
-    found = refined(look, Displacements(shift, torch.full_like(look.mask, -2.0)))
+    found = refined(look, displacements(shift, look, -2.0))
     torch.testing.assert_close(found.cam_t_obj, targets.cam_t_obj, atol=5e-4, rtol=0)
     torch.testing.assert_close(found.cam_R_obj, targets.cam_R_obj, atol=5e-3, rtol=0)
 
 
 def test_without_displacement_a_pose_stays(looks):
     look, _, _ = looks
-    nothing = Displacements(torch.zeros_like(look.pixel), torch.zeros_like(look.mask))
-    found = refined(look, nothing)
+    found = refined(look, displacements(torch.zeros_like(look.pixel), look, 0.0))
     torch.testing.assert_close(found.cam_t_obj, look.cam_t_obj, atol=1e-4, rtol=0)
     torch.testing.assert_close(found.cam_R_obj, look.cam_R_obj, atol=1e-3, rtol=0)
 
@@ -195,9 +200,7 @@ def test_the_loss_is_least_at_the_truth_and_at_the_errors_own_scale(looks):
     truth = true_shift(look, targets)
 
     def loss(off: float, log_scale: float) -> float:
-        return float(
-            look_losses(Displacements(truth + off, torch.full_like(look.mask, log_scale)), look, targets)["loss_shift"]
-        )
+        return float(look_losses(displacements(truth + off, look, log_scale), look, targets)["loss_shift"])
 
     assert loss(0.0, 0.0) == pytest.approx(0, abs=1e-3)
     assert loss(0.5, 0.0) == pytest.approx(1.0, abs=1e-3)  # |e_u| + |e_v| in cells
@@ -205,4 +208,32 @@ def test_the_loss_is_least_at_the_truth_and_at_the_errors_own_scale(looks):
     assert loss(0.5, np.log(0.5)) == pytest.approx(2 + 2 * np.log(0.5), abs=1e-3)
     assert loss(0.5, np.log(0.5)) < min(loss(0.5, np.log(0.4)), loss(0.5, np.log(0.6)))
     hidden = replace(look, mask=torch.zeros_like(look.mask))
-    assert float(look_losses(Displacements(truth, look.mask), hidden, targets)["loss_shift"]) == 0
+    assert float(look_losses(displacements(truth, look, 0.0), hidden, targets)["loss_shift"]) == 0
+
+
+def test_the_pose_loss_is_least_where_displacements_spread_as_much_as_they_say(looks):
+    """Noise of a known Laplace law in each cell: its scale is the spread that the loss likes best."""
+    look, targets, _ = looks
+    truth, scale = true_shift(look, targets), 0.8
+    # Nothing is known before: what is left is what the displacements tell.
+    targets = replace(targets, precision=1e-6 * targets.precision)
+    law = torch.distributions.Laplace(0.0, scale)
+    torch.manual_seed(0)
+    noisy = [truth + law.sample(truth.shape) for _ in range(60)]
+
+    def loss(factor: float) -> float:
+        given = [displacements(shift, look, float(np.log(factor * scale))) for shift in noisy]
+        return float(np.mean([float(pose_loss(seen_points(look, one), look, targets)) for one in given]))
+
+    assert loss(1.0) < min(loss(0.7), loss(1.5))
+
+
+def test_the_pose_loss_pulls_displacements_to_the_truth(looks):
+    look, targets, _ = looks
+    shift = (0.9 * true_shift(look, targets)).requires_grad_()
+    given = displacements(shift, look, -1.0)
+    before = pose_loss(seen_points(look, given, 50.0), look, targets)
+    before.backward()
+    assert torch.isfinite(shift.grad).all() and (shift.grad.abs().amax(1) > 0)[look.mask > 0].all()
+    step = shift.detach() - 0.01 * shift.grad / shift.grad.abs().max()
+    assert pose_loss(seen_points(look, displacements(step, look, -1.0), 50.0), look, targets) < before

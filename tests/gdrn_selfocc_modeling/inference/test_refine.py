@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from sopose.core.bop.results import Estimate, Estimates
 from sopose.core.geometry.pose import Pose
+from sopose.core.rays import raycast
 from sopose.core.utils.errors import UserError
 from sopose.data.eval_set import EvalSet
 from sopose.data.look import nearest_equal_pose
@@ -173,3 +174,15 @@ def test_the_refiner_that_comes_along_brings_unknown_objects_nearer(test_set, tm
             off = pose.transform(model.vertices) - equal.transform(model.vertices)
             errors.append(np.linalg.norm(off, axis=1).mean() / model.diameter)
     assert np.median(after) < 0.75 * np.median(before)
+
+
+def test_looks_without_embree_lead_to_the_same_poses(models, monkeypatch):
+    """Objects are drawn in numpy then: within 0.1 degrees and 0.1 mm."""
+    model, start = models[min(models)], wrong(TRUTH)
+    refiner = PoseRefiner(Oracle(TRUTH, scale=1.0), replace(DESIGN, correlation=100.0))
+    (with_rays,) = refiner(PICTURE, CAMERA, [model], [start], 2)
+    monkeypatch.setattr(raycast, "has_embree", lambda: False)
+    (drawn,) = refiner(PICTURE, CAMERA, [model], [start], 2)
+    turn = Rotation.from_matrix(drawn.pose.cam_R_obj @ with_rays.pose.cam_R_obj.T).magnitude()
+    assert np.degrees(turn) < 0.1
+    assert np.linalg.norm(drawn.pose.cam_t_obj - with_rays.pose.cam_t_obj) < 1e-4  # metres

@@ -97,7 +97,7 @@ def test_correlated_errors_are_measured(source, models):
         def forward(self, look: LookBatch) -> Displacements:
             off = self.deviation * torch.randn(len(look), 2, 1, 1, generator=self.draw)
             log_scale = torch.full_like(look.mask, float(np.log(self.deviation / 2**0.5)))
-            return Displacements(true_shift(look, self.targets.pop(0)) + off, log_scale)
+            return Displacements(true_shift(look, self.targets.pop(0)) + off, log_scale, log_scale)
 
     network = Shifted(0.2)
     drawn = [source.sample(k % len(source), np.random.default_rng([SEED, k])) for k in range(32)]
