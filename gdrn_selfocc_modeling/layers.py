@@ -188,6 +188,16 @@ def denormalise_P(P: Tensor, extent: Tensor) -> Tensor:
     return (P - 0.5) * extent[:, :, None, None]
 
 
+def pixel_variance(log_scale: Tensor, extent: Tensor, K: Tensor, depth: Tensor) -> Tensor:
+    """(B, C, H, W) variance of where points are seen whose normalised numbers obey Laplace laws, pixels².
+
+    log_scale (B, C, H, W), extent (B, 3) m, K (B, 3, 3), depth (B,) m of the object. A Laplace law of scale b has the
+    variance 2 b²; what is known of the three numbers together is taken for each direction alike.
+    """
+    per_metre = (K[:, 0, 0] + K[:, 1, 1]) / 2 / depth
+    return 2 * (log_scale.exp() * (extent.mean(dim=1) * per_metre)[:, None, None, None]) ** 2
+
+
 def denormalise_Q(q: Tensor, extent: Tensor) -> Tensor:
     """(B, 6, H, W) normalised -> (B, plane, xyz, H, W) metres in the object's frame, 0 along the normal."""
     return unpack_Q_maps((q - 0.5) * extent[:, CHANNEL_AXES, None, None])

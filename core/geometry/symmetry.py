@@ -7,6 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from sopose.core.geometry.pose import Pose
+
+# Object to camera where one looks along the object's y axis and its z axis points up in the image.
+UPRIGHT = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
 MAX_ANGLE_STEP = 0.01  # of half a turn's arc, as the BOP toolkit samples: 315 rotations in a full turn
 
 
@@ -39,3 +43,21 @@ def symmetry_transforms(
         return fixed
     turns = np.concatenate([continuous_rotations(axis, offset, max_step) for axis, offset in continuous])
     return (turns[None] @ fixed[:, None]).reshape(-1, 4, 4)
+
+
+def canonical_pose(pose: Pose, transforms: np.ndarray) -> Pose:
+    """Of all poses that look the same, the one whose rotation is nearest to an upright view (`UPRIGHT`).
+
+    transforms: (S, 4, 4) symmetries of the object, metres. The rotation is seen from the ray to the object's origin, as
+    a crop around it shows the object. Whichever of the equal poses is given, the same one comes back, but where two are
+    equally near: there lies the border that one pose for each view must have (Pitteri et al., "On Object Symmetries and
+    6D Pose Estimation from Images", 3DV 2019).
+    """
+    if len(transforms) == 1:
+        return pose
+    equal = [pose @ Pose(S[:3, :3], S[:3, 3]) for S in transforms]
+    x, y, z = pose.cam_t_obj
+    across = np.array([-y, x, 0.0])  # optical axis × ray
+    turn = across / max(np.linalg.norm(across), np.finfo(float).tiny) * np.arctan2(np.hypot(x, y), z)
+    reference = Rotation.from_rotvec(turn).as_matrix() @ UPRIGHT
+    return max(equal, key=lambda candidate: float(np.sum(reference * candidate.cam_R_obj)))

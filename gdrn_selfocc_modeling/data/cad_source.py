@@ -114,6 +114,7 @@ class CadSource:
         target, options = self.objects[obj_id], self.drawer.options
         roi = self.augmentation.draw_roi(scene.box, options.image_size, rng)
         view = RoiView(options.K, options.image_size, roi, self.format.output_res)
+        pose = target.target_pose(pose)
         layers = cast_layers(target, pose, view)
         visib = layers.mask.copy()
         occluders = [(self.drawer.models[other].caster, where) for other, where in others]

@@ -161,11 +161,12 @@ class TrainMapper:
         if rng.random() < self.augmentation.change_bg_prob:
             crop, keeps = self._change_background(crop, masks, visib, view, rng)
         crop = self.augmentation.draw_color(crop, rng)
-        if self.map_files is None:
-            layers = cast_layers(target, instance.pose, view)
+        pose = target.target_pose(instance.pose)
+        if self.map_files is None or target.canonical:  # files hold the maps of the pose that is annotated
+            layers = cast_layers(target, pose, view)
         else:
             layers = self.map_files.layers(record, instance, view)
-        targets = make_targets(target, instance.pose, view, layers, visib, keeps)
+        targets = make_targets(target, pose, view, layers, visib, keeps)
         info = SampleInfo(record.scene_id, record.im_id, instance.obj_id, instance.gt_index)
         return make_roi_batch(crop, view, target.model.extent, target.class_index, self.format), targets, info
 
@@ -257,7 +258,8 @@ class EvalSource:
             return None
         view = self._view(item, self.image(item))
         visib = InstanceMasks(item.record, item.truth, view, self.models).visible(view.out)
-        target, pose = self.objects[item.obj_id], item.truth.pose
+        target = self.objects[item.obj_id]
+        pose = target.target_pose(item.truth.pose)
         return make_targets(target, pose, view, cast_layers(target, pose, view), visib)
 
     def crop(self, index: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from sopose.core.data.roi import RoiView, coord_2d
 from sopose.core.geometry.camera import project
 from sopose.core.geometry.pose import Pose
 from sopose.core.geometry.sampling import farthest_points
+from sopose.core.geometry.symmetry import canonical_pose
 from sopose.core.objects.model import ObjectModel
 from sopose.core.rays.raycast import RayCaster
 from sopose.core.utils.errors import UserError
@@ -71,11 +72,16 @@ class TrainedObject:
     region_centers: np.ndarray  # (R, 3) float64
     model_points: np.ndarray  # (N, 3) float32 vertices for the point-matching loss
     symmetry_rotations: np.ndarray  # (S, 3, 3) float32, identity first
+    canonical: bool = False  # whether one of the poses that look the same stands for all of them
 
     @property
     def caster(self) -> RayCaster:
         """Rays against the model."""
         return self.model.caster
+
+    def target_pose(self, pose: Pose) -> Pose:
+        """The pose that the network learns where `pose` is the true one."""
+        return canonical_pose(pose, self.model.symmetry_transforms) if self.canonical else pose
 
 
 def prepare_objects(
@@ -83,12 +89,13 @@ def prepare_objects(
     class_index: Mapping[int, int],
     num_regions: int = 64,
     num_points: int = 3000,
+    canonical: bool = False,
 ) -> dict[int, TrainedObject]:
     """The objects with a class of the network (`class_index` by object id), ready for targets.
 
     num_regions: farthest-point samples of the vertices; num_points: vertices drawn once per object, with
     repetition only where the model has fewer. Raises `UserError` where a model has fewer vertices than
-    regions or is flat.
+    regions or is flat. canonical: of symmetric objects one pose stands for all that look the same.
     """
     objects = {}
     for obj_id, index in class_index.items():
@@ -113,6 +120,7 @@ def prepare_objects(
             region_centers=centers,
             model_points=vertices[chosen].astype(np.float32),
             symmetry_rotations=model.symmetry_transforms[:, :3, :3].astype(np.float32),
+            canonical=canonical and len(model.symmetry_transforms) > 1,
         )
     return objects
 

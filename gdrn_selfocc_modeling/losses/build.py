@@ -15,7 +15,9 @@ from sopose.losses.dense import (
     region_loss,
     self_occlusion_cross_entropy,
     self_occlusion_l1,
+    self_occlusion_laplace,
     xyz_l1,
+    xyz_laplace,
 )
 from sopose.losses.point_matching import PointMatching, angular_loss, bind_loss, make_distance
 from sopose.losses.symmetry import oriented_Q, oriented_xyz
@@ -51,13 +53,18 @@ def _dense_terms(net: PoseNetSettings) -> list[Term]:
     region_mask = _choice(losses, "REGION_LOSS_MASK_GT", MASKS)
     _choice(losses, "REGION_LOSS_TYPE", ("CE",))
     found = [
-        Term(XYZ_NAMES, _xyz_loss(losses), losses.xyz_lw),
+        Term(XYZ_NAMES, _xyz_loss(losses, net.geo_head.xyz_scale), losses.xyz_lw),
         Term(
             ("loss_mask",),
             lambda pred, batch, gt: [mask_loss(pred.mask, mask_named(gt, mask_name), mask_kind)],
             losses.mask_lw,
         ),
     ]
+    if losses.fit_lw > 0:
+        if not net.geo_head.xyz_scale:
+            raise UserError(f"{SECTION}.FIT_LW is above 0 but GEO_HEAD.XYZ_SCALE is False; change one")
+        mask = _choice(losses, "XYZ_LOSS_MASK_GT", MASKS)
+        found.append(Term(("loss_fit",), partial(terms.pose_fit, mask=mask), losses.fit_lw))
     if net.geo_head.num_regions > 1:
         found.append(
             Term(
@@ -69,9 +76,12 @@ def _dense_terms(net: PoseNetSettings) -> list[Term]:
     return [] if net.geo_head.freeze else found
 
 
-def _xyz_loss(losses: LossSettings) -> terms.Loss:
+def _xyz_loss(losses: LossSettings, has_scale: bool) -> terms.Loss:
     kind = _choice(losses, "XYZ_LOSS_TYPE", XYZ_LOSSES)
     name = _choice(losses, "XYZ_LOSS_MASK_GT", MASKS)
+    if has_scale:
+        _require_plain_coordinates(losses, "GEO_HEAD.XYZ_SCALE")
+        return lambda pred, batch, gt: xyz_laplace(pred.xyz, gt.P, pred.xyz_log_scale, mask_named(gt, name))
     if kind == "CE_coor":
         if losses.handle_sym:
             raise UserError(f"{SECTION}.HANDLE_SYM compares coordinates, XYZ_LOSS_TYPE 'CE_coor' has bins; use L1")
@@ -90,12 +100,19 @@ def _second_layer_terms(net: PoseNetSettings, train: TrainSettings, epochs: int)
         return []
     if losses.occ_lw > 0 and not head.occmask_aware:
         raise UserError(f"{SECTION}.OCC_LW is above 0 but SELFOCC_HEAD.OCCMASK_AWARE is False; change one")
-    own = [] if head.freeze else [_q_term(losses, head.min_q0_region), _occ_term(losses)]
+    own = [] if head.freeze else [_q_term(losses, head.min_q0_region, head.q0_scale), _occ_term(losses)]
     return own + _cross_layer_terms(net, train, epochs)
 
 
-def _q_term(losses: LossSettings, min_region: int) -> Term:
+def _q_term(losses: LossSettings, min_region: int, has_scale: bool) -> Term:
     """Q itself: coordinates, or bins where P has bins."""
+    if has_scale:
+        _require_plain_coordinates(losses, "SELFOCC_HEAD.Q0_SCALE")
+        return Term(
+            Q_NAMES,
+            lambda pred, batch, gt: self_occlusion_laplace(pred.q, gt.Q, pred.q_log_scale, gt.q_mask, min_region),
+            losses.q0_lw,
+        )
     binned = losses.xyz_loss_type == "CE_coor"
     if _choice(losses, "Q0_LOSS_TYPE", XYZ_LOSSES) == "CE_coor" and not binned:
         raise UserError(f"{SECTION}.Q0_LOSS_TYPE 'CE_coor' goes with XYZ_LOSS_TYPE 'CE_coor', which bins both layers")
@@ -103,6 +120,14 @@ def _q_term(losses: LossSettings, min_region: int) -> Term:
         return Term(("loss_Q0",), partial(oriented_Q, min_region=min_region), losses.q0_lw)
     compare = self_occlusion_cross_entropy if binned else self_occlusion_l1
     return Term(Q_NAMES, lambda pred, batch, gt: compare(pred.q, gt.Q, gt.q_mask, min_region), losses.q0_lw)
+
+
+def _require_plain_coordinates(losses: LossSettings, key: str) -> None:
+    if losses.xyz_loss_type == "CE_coor" or losses.handle_sym:
+        raise UserError(
+            f"MODEL.POSE_NET.{key} needs {SECTION}.XYZ_LOSS_TYPE 'L1' and HANDLE_SYM False (CANONICAL_SYM is for "
+            "symmetric objects); change one"
+        )
 
 
 def _occ_term(losses: LossSettings) -> Term:

@@ -11,7 +11,7 @@ from torch.nn.functional import softplus
 
 from sopose.batch import Prediction, RoiBatch, RoiTargets
 from sopose.core.engine.distributed import current_world, sum_over_ranks
-from sopose.layers import denormalise_P, denormalise_Q, expected_coordinate
+from sopose.layers import denormalise_P, denormalise_Q, expected_coordinate, pixel_variance
 from sopose.losses.cross_layer import (
     cross_projection_loss,
     cross_task_loss,
@@ -20,6 +20,7 @@ from sopose.losses.cross_layer import (
     to_camera,
 )
 from sopose.losses.point_matching import Distance, PointMatching
+from sopose.losses.pose_fit import pose_fit_loss
 from sopose.losses.symmetry import closest_rotation
 
 Loss = Callable[[Prediction, RoiBatch, RoiTargets], Sequence[Tensor] | Tensor]
@@ -87,6 +88,13 @@ def mean_focal(batch: RoiBatch) -> Tensor:
 def mask_named(targets: RoiTargets, name: str) -> Tensor:
     """(B, H, W) mask "obj", "visib", "trunc" or "erode"."""
     return getattr(targets, f"mask_{name}")
+
+
+def pose_fit(prediction: Prediction, batch: RoiBatch, targets: RoiTargets, mask: str) -> list[Tensor]:
+    """loss_fit, over the cells of a mask."""
+    variance = pixel_variance(prediction.xyz_log_scale, batch.extent, batch.K, targets.cam_t_obj[:, 2])
+    P_obj, true = denormalise_P(prediction.xyz, batch.extent), (targets.cam_R_obj, targets.cam_t_obj)
+    return [pose_fit_loss(P_obj, variance, mask_named(targets, mask), targets.pixel, batch.K, *true)]
 
 
 def cross_task(prediction: Prediction, batch: RoiBatch, targets: RoiTargets) -> list[Tensor]:

@@ -40,6 +40,15 @@ def xyz_l1(xyz: Tensor, P: Tensor, mask: Tensor) -> Tensor:
     return masked_mean((xyz - P).abs(), mask[:, None].expand_as(P), dim=(0, 2, 3))
 
 
+def xyz_laplace(xyz: Tensor, P: Tensor, log_scale: Tensor, mask: Tensor) -> Tensor:
+    """(3,) mean of |xyz - P| / b + log b of each axis over the mask, b the scale of each cell.
+
+    xyz, P are (B, 3, H, W) normalised, log_scale (B, 1, H, W). Source: Kendall and Gal, NeurIPS 2017.
+    """
+    negative_log_likelihood = (xyz - P).abs() * (-log_scale).exp() + log_scale
+    return masked_mean(negative_log_likelihood, mask[:, None].expand_as(P), dim=(0, 2, 3))
+
+
 def bin_cross_entropy(logits: Tensor, coordinates: Tensor, present: Tensor, mask: Tensor) -> Tensor:
     """(C,) cross-entropy of each coordinate's bins over its mask.
 
@@ -81,6 +90,13 @@ def self_occlusion_l1(q: Tensor, Q: Tensor, q_mask: Tensor, min_region: int) -> 
     """
     residual = (q - Q).abs().unflatten(1, (3, 2)).sum(dim=2)
     return masked_mean(residual, q_mask, dim=(0, 2, 3)) * _has_cells(q_mask, min_region)
+
+
+def self_occlusion_laplace(q: Tensor, Q: Tensor, log_scale: Tensor, q_mask: Tensor, min_region: int) -> Tensor:
+    """(3,) as `self_occlusion_l1`, but of |q - Q| / b + log b, b the scale of each Q_k: log_scale is (B, 3, H, W)."""
+    residual = (q - Q).abs().unflatten(1, (3, 2)).sum(dim=2)
+    negative_log_likelihood = residual * (-log_scale).exp() + 2 * log_scale
+    return masked_mean(negative_log_likelihood, q_mask, dim=(0, 2, 3)) * _has_cells(q_mask, min_region)
 
 
 def self_occlusion_cross_entropy(q: Tensor, Q: Tensor, q_mask: Tensor, min_region: int) -> Tensor:

@@ -243,6 +243,7 @@ def _build_geo_head(net: PoseNetSettings, maps: FeatureMaps, bins: int) -> TopDo
         mask=MapSpec(2 if net.loss_cfg.mask_loss_type == "CE" else 1, _classes(net, head.mask_class_aware)),
         xyz=MapSpec(3 * (bins + 1) if bins else 3, _classes(net, head.xyz_class_aware), groups=3),
         region=MapSpec(regions, _classes(net, head.region_class_aware)),
+        scale=MapSpec(1 if head.xyz_scale else 0, _classes(net, head.xyz_class_aware)),
         out_kernel_size=options.out_kernel_size,
         out_layer_shared=options.out_layer_shared,
     )
@@ -261,6 +262,7 @@ def _build_selfocc_head(net: PoseNetSettings, maps: FeatureMaps, bins: int) -> C
         _trunk_config(net, "SELFOCC_HEAD", maps),
         q=MapSpec(6 * (bins + 1) if bins else 6, _classes(net, head.q0_class_aware), groups=6),
         q_mask=MapSpec(3 if head.occmask_aware else 0, _classes(net, head.mask_class_aware), groups=3),
+        scale=MapSpec(3 if head.q0_scale else 0, _classes(net, head.q0_class_aware), groups=3),
         out_kernel_size=options.out_kernel_size,
         out_layer_shared=options.out_layer_shared,
     )

@@ -31,8 +31,9 @@ class GDRN(nn.Module):
         backbone: images -> list of feature maps.
         neck: those -> as many other maps; None to go without.
         level: which of the maps the heads see.
-        geo_head_net: features, class index -> mask, xyz, region.
-        selfocc_head_net: features, class index -> Q, its mask; None for the single-layer baseline (GDR-Net).
+        geo_head_net: features, class index -> mask, xyz, region, logarithm of xyz's scale.
+        selfocc_head_net: features, class index -> Q, its mask, logarithms of its scales; None for the single-layer
+            baseline (GDR-Net).
         pnp_net: maps, mask probability -> rotation, translation as regressed.
         decoder: those numbers -> pose.
         pnp_input: what `pnp_net` sees.
@@ -77,10 +78,10 @@ class GDRN(nn.Module):
         if self.neck is not None:
             features = self.neck(features)
         features = features[self.level]
-        mask, xyz, region = self.geo_head_net(features, batch.class_index)
-        q, q_mask = None, None
+        mask, xyz, region, xyz_log_scale = self.geo_head_net(features, batch.class_index)
+        q, q_mask, q_log_scale = None, None, None
         if self.selfocc_head_net is not None:
-            q, q_mask = self.selfocc_head_net(features, batch.class_index)
+            q, q_mask, q_log_scale = self.selfocc_head_net(features, batch.class_index)
         # The pose is never regressed in half precision: bfloat16 tells apart 2 px of 640 and 4 mm of a metre.
         with torch.autocast(mask.device.type, enabled=False):
             dtype = next(self.pnp_net.parameters()).dtype
@@ -98,6 +99,8 @@ class GDRN(nn.Module):
             cam_R_obj=cam_R_obj,
             cam_t_obj=cam_t_obj,
             trans_raw=trans_raw,
+            xyz_log_scale=xyz_log_scale,
+            q_log_scale=q_log_scale,
         )
 
     def pnp_maps(self, xyz: Tensor, q: Tensor | None, region: Tensor | None, batch: RoiBatch) -> Tensor:

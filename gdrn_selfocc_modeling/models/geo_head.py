@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from sopose.models.layers.blocks import MapSpec, TrunkConfig, init_normal, make_trunk
+from sopose.models.layers.blocks import (
+    LOG_SCALES,
+    NO_MAP,
+    MapSpec,
+    TrunkConfig,
+    init_normal,
+    make_scale_layer,
+    make_trunk,
+)
 
 
 class TopDownMaskXyzRegionHead(nn.Module):
@@ -15,6 +23,7 @@ class TopDownMaskXyzRegionHead(nn.Module):
         mask: 1 channel, 2 where the mask is classified.
         xyz: 3 channels, 3 (bins + 1) where coordinates are classified.
         region: regions + 1 channels, 0 channels without regions.
+        scale: 1 channel, how far xyz may be off; 0 channels without.
         out_kernel_size: kernel of the output convolution.
         out_layer_shared: one output layer for all maps in the order mask, xyz, region, else one each.
     """
@@ -25,6 +34,7 @@ class TopDownMaskXyzRegionHead(nn.Module):
         mask: MapSpec,
         xyz: MapSpec,
         region: MapSpec,
+        scale: MapSpec = NO_MAP,
         out_kernel_size: int = 1,
         out_layer_shared: bool = True,
     ) -> None:
@@ -41,9 +51,13 @@ class TopDownMaskXyzRegionHead(nn.Module):
             layer = nn.Conv2d(trunk.feat_dim, size, out_kernel_size, padding=out_kernel_size // 2)
             init_normal(layer, std=0.01)
             self.add_module(name, layer)
+        self.scale, self.scale_layer = scale, make_scale_layer(trunk.feat_dim, scale, out_kernel_size)
 
-    def forward(self, features: Tensor, class_index: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """(B, in_dim, h, w), (B,) int64 -> mask, xyz, region maps (B, C, out, out); region None without."""
+    def forward(self, features: Tensor, class_index: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """(B, in_dim, h, w), (B,) int64 -> maps (B, C, out, out) of mask, xyz, region, logarithm of xyz's scale.
+
+        The last two are None for a head without them.
+        """
         x = self.features(features)
         if self.out_layer_shared:
             parts = self.out_layer(x).split([spec.total for spec in self.specs.values()], dim=1)
@@ -51,6 +65,8 @@ class TopDownMaskXyzRegionHead(nn.Module):
         else:
             maps = {name: getattr(self, f"{name}_out_layer")(x) for name, spec in self.specs.items() if spec.total}
         mask, xyz = (self.specs[name].take(maps[name], class_index) for name in ("mask", "xyz"))
-        if not self.specs["region"].total:
-            return mask, xyz, None
-        return mask, xyz, self.specs["region"].take(maps["region"], class_index)
+        has_regions = self.specs["region"].total > 0
+        region = self.specs["region"].take(maps["region"], class_index) if has_regions else None
+        if self.scale_layer is None:
+            return mask, xyz, region, None
+        return mask, xyz, region, self.scale.take(self.scale_layer(x), class_index).clamp(*LOG_SCALES)

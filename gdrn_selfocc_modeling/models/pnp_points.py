@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,12 +11,13 @@ from torch import Tensor
 
 from sopose.batch import Prediction, RegressedPose, RoiBatch
 from sopose.core.geometry.pose import Pose
-from sopose.layers import PLANE_AXES, likeliest_coordinate, unpack_Q
+from sopose.layers import PLANE_AXES, likeliest_coordinate, pixel_variance, unpack_Q
 from sopose.models.gdrn import PnPInput, mask_probability
 from sopose.models.pnp_solvers import Correspondences, RansacOptions, solve_pose
 
 # Off the object P is the origin: a cell this near to it, in extents along each axis, is background.
 BACKGROUND = 1e-4
+NEAREST = 0.01  # metres before the camera, at least, of an object whose points are weighed
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,17 @@ class MapReader:
         rois = rois.map(lambda values: values.double() if values.is_floating_point() else values)
         P, present = self._P(prediction, rois.extent)
         points, chosen = P[:, None], present[:, None]
+        scales = [prediction.xyz_log_scale]
         if self.layers == "P+Q":
             Q, valid = self._Q(prediction, rois.extent)
             points, chosen = np.concatenate([points, Q], axis=1), np.concatenate([chosen, valid & chosen], axis=1)
+            scales.append(prediction.q_log_scale)
         pixels = np.broadcast_to(cell_positions(rois, P.shape[1])[:, None], (*chosen.shape, 2))
-        K = rois.K.cpu().numpy()
-        return [Correspondences(points[b, c], pixels[b, c], K[b]) for b, c in enumerate(chosen)]
+        K, sure = rois.K.cpu().numpy(), _precision(scales, rois, prediction.cam_t_obj[:, 2])
+        return [
+            Correspondences(points[b, c], pixels[b, c], K[b], None if sure is None else sure[b, c])
+            for b, c in enumerate(chosen)
+        ]
 
     def _P(self, prediction: Prediction, extent: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """(B, H, W, 3) metres, and where it counts (B, H, W) bool."""
@@ -98,6 +105,16 @@ def cell_positions(rois: RoiBatch, out: int) -> np.ndarray:
     center, side = rois.box_center.double().cpu().numpy(), out / rois.resize_ratio.double().cpu().numpy()
     cells = (np.stack(np.meshgrid(np.arange(out), np.arange(out)), axis=-1) - out / 2) / out
     return center[:, None, None] + cells * side[:, None, None, None]
+
+
+def _precision(log_scales: Sequence[Tensor | None], rois: RoiBatch, depth: Tensor) -> np.ndarray | None:
+    """(B, layers, H, W) float64 1 / pixels² of a network that predicts scales for all layers, else None."""
+    known = [scale for scale in log_scales if scale is not None]
+    if len(known) < len(log_scales):
+        return None
+    ahead = depth.double().clamp_min(NEAREST)
+    variance = pixel_variance(torch.cat(known, dim=1).double(), rois.extent, rois.K, ahead)
+    return (1 / variance).cpu().numpy()
 
 
 def _channels_last(maps: Tensor) -> np.ndarray:

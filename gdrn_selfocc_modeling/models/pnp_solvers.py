@@ -1,7 +1,7 @@
 """Poses from 2D-3D correspondences: what can take the learned PnP's place at test.
 
-The four ways are those of GDR-Net's evaluation (Wang et al., CVPR 2021). A solve that fails, for want of points or
-because its pose is impossible, leaves the network's pose.
+Four ways are those of GDR-Net's evaluation (Wang et al., CVPR 2021), the fifth weighs each point. A solve that fails,
+because points are missing or its pose is impossible, leaves the network's pose.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ import cv2
 import numpy as np
 
 from sopose.core.geometry.pose import Pose
+from sopose.core.geometry.pose_fit import SeenPoints, fit_poses
 from sopose.core.utils.registry import Registry
 
 MIN_POINTS = 4  # fewer have several poses
+EQUALLY_SURE = 2.0  # pixels of standard deviation where points don't say how sure they are
 MAX_SHIFT = 1.0  # metres from the network's translation, beyond which a solve that starts from it has failed
 REFINEMENT = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_COUNT, 50, 1e-12)
 
@@ -36,13 +38,15 @@ class Correspondences:
     points_obj: np.ndarray  # (N, 3) float64 metres, object frame
     pixels: np.ndarray  # (N, 2) float64 pixels
     K: np.ndarray  # (3, 3) float64 pixels
+    precision: np.ndarray | None = None  # (N,) float64 1 / pixels², how sure each is; None: all are equally sure
 
     def __len__(self) -> int:
         return len(self.points_obj)
 
     def __getitem__(self, chosen: np.ndarray) -> Correspondences:
         """Those of a mask or of indices."""
-        return Correspondences(self.points_obj[chosen], self.pixels[chosen], self.K)
+        precision = None if self.precision is None else self.precision[chosen]
+        return Correspondences(self.points_obj[chosen], self.pixels[chosen], self.K, precision)
 
     def agree_with(self, pose: Pose, tolerance: float) -> np.ndarray:
         """(N,) bool: which points the pose projects to within `tolerance` pixels, ahead of the camera."""
@@ -90,6 +94,16 @@ def net_ransac_pnp_rot(found: Correspondences, network: Pose, options: RansacOpt
     """The rotation of `net_ransac_pnp` with the network's translation."""
     pose = net_ransac_pnp(found, network, options)
     return None if pose is None else Pose(pose.cam_R_obj, network.cam_t_obj)
+
+
+@PNP_TYPES.register("weighted_pnp")
+def weighted_pnp(found: Correspondences, network: Pose, options: RansacOptions) -> Pose | None:
+    """From the pose of `net_ransac_pnp`: all points, each as much as it is sure, outliers by Huber's weights."""
+    start = net_ransac_pnp(found, network, options) or network
+    sure = np.full(len(found), 1 / EQUALLY_SURE**2) if found.precision is None else found.precision
+    seen = SeenPoints(found.points_obj[None], found.pixels[None], sure[None], found.K[None])
+    fit = fit_poses(seen, start.cam_R_obj[None], start.cam_t_obj[None])
+    return _possible(Pose(fit.cam_R_obj[0], fit.cam_t_obj[0]), network)
 
 
 def _ransac(found: Correspondences, options: RansacOptions) -> Pose | None:

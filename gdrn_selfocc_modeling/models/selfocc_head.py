@@ -5,7 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sopose.models.layers.blocks import MapSpec, TrunkConfig, init_normal, make_trunk
+from sopose.models.layers.blocks import (
+    LOG_SCALES,
+    NO_MAP,
+    MapSpec,
+    TrunkConfig,
+    init_normal,
+    make_scale_layer,
+    make_trunk,
+)
 
 
 class ConvSelfoccHead(nn.Module):
@@ -15,12 +23,19 @@ class ConvSelfoccHead(nn.Module):
         trunk: up-sampling trunk; its output has `trunk.feat_dim` channels.
         q: 6 channels, 6 (bins + 1) where coordinates are classified.
         q_mask: 3 channels of where Q_x, Q_y, Q_z exist, or 0 to leave that out.
+        scale: 3 channels, how far each of them may be off, or 0.
         out_kernel_size: kernel of the output convolution.
         out_layer_shared: one output layer for both, in the order Q, mask; else `out_layer` is Q's, as without a mask.
     """
 
     def __init__(
-        self, trunk: TrunkConfig, q: MapSpec, q_mask: MapSpec, out_kernel_size: int = 1, out_layer_shared: bool = True
+        self,
+        trunk: TrunkConfig,
+        q: MapSpec,
+        q_mask: MapSpec,
+        scale: MapSpec = NO_MAP,
+        out_kernel_size: int = 1,
+        out_layer_shared: bool = True,
     ) -> None:
         super().__init__()
         self.q, self.q_mask = q, q_mask
@@ -34,9 +49,12 @@ class ConvSelfoccHead(nn.Module):
             layer = nn.Conv2d(trunk.feat_dim, sizes[name], out_kernel_size, padding=out_kernel_size // 2)
             init_normal(layer, std=0.01)
             self.add_module(name, layer)
+        self.scale, self.scale_layer = scale, make_scale_layer(trunk.feat_dim, scale, out_kernel_size)
 
-    def forward(self, features: Tensor, class_index: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(B, in_dim, h, w), (B,) int64 -> Q (B, 6, out, out) normalised, its mask (B, 3, out, out) or None.
+    def forward(self, features: Tensor, class_index: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """(B, in_dim, h, w), (B,) int64 -> Q (B, 6, out, out) normalised, its mask and logarithms of its scales.
+
+        Both are (B, 3, out, out), or None for a head without them.
 
         Channels of Q: Q_x (y, z), Q_y (x, z), Q_z (x, y); each with the logits of its bins where it is classified.
         """
@@ -44,4 +62,7 @@ class ConvSelfoccHead(nn.Module):
         maps = torch.cat([getattr(self, name)(x) for name in self.out_names], dim=1)
         q, q_mask = maps.split([self.q.total, self.q_mask.total], dim=1)
         q = self.q.take(q, class_index)
-        return q, self.q_mask.take(q_mask, class_index) if self.q_mask.total else None
+        mask = self.q_mask.take(q_mask, class_index) if self.q_mask.total else None
+        if self.scale_layer is None:
+            return q, mask, None
+        return q, mask, self.scale.take(self.scale_layer(x), class_index).clamp(*LOG_SCALES)

@@ -26,6 +26,8 @@ NORMS.register("SyncBN")((lambda channels, groups: nn.SyncBatchNorm(channels), "
 
 # kernel size -> (padding, output padding) for which a stride-2 deconvolution doubles the size exactly
 DECONV_PADDING = {2: (0, 0), 3: (1, 1), 4: (1, 0)}
+FIRST_LOG_SCALE = -2.3  # of coordinates normalised by the extent, before anything is learned: a tenth of it
+LOG_SCALES = (-7.0, 1.0)  # bounds of such logarithms: a thousandth of the extent, more than all of it
 SAME_SIZE = "same"  # the one stage of a trunk without up-sampling
 
 
@@ -185,6 +187,9 @@ class MapSpec:
         return own.reshape(batch, self.channels, height, width)
 
 
+NO_MAP = MapSpec(0)
+
+
 def init_normal(module: nn.Module, std: float) -> None:
     """Fill convolution and linear weights from N(0, std) and their biases with 0; norms keep weight 1 and bias 0."""
     for part in module.modules():
@@ -192,3 +197,16 @@ def init_normal(module: nn.Module, std: float) -> None:
             nn.init.normal_(part.weight, std=std)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
+
+
+def make_scale_layer(channels: int, spec: MapSpec, kernel_size: int) -> nn.Conv2d | None:
+    """What predicts logarithms of scales from a trunk's features, a layer of its own; None where there are none.
+
+    Other weights of the head fit with and without it.
+    """
+    if not spec.total:
+        return None
+    layer = nn.Conv2d(channels, spec.total, kernel_size, padding=kernel_size // 2)
+    init_normal(layer, std=0.01)
+    nn.init.constant_(layer.bias, FIRST_LOG_SCALE)
+    return layer

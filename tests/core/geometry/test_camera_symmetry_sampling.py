@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sopose.core.geometry.camera import backproject, pixel_grid, pixel_rays, project
+from sopose.core.geometry.pose import Pose
+from sopose.core.geometry.rotation import random_rotation
 from sopose.core.geometry.sampling import farthest_points
-from sopose.core.geometry.symmetry import continuous_rotations, symmetry_transforms
+from sopose.core.geometry.symmetry import UPRIGHT, canonical_pose, continuous_rotations, symmetry_transforms
 
 K = np.array([[572.4, 0.3, 325.2], [0, 573.5, 242.0], [0, 0, 1]])
 
@@ -70,3 +72,29 @@ def test_each_farthest_point_is_at_least_as_far_as_any_other(seed):
 def test_more_farthest_points_than_points_are_refused():
     with pytest.raises(ValueError, match="between 1 and 4"):
         farthest_points(np.zeros((4, 3)), 5)
+
+
+def quarter_turns() -> list[np.ndarray]:
+    """About the z axis, without the identity."""
+    return [continuous_rotations(np.array([0.0, 0.0, 1.0]), np.zeros(3), np.pi / 4)[k] for k in (1, 2, 3)]
+
+
+@given(seed=st.integers(0, 10**6), turn=st.integers(0, 3))
+def test_of_poses_that_look_alike_one_is_canonical(seed, turn):
+    """Whichever of a symmetric object's equal poses is given; it looks like them, and an upright view stays."""
+    rng = np.random.default_rng(seed)
+    quarter = symmetry_transforms(quarter_turns(), [])
+    pose = Pose(random_rotation(rng), np.array([*rng.uniform(-0.3, 0.3, 2), 0.8]))
+    S = quarter[turn]
+    other = pose @ Pose(S[:3, :3], S[:3, 3])
+    first, second = canonical_pose(pose, quarter), canonical_pose(other, quarter)
+    np.testing.assert_allclose(first.cam_R_obj, second.cam_R_obj, atol=1e-9)
+    np.testing.assert_allclose(first.cam_t_obj, second.cam_t_obj, atol=1e-9)
+    distances = [np.abs((pose @ Pose(one[:3, :3], one[:3, 3])).cam_R_obj - first.cam_R_obj).max() for one in quarter]
+    assert min(distances) < 1e-9
+
+
+def test_an_upright_view_is_its_own_canonical_pose():
+    ahead = Pose(UPRIGHT, np.array([0.0, 0.0, 1.0]))
+    assert np.array_equal(canonical_pose(ahead, symmetry_transforms(quarter_turns(), [])).cam_R_obj, UPRIGHT)
+    assert canonical_pose(ahead, np.eye(4)[None]) is ahead

@@ -241,3 +241,70 @@ def test_a_wrong_bin_of_either_layer_costs_more(make_config, make_ellipsoids, te
     at_truth, off = (criterion(prediction, batch, targets, epoch=1) for prediction in (right, wrong))
     for name in ("loss_coor_x", "loss_coor_y", "loss_coor_z", "loss_Q0_x", "loss_Q0_y", "loss_Q0_z"):
         assert float(off[name]) > float(at_truth[name]) + 10, name
+
+
+HEADS = "MODEL.POSE_NET"
+SCALED = (f"{HEADS}.GEO_HEAD.XYZ_SCALE=True", f"{HEADS}.SELFOCC_HEAD.Q0_SCALE=True", f"{LOSSES}.FIT_LW=1.0")
+
+
+def unsure(prediction, log_scale: float):
+    """The prediction of a network that says everywhere how far its coordinates may be off."""
+    size = prediction.xyz.shape[0], 3, *prediction.xyz.shape[2:]
+    scales = torch.full(size, log_scale)
+    return replace(prediction, xyz_log_scale=scales[:, :1], q_log_scale=scales)
+
+
+def test_coordinates_with_scales_are_cheapest_at_their_own_errors(make_config, make_ellipsoids, tell_truth):
+    batch, targets = make_ellipsoids(3)
+    criterion = criterion_of(make_config(*SCALED))
+    wrong = tell_truth(targets)
+    wrong.xyz += 0.1
+    wrong.q += 0.1
+
+    def costs(scale: float) -> dict[str, float]:
+        return {name: float(x) for name, x in criterion(unsure(wrong, math.log(scale)), batch, targets, 1).items()}
+
+    # Of errors e the best scale is e, where |e| / b + log b is 1 + log e; of a plane of Q two numbers are summed.
+    for name, numbers in (("loss_coor_x", 1), ("loss_Q0_y", 2)):
+        assert costs(0.1)[name] == pytest.approx(numbers * (1 + math.log(0.1)), rel=1e-4)
+        assert costs(0.1)[name] < min(costs(0.08)[name], costs(0.125)[name])
+
+
+def test_the_loss_of_the_fit_is_that_of_the_pose_it_leads_to(make_config, make_ellipsoids, tell_truth):
+    batch, targets = make_ellipsoids(4)
+    criterion = criterion_of(make_config(*SCALED))
+    exact = unsure(tell_truth(targets), -4.0)
+    assert float(criterion(exact, batch, targets, 1)["loss_fit"]) < 1e-2
+    # An object that is told too large by 1 % is seen too near: P scaled about the origin moves the pose's depth.
+    larger = replace(exact, xyz=0.5 + 1.01 * (exact.xyz - 0.5))
+    depth_alone = math.log1p(1.0)  # 1 % of the distance is one unit of the loss
+    assert float(criterion(larger, batch, targets, 1)["loss_fit"]) == pytest.approx(depth_alone, rel=0.2)
+    wrong = replace(exact, xyz=(exact.xyz + 0.02).requires_grad_())
+    before = criterion(wrong, batch, targets, 1)["loss_fit"]
+    before.backward()
+    inside = (targets.mask_visib > 0)[:, None].expand_as(wrong.xyz)
+    assert wrong.xyz.grad.isfinite().all() and not wrong.xyz.grad[~inside].any()
+    step = replace(wrong, xyz=wrong.xyz.detach() - 1e-3 * wrong.xyz.grad / wrong.xyz.grad.abs().max())
+    assert criterion(step, batch, targets, 1)["loss_fit"] < before
+
+
+def test_nothing_visible_leaves_the_fit_where_it_is(make_config, make_ellipsoids, tell_truth):
+    batch, targets = make_ellipsoids(2)
+    targets = replace(targets, mask_visib=torch.zeros_like(targets.mask_visib))
+    prediction = unsure(tell_truth(targets), -4.0).map(lambda x: x.requires_grad_())
+    loss = criterion_of(make_config(*SCALED))(prediction, batch, targets, 1)["loss_fit"]
+    loss.backward()
+    assert float(loss.detach()) < 1e-3 and prediction.xyz.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((f"{HEADS}.GEO_HEAD.XYZ_SCALE=True", f"{LOSSES}.HANDLE_SYM=True"), "XYZ_SCALE needs.*HANDLE_SYM False"),
+        ((f"{HEADS}.SELFOCC_HEAD.Q0_SCALE=True", f"{LOSSES}.HANDLE_SYM=True"), "Q0_SCALE needs.*HANDLE_SYM False"),
+        ((f"{LOSSES}.FIT_LW=1.0",), "FIT_LW is above 0 but GEO_HEAD.XYZ_SCALE is False"),
+    ],
+)
+def test_scales_go_with_plain_coordinates(make_config, words, message):
+    with pytest.raises(UserError, match=message):
+        criterion_of(make_config(*words))

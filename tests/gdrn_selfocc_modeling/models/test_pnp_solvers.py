@@ -112,6 +112,20 @@ def test_the_networks_pose_is_the_start_where_ransac_finds_nothing():
     assert_same(solved, pose, 1e-3)
 
 
+def test_sure_points_outweigh_unsure_ones():
+    """Noise of a known size in each point: weights by it leave less of it in the pose, in the middle of many."""
+    errors = {"weighted": [], "alike": []}
+    for seed in range(20):
+        found, pose = scene(seed)
+        rng = np.random.default_rng(seed)
+        deviation = rng.choice([0.2, 4.0], len(found))
+        noisy = replace(found, pixels=found.pixels + deviation[:, None] * rng.normal(size=(len(found), 2)))
+        for name, given in (("weighted", replace(noisy, precision=deviation**-2.0)), ("alike", noisy)):
+            solved = solve_pose("weighted_pnp", given, nearby(pose, 2.0, 0.005), EXACT)
+            errors[name].append(np.linalg.norm(solved.cam_t_obj - pose.cam_t_obj))
+    assert np.median(errors["weighted"]) < 0.5 * np.median(errors["alike"])
+
+
 def test_an_unknown_type_is_told():
     with pytest.raises(UserError, match=r"TEST\.PNP_TYPE.*did you mean 'ransac_pnp'"):
         solve_pose("ransac_pmp", *scene(0), OPTIONS)
@@ -148,7 +162,7 @@ def test_correspondences_of_true_maps_project_to_their_own_pixels(told, layers):
 
 
 @pytest.mark.parametrize("layers", ["P", "P+Q"])
-@pytest.mark.parametrize("pnp_type", ["ransac_pnp", "net_iter_pnp", "net_ransac_pnp"])
+@pytest.mark.parametrize("pnp_type", ["ransac_pnp", "net_iter_pnp", "net_ransac_pnp", "weighted_pnp"])
 def test_true_maps_correct_the_network(told, pnp_type, layers):
     rois, targets, prediction = told
     prediction = replace(prediction, cam_t_obj=prediction.cam_t_obj + torch.tensor([0.0, 0.0, 0.03]))
@@ -175,6 +189,24 @@ def test_the_mask_decides_which_cells_count(told):
             strict=True,
         ):
             assert (points.pixels[:, 0] < center[0] - 1e-3 * side).any() == left
+
+
+def test_points_are_as_sure_as_the_network_says(told):
+    rois, _, prediction = told
+    B, out = len(rois.extent), prediction.mask.shape[-1]
+    scaled = replace(
+        prediction, xyz_log_scale=torch.full((B, 1, out, out), -3.0), q_log_scale=torch.full((B, 3, out, out), -2.0)
+    )
+    assert all(points.precision is None for points in reader(layers="P+Q")(prediction, rois))
+    only_P = replace(scaled, q_log_scale=None)
+    assert all(points.precision is None for points in reader(layers="P+Q")(only_P, rois))
+    for b, points in enumerate(reader(layers="P+Q")(scaled, rois)):
+        # A Laplace law of scale s has the variance 2 s²; what the extent's mean spans at the object's depth, pixels
+        span = float(rois.extent[b].mean() * (rois.K[b, 0, 0] + rois.K[b, 1, 1]) / 2 / prediction.cam_t_obj[b, 2])
+        wanted = {1 / (2 * (np.exp(scale) * span) ** 2) for scale in (-3.0, -2.0)}
+        np.testing.assert_allclose(
+            np.unique(points.precision.round(9)), np.sort(np.array([*wanted]).round(9)), rtol=1e-4
+        )
 
 
 def test_predicted_validity_decides_which_Q_counts(told):
