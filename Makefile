@@ -28,10 +28,10 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 
 # Data set, training, evaluation, table and report, a detector, poses in images: the whole path on toy objects.
 demo: $(VENV)/.installed
-	$(BIN)/python tools/make_toy_dataset.py --root $(TOY)
-	$(BIN)/python gdrn_selfocc_modeling/main_gdrn.py --config-file $(DEMO_CONFIG) --resume
-	$(BIN)/python tools/train_detector.py --config-file $(DEMO_CONFIG) --output $(DETECTOR) --epochs 4 --resume
-	$(BIN)/python tools/predict.py $(TOY)/test/000001 --checkpoint output/gdrn_selfocc/toy/demo/model_final.safetensors \
+	$(BIN)/sopose toy --root $(TOY)
+	$(BIN)/sopose train --config-file $(DEMO_CONFIG) --resume
+	$(BIN)/sopose detector --config-file $(DEMO_CONFIG) --output $(DETECTOR) --epochs 4 --resume
+	$(BIN)/sopose predict $(TOY)/test/000001 --checkpoint output/gdrn_selfocc/toy/demo/model_final.safetensors \
 		--detector $(DETECTOR)/detector.safetensors --models $(TOY)/models --output output/predictions/toy
 
 # What most changes need, in minutes; `test-all` adds what is slow by nature: runs killed ten times, clusters, exports.

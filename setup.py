@@ -8,5 +8,6 @@ setup(
         *(f"sopose.{name}" for name in find_packages("gdrn_selfocc_modeling")),
         "sopose.core",
         *(f"sopose.core.{name}" for name in find_packages("core")),
+        "sopose.configs",
     ]
 )

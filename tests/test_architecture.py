@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from sopose.cli.main import VERBS
+from sopose.cli.main import main as command
+
 METHOD, CORE = "gdrn_selfocc_modeling", "core"
 # From the ground up. A room imports from floors below its own, never from its own floor or above.
 FLOORS = (
@@ -31,10 +34,18 @@ FLOORS = (
     ("vis",),
     ("inference",),
     ("training", "export"),
-    ("main_gdrn", "tools"),
+    ("tools",),
+    ("cli",),
+    ("main_gdrn", "__main__"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-ROOTS = ("train", "evaluate_checkpoint", "report_again")  # of composition, beside build_*
+ROOTS = (
+    "train",
+    "train_project",
+    "evaluate_checkpoint",
+    "evaluate_run",
+    "report_again",
+)  # of composition, beside build_*
 FORBIDDEN_CALLS = {"eval", "exec"}
 
 
@@ -221,7 +232,7 @@ def test_a_second_reader_is_found(home, line):
 def test_every_script_shows_its_help_with_an_example(repository, folder, capsys):
     for path in sorted((repository / folder).rglob("*.py")):
         text = path.read_text()
-        if "__main__" not in text:
+        if "__main__" not in text or path.name == "__main__.py":
             continue
         assert "run_cli(main)" in text, path
         with pytest.raises(SystemExit) as left:
@@ -230,28 +241,35 @@ def test_every_script_shows_its_help_with_an_example(repository, folder, capsys)
         assert left.value.code == 0 and "example" in said and path.name in said.split("example")[1], path
 
 
-# Their help has to come at once; the others are for those who train or measure anyway.
-QUICK = (
-    *(f"{METHOD}/{name}.py" for name in ("main_gdrn", "tools/generate_P", "tools/generate_training_images")),
-    *(f"tools/{name}.py" for name in ("check_dataset", "convert_checkpoint", "evaluate", "export_weights")),
-    *(f"tools/{name}.py" for name in ("find_symmetries", "make_targets", "new_dataset", "show_samples", "view")),
-)
+# Their help has to come at once: that of every verb, and of the scripts that stand for some.
+SCRIPTS = tuple(f"{METHOD}/{name}.py" for name in ("main_gdrn", "tools/generate_P", "tools/generate_training_images"))
 SLOW_TO_IMPORT = {"torch", "torchvision", "timm", "tensorboard", "trimesh", "matplotlib", "joblib", "scipy.stats"}
 SHOW_HELP = """
 import contextlib, io, runpy, sys
+from sopose.cli.main import main
 for path in sys.argv[1:]:
+    script = runpy.run_path(path, run_name="script")["main"] if path.endswith(".py") else None
     with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
-        runpy.run_path(path, run_name="script")["main"](["--help"])
+        script(["--help"]) if script else main([path, "--help"])
     print(path, *sys.modules)
 """
 
 
 def test_help_is_shown_without_what_is_slow_to_import(repository):
-    command = [sys.executable, "-c", SHOW_HELP, *QUICK]
+    asked = [*SCRIPTS, *(verb.name for verb in VERBS)]
+    command = [sys.executable, "-c", SHOW_HELP, *asked]
     said = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True).stdout
     imported = {path: SLOW_TO_IMPORT & set(modules) for path, *modules in map(str.split, said.splitlines())}
-    assert list(imported) == list(QUICK)
+    assert list(imported) == asked
     assert not {path: modules for path, modules in imported.items() if modules}
+
+
+@pytest.mark.parametrize("name", [verb.name for verb in VERBS])
+def test_every_verb_shows_its_help_with_an_example(name, capsys):
+    with pytest.raises(SystemExit) as left:
+        command([name, "--help"])
+    said = capsys.readouterr().out
+    assert left.value.code == 0 and f"sopose {name}" in said.split("example")[1]
 
 
 # Their classes are of torchvision; whoever needs them imports them where that is.

@@ -28,8 +28,10 @@ from sopose.inference.predictions import read_predictions
 from sopose.main_gdrn import main
 from sopose.settings import load_settings
 from tests.support.builders import eval_set_of
-from tools.evaluate import main as score
-from tools.export_weights import main as export_weights
+from tests.support.command import verb
+
+score = verb("score")
+export_weights = verb("weights")
 
 
 def test_a_run_leaves_everything_it_promises(toy_run):
@@ -98,7 +100,7 @@ def test_an_evaluation_is_reported_again_from_its_predictions(toy_run, tmp_path)
 
 def test_exported_weights_are_as_good(toy_run, tmp_path):
     weights = tmp_path / "weights.safetensors"
-    export_weights(["--config-file", str(toy_run["config"]), "--output", str(weights)])
+    export_weights([str(weights), "--config-file", str(toy_run["config"])])
     opts = [f"OUTPUT_DIR={tmp_path / 'out'}", f"MODEL.WEIGHTS={weights}"]
     main(["--config-file", str(toy_run["config"]), "--eval-only", "--opts", *opts])
     csv = Path("inference", "toy_test", "tiny_toy-test.csv")
@@ -108,8 +110,8 @@ def test_exported_weights_are_as_good(toy_run, tmp_path):
 def test_exported_weights_tell_the_configuration_they_are_exported_with(toy_run, tmp_path):
     weights = tmp_path / "weights.safetensors"
     words = ["DATASETS.ROOT=elsewhere", "TEST.USE_PNP=True"]
-    checkpoint = ["--checkpoint", str(last_checkpoint(toy_run["output"]))]
-    export_weights(["--config-file", str(toy_run["config"]), *checkpoint, "--output", str(weights), "--opts", *words])
+    checkpoint = [str(last_checkpoint(toy_run["output"]))]
+    export_weights([*checkpoint, str(weights), "--config-file", str(toy_run["config"]), "--opts", *words])
     settings = read_checkpoint(weights)["facts"]["settings"]
     assert settings["TEST"]["USE_PNP"] and settings["DATASETS"]["ROOT"] == "elsewhere"
     assert PoseEstimator.from_checkpoint(weights, "cpu").solver.pnp_type == "ransac_pnp"

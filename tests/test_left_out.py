@@ -21,8 +21,10 @@ from sopose.core.utils.errors import UserError
 from sopose.main_gdrn import main as train
 from sopose.settings import load_settings
 from sopose.tools.generate_training_images import main as render
-from tools.train_detector import main as train_detector
-from tools.train_refiner import main as train_refiner
+from tests.support.command import verb
+
+train_detector = verb("detector")
+train_refiner = verb("refiner")
 
 LEFT_OUT = "*[89].jpg"
 

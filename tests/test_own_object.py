@@ -9,7 +9,6 @@ import json
 import re
 import shlex
 import shutil
-from importlib import import_module
 from pathlib import Path
 
 import cv2
@@ -17,39 +16,38 @@ import numpy as np
 import pytest
 import trimesh
 
+from tests.support.command import verb
+
 pytestmark = pytest.mark.slow
 GUIDE = "docs/own_object.md"
 # Words that come last win, and --opts take what follows them.
+QUICK = ["SOLVER.TOTAL_EPOCHS=1", "SOLVER.IMS_PER_BATCH=4", "CAD.EPOCH_LENGTH=8", "DATALOADER.NUM_WORKERS=0"]
 SHORTER = {
-    "tools/show_samples.py": ["--count", "2"],
-    "gdrn_selfocc_modeling/tools/generate_training_images.py": ["--images", "2", "--workers", "1"],
-    "gdrn_selfocc_modeling/main_gdrn.py": [
-        "SOLVER.TOTAL_EPOCHS=1",
-        "SOLVER.IMS_PER_BATCH=4",
-        "CAD.EPOCH_LENGTH=8",
-        "DATALOADER.NUM_WORKERS=0",
-    ],
-    "tools/train_detector.py": ["CAD.EPOCH_LENGTH=8", "DATALOADER.NUM_WORKERS=0", "MODEL.DEVICE=cpu"],
-    "tools/predict.py": ["--threshold", "0"],
+    "samples": ["--count", "2"],
+    "render": ["--images", "2", "--workers", "1"],
+    "train": ["--opts", *QUICK],
+    "predict": ["--threshold", "0"],
 }
 
 
 def commands(text: str) -> list[list[str]]:
-    """The words of each `python …` line in the text's code blocks."""
+    """The words of each `sopose …` line in the text's code blocks."""
     blocks = re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    return [shlex.split(line)[1:] for line in lines if line.startswith("python ")]
+    return [shlex.split(line)[1:] for line in lines if line.startswith("sopose ")]
 
 
 @pytest.fixture(scope="module")
-def workshop(tmp_path_factory, repository) -> Path:
-    """A working folder as the guide's reader has it: the project, a CAD file, photographs, and a photo of the part."""
+def workshop(tmp_path_factory) -> Path:
+    """A working folder as the guide's reader has it: a CAD file, a camera, photographs, and a photo of the part."""
     folder = tmp_path_factory.mktemp("workshop")
-    (folder / "configs").symlink_to(repository / "configs")
     base = trimesh.creation.box((60, 40, 8))
     wall = trimesh.creation.box((8, 40, 50), trimesh.transformations.translation_matrix((-26, 0, 25)))
     pin = trimesh.creation.cylinder(6, 24, transform=trimesh.transformations.translation_matrix((18, 10, 16)))
     trimesh.util.concatenate([base, wall, pin]).export(folder / "part.stl")
+    camera = {"fx": 615, "fy": 615, "cx": 319.5, "cy": 239.5, "width": 640, "height": 480}
+    (folder / "camera.json").write_text(json.dumps(camera))
+    cv2.imwrite(str(folder / "photo.jpg"), np.full((480, 640, 3), 127, np.uint8))
     photos = folder / "path" / "to" / "photos"
     photos.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -63,25 +61,25 @@ def followed(workshop, repository) -> list[tuple[list[str], str]]:
     """Every command of the guide in its order, with what it said."""
     done = []
     with contextlib.chdir(workshop):
-        for script, *words in commands((repository / GUIDE).read_text()):
-            if "photo.jpg" in words:
-                shutil.copy(next((workshop / "datasets").rglob("val/*/rgb/*.jpg")), workshop / "photo.jpg")
-            done.append(([script, *words], typed(script, [*words, *SHORTER.get(script, [])])))
+        for name, *words in commands((repository / GUIDE).read_text()):
+            for rendered in (workshop / "datasets").rglob("val/*/rgb/*.jpg"):
+                shutil.copy(rendered, workshop / "photo.jpg")
+            shorter = SHORTER.get(name, [])
+            done.append(([name, *words], typed(name, [*words, *shorter["--opts" in words :]])))
     return done
 
 
-def typed(script: str, words: list[str]) -> str:
-    """What a script says to its words; each would take seconds to start as a process of its own."""
-    module = import_module(script.removesuffix(".py").replace("/", "."))
+def typed(name: str, words: list[str]) -> str:
+    """What a verb says to its words; each would take seconds to start as a process of its own."""
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
-        module.main(words)
+        verb(name)(words)
     return said.getvalue()
 
 
 def test_the_guide_leads_from_a_cad_file_to_poses(followed, workshop):
     scripts = [words[0] for words, _ in followed]
-    assert scripts[0] == "tools/new_dataset.py" and scripts[-1] == "tools/predict.py"
+    assert scripts[0] == "new" and scripts[-1] == "predict"
     assert set(SHORTER) <= set(scripts)
     photo = workshop / "output" / "predictions" / "photo"
     (entry,) = json.loads((photo / "poses.json").read_text())
@@ -89,13 +87,13 @@ def test_the_guide_leads_from_a_cad_file_to_poses(followed, workshop):
     assert (photo / "pictures" / "photo.jpg").is_file()
     with (photo / "poses.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 1
-    scores = list((workshop / "output" / "gdrn_selfocc" / "mine").rglob("scores.json"))
+    scores = list((workshop / "output" / "part").rglob("scores.json"))
     assert scores and (workshop / "output" / "samples.png").is_file()
 
 
 def test_what_a_tool_says_is_next_can_be_typed(followed, workshop):
-    said = next(said for words, said in followed if words[0] == "tools/new_dataset.py")
-    script, *words = next(shlex.split(line)[1:] for line in said.splitlines() if "tools/show_samples.py" in line)
+    said = next(said for words, said in followed if words[0] == "new")
+    script, *words = next(shlex.split(line)[1:] for line in said.splitlines() if "sopose samples" in line)
     picture = workshop / "next.png"
     with contextlib.chdir(workshop):
         typed(script, ["--count", "1", "--output", str(picture), *words])

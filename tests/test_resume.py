@@ -18,9 +18,11 @@ from sopose.core.engine.trainer import Trainer
 from sopose.core.utils.errors import UserError
 from sopose.main_gdrn import main
 from sopose.training import run as training
+from tests.support.command import verb
 from tests.support.programs import finish, start_run
 from tests.support.shared import shared_folder
-from tools.replay_batch import main as replay_batch
+
+replay_batch = verb("replay")
 
 # Everything that has a state: Lookahead, accumulation, average, dropout, learned loss weights, a worker, two sources,
 # rendered windows that are used again.

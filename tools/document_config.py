@@ -22,8 +22,8 @@ With --check nothing is written, and the exit code is 1 where the page doesn't s
 INTRODUCTION = """# Configuration
 
 Every option, its default and its meaning. This page is written by `python tools/document_config.py` from the comments
-of [configs/_base_](../configs/_base_): change those, not this page. On the command line `python
-gdrn_selfocc_modeling/main_gdrn.py --help-config SOLVER` shows the same.
+of [configs/_base_](../configs/_base_): change those, not this page. On the command line
+`sopose train --help-config SOLVER` shows the same.
 
 ## Layers
 
@@ -52,7 +52,7 @@ they are needed, not before.
 ## The command line
 
 ```
-python gdrn_selfocc_modeling/main_gdrn.py --config-file configs/gdrn_selfocc/lmo/cad_only.py --opts \\
+sopose train --config-file configs/gdrn_selfocc/lmo/cad_only.py --opts \\
     SOLVER.IMS_PER_BATCH=16 SOLVER.OPTIMIZER_CFG.lr=3e-4 INPUT.BG_IMGS_ROOT=path/to/photos \\
     DATASETS.TEST=[lmo_test,lmo_bop_test] SOLVER.REL_STEPS=0.5,0.75 'CAD.Z_RANGE=(0.4, 1.5)' \\
     'SOLVER.OPTIMIZER_CFG={type: SGD, momentum: 0.9}'
@@ -66,7 +66,7 @@ One network for each object is the same file with one option:
 
 ```
 for OBJ in ape can cat driller duck eggbox glue holepuncher; do
-  python gdrn_selfocc_modeling/main_gdrn.py --config-file configs/gdrn_selfocc/lmo/gdrn_selfocc_multistep_40E.py \\
+  sopose train --config-file configs/gdrn_selfocc/lmo/gdrn_selfocc_multistep_40E.py \\
       --opts DATASETS.OBJS=[$OBJ] OUTPUT_DIR=output/lmo/$OBJ
 done
 ```

@@ -183,7 +183,7 @@ TRAIN = dict(  # the training loop: what it prints, and when losses join
     MAX_SKIPPED=10,  # a step that is not finite is skipped; so many in a row end the run
     CT_START=0.2,  # share of the epochs after which loss_ct joins
     CT_P_START=0.2,  # share of the epochs after which loss_ct_pro joins
-    # accepted, without effect: tools/show_samples.py draws what is trained on
+    # accepted, without effect: sopose samples draws what is trained on
     VERBOSE=False,
     VIS=False,
     VIS_IMG=False,
@@ -227,7 +227,7 @@ TEST = dict(  # evaluation
     # second looks: the object is rendered at its pose, and the pose corrected by where the image shows its surface
     REFINE=dict(
         ITERATIONS=0,  # how often, 0: never
-        WEIGHTS="any_object",  # the refiner that comes along, or a file that tools/train_refiner.py wrote
+        WEIGHTS="any_object",  # the refiner that comes along, or a file that sopose refiner wrote
     ),
     VIS=False,  # accepted, without effect: pictures are in the html report
     PRECISE_BN=dict(ENABLED=False, NUM_ITER=200),  # accepted, without effect: batch statistics stay as trained

@@ -25,7 +25,7 @@ INFO_NAME = "models_info.json"
 SYMMETRY_KEYS = tuple(MOST_SYMMETRIES)
 INFO_REMEDY = (
     "it comes with a BOP set's models archive (bop.felk.cvut.cz); "
-    "tools/new_dataset.py makes it of your own CAD files, tools/find_symmetries.py --write of a models folder"
+    "sopose new makes it of your own CAD files, sopose symmetries --write of a models folder"
 )
 
 

@@ -36,7 +36,8 @@ def read_config(path: Path, spare_bases: Path | None = None) -> dict[str, Any]:
     """One configuration file over its bases, unchecked: groups of texts, numbers, lists, tuples, None.
 
     A base that is not where the file says is looked for, by its name, in the folder `spare_bases`: a file copied out
-    of its checkout stays usable. Raises `UserError` where a file cannot be read or a base is missing.
+    of its checkout stays usable; and one of a path such as configs/…/a.py beside the folder that `spare_bases` is in.
+    Raises `UserError` where a file cannot be read or a base is missing.
     """
     return _read_over_bases(Path(path), spare_bases, ())
 
@@ -167,11 +168,13 @@ def _existing_base(name: str, path: Path, spare_bases: Path | None) -> Path:
     base = path.parent / name
     if base.is_file():
         return base
-    spare = None if spare_bases is None else spare_bases / base.name
-    if spare is None or not spare.is_file():
+    spares = [] if spare_bases is None else [spare_bases / base.name, spare_bases.parent.parent / name]
+    spare = next((each for each in spares if each.is_file()), None)
+    if spare is None:
         known = "" if spare_bases is None else f" (ours are in {spare_bases})"
         raise UserError(f"{path} is based on {base}, which is missing; copy it there or correct {BASE_KEY}{known}")
-    logger.info("%s is based on %s, which is not there; %s takes its place", path, name, spare)
+    if spare == spares[0]:
+        logger.info("%s is based on %s, which is not there; %s takes its place", path, name, spare)
     return spare
 
 

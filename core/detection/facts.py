@@ -12,7 +12,7 @@ from sopose.core.utils.errors import UserError
 from sopose.core.utils.plain_values import PlainReader
 
 KIND, VERSION = "detector", 1
-REMEDY = "give a file that tools/train_detector.py wrote"
+REMEDY = "give a file that sopose detector wrote"
 GROUP = 32  # channels are a multiple of it: the head's norms have as many groups
 RANGES = {"side": (32, 4096), "channels": (GROUP, 512), "convs": (1, 8)}
 

@@ -16,7 +16,7 @@ from sopose.core.detection.placement import letterbox
 from sopose.core.engine.checkpoint import load_weights, model_weights, plain_facts, read_checkpoint, save_weights
 from sopose.core.utils.errors import UserError
 
-REMEDY = "give a detector that tools/train_detector.py wrote"
+REMEDY = "give a detector that sopose detector wrote"
 
 
 @dataclass(frozen=True, eq=False)

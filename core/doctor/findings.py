@@ -60,7 +60,7 @@ class Finding:
 
 _E, _W, _N = Severity.ERROR, Severity.WARNING, Severity.NOTE
 _MM = "BOP's files are in millimetres: multiply by 1000"
-_RECOMPUTE = "remove the scene's scene_gt_info.json and let tools/make_targets.py write it again"
+_RECOMPUTE = "remove the scene's scene_gt_info.json and let sopose targets write it again"
 KINDS = {
     code: Kind(code, severity, title, remedy)
     for code, severity, title, remedy in (
@@ -119,7 +119,7 @@ KINDS = {
         ("image-turned", _W, "an image is turned by its EXIF tag", "store it turned: programs differ"),
         ("image-dark", _W, "an image of 16 bits has the values of 10 to 14", "scale them up: it is read nearly black"),
         ("image-format", _N, "an image is not 8 bit with three channels", "nothing: it is read as if it were"),
-        ("mask-missing", _E, "a mask's file is missing", "restore it; tools/make_targets.py writes missing masks"),
+        ("mask-missing", _E, "a mask's file is missing", "restore it; sopose targets writes missing masks"),
         ("mask-size", _E, "a mask or depth image has another size than its image", "scale it with the image"),
         ("mask-values", _W, "a mask has values between black and white", "store 0 and 255 without loss (png)"),
         ("mask-empty", _E, "a mask is empty and its object is in the image", "restore it"),
@@ -143,11 +143,11 @@ KINDS = {
         ("visib-fract", _E, "visib_fract doesn't fit", f"px_count_visib / px_count_all; or {_RECOMPUTE}"),
         ("px-count", _E, "counts of pixels don't fit", _RECOMPUTE),
         # Targets.
-        ("target-broken", _E, "a target cannot be read", "write the file again by tools/make_targets.py"),
-        ("target-image", _E, "a target's image does not exist", "write the file again by tools/make_targets.py"),
-        ("target-object", _E, "a target's object is not in its image", "write the file again by tools/make_targets.py"),
-        ("target-count", _E, "inst_count is wrong", "write the file again by tools/make_targets.py"),
-        ("target-duplicate", _E, "a target is listed twice", "write the file again by tools/make_targets.py"),
+        ("target-broken", _E, "a target cannot be read", "write the file again by sopose targets"),
+        ("target-image", _E, "a target's image does not exist", "write the file again by sopose targets"),
+        ("target-object", _E, "a target's object is not in its image", "write the file again by sopose targets"),
+        ("target-count", _E, "inst_count is wrong", "write the file again by sopose targets"),
+        ("target-duplicate", _E, "a target is listed twice", "write the file again by sopose targets"),
         ("list-broken", _E, "a line of a list of images cannot be read", "write scene/image, or its number alone"),
         ("list-image", _W, "a listed image does not exist", "remove the line, or restore the image: it is left out"),
     )

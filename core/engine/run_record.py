@@ -16,10 +16,24 @@ import torch
 
 from sopose.core.engine.distributed import current_world
 from sopose.core.utils.errors import UserError
-from sopose.core.utils.files import read_json, write_json
+from sopose.core.utils.files import read_json, write_json, write_text
 
 NAME = "run.json"
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "opencv-python-headless", "embreex", "trimesh")
+GUIDE_NAME = "README.txt"
+GUIDE = """A run. What may be here:
+
+config.py                 all settings of the run; --config-file takes it
+model_*.pth               checkpoints, to go on from; last_checkpoint names the last whole one
+*_final.safetensors,
+detector.safetensors,
+refiner.safetensors       the trained weights alone, to use
+metrics.json              losses and rates, a line for each report
+tensorboard/              the same as curves, with pictures: tensorboard --logdir .
+run.json                  when, with which versions and on which machine it was started
+inference/                for each test split: scores.json, table.txt, report.html, results for BOP, predictions
+failed_step.pth           the batch that stopped a run: sopose replay failed_step.pth
+"""
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -31,6 +45,8 @@ def record_start(folder: Path, facts: Mapping[str, Any], device: torch.device) -
     except UserError:
         starts = []
     write_json(path, [*(starts if isinstance(starts, list) else []), {**facts, **environment(device)}])
+    if not (path.parent / GUIDE_NAME).exists():
+        write_text(path.parent / GUIDE_NAME, GUIDE)
 
 
 def environment(device: torch.device) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from sopose.core.utils.errors import UserError
 MAX_PER_IMAGE = 100
 MIN_VISIBILITY = 0.1
 RESAMPLES = 200
-INFO_REMEDY = "tools/make_targets.py computes scene_gt_info.json and masks"
+INFO_REMEDY = "sopose targets computes scene_gt_info.json and masks"
 Boxes = Literal["amodal", "modal"]
 
 

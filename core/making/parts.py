@@ -6,14 +6,18 @@ What is learned by comparing renderings with images is learned from many shapes,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from sopose.core.geometry.rotation import random_rotation
-from sopose.core.making.new_dataset import NewObject, with_found_symmetries
+from sopose.core.making.new_dataset import NewObject, require_place, with_found_symmetries, write_dataset
 from sopose.core.making.toy_models import CELL, Box, Mesh, grid_mesh, join, refine, revolve, sweep, vertex_normals
 from sopose.core.objects.model import ObjectModel, measure
 from sopose.core.symmetry.self_image import Tolerance
+from sopose.core.utils.files import require_writable_dir
 from sopose.core.utils.units import MM_TO_M
 
 STEP = 6.0  # mm, between a profile's points, so that vertex colours can show a pattern
@@ -148,3 +152,17 @@ def _object(
         symmetries_continuous=[],
     )
     return NewObject(model, "generated", "mm", np.zeros(3))
+
+
+def write_parts(root: Path, count: int, seed: int = 0, workers: int = 1, overwrite: bool = False) -> list[NewObject]:
+    """Write so many parts as a data set of models; the same seed makes the same parts, in any number of processes.
+
+    Raises `UserError` where something else is in `root`, unless `overwrite`.
+    """
+    from joblib import Parallel, delayed
+
+    require_place(root, overwrite, add=False)
+    require_writable_dir(root.parent)
+    make = partial(generated_part, seed)
+    found = Parallel(workers, return_as="generator")(delayed(make)(number) for number in range(count))
+    return write_dataset(root, list(tqdm(found, "parts", total=count)), None, tolerance=None)

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 OBJECTS, SETTINGS, MODELS, FOCAL = "objects", "settings", "models", "focal"
 REMEDY = (
     "it is of an older version, of other software or damaged; train again, or evaluate it with its configuration: "
-    "main_gdrn.py --eval-only"
+    "sopose eval"
 )
 
 

@@ -190,7 +190,7 @@ class PoseEstimator:
             model, state = read_onnx(path, None if device is None else torch.device(device), runtime or "onnxruntime")
             facts = read_network_facts(state, path, overrides)
         elif runtime is not None:
-            raise UserError(f"{path} runs by torch; export it by tools/export_onnx.py for {runtime}, or name none")
+            raise UserError(f"{path} runs by torch; export it by sopose export for {runtime}, or name none")
         else:
             state = read_checkpoint(path)
             facts = read_network_facts(state, path, overrides)

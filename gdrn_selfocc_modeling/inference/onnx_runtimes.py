@@ -15,7 +15,7 @@ import torch
 from sopose.core.engine.machine import has_fast_bfloat16, limited_below
 from sopose.core.utils.errors import UserError, nearest
 
-REMEDY = "give a file that tools/export_onnx.py wrote"
+REMEDY = "give a file that sopose export wrote"
 
 
 @dataclass(frozen=True, eq=False)

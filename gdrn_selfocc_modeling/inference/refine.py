@@ -29,9 +29,11 @@ from sopose.inference.predictions import Predictions, roi_ids
 from sopose.inference.prepare import prepared_refiner
 from sopose.models.refiner import seen_points
 from sopose.models.refiner_file import RefinerDesign, load_refiner
+from sopose.settings import CONFIGS
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "gdrn_selfocc"
-SHIPPED = {"any_object": CONFIGS / "refiner" / "any_object.safetensors"}  # refiners that come along, by name
+SHIPPED = {
+    "any_object": CONFIGS / "gdrn_selfocc" / "refiner" / "any_object.safetensors"
+}  # refiners that come along, by name
 BATCH = 32  # looks in a forward pass
 
 
@@ -59,7 +61,7 @@ class PoseRefiner:
 
     @classmethod
     def from_file(cls, path: Path | str, device: torch.device | str = "cpu") -> PoseRefiner:
-        """The refiner of a file that tools/train_refiner.py wrote, or of its .onnx; "any_object" comes along.
+        """The refiner of a file that sopose refiner wrote, or of its .onnx; "any_object" comes along.
 
         Raises `UserError` as `load_refiner`.
         """

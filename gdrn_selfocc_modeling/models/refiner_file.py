@@ -31,7 +31,7 @@ from sopose.models.neck import TopDownPath
 from sopose.models.refiner import OUTPUTS, Refiner
 
 KIND, VERSION = "refiner", 1
-REMEDY = "give a file that tools/train_refiner.py wrote"
+REMEDY = "give a file that sopose refiner wrote"
 IMAGE = 3  # channels of the crop
 RANGES = {
     "channels": (1, 512),

@@ -23,7 +23,10 @@ from sopose.settings.rules import ANCESTOR_TARGETS, RULES
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = Path(__file__).resolve().parents[2] / "configs" / "_base_" / "gdrn_base.py"
+PACKAGE = Path(__file__).resolve().parents[1]
+# Within the package where it was installed from a wheel, beside it in a folder of sources
+CONFIGS = PACKAGE / "configs" if (PACKAGE / "configs").is_dir() else PACKAGE.parent / "configs"
+SCHEMA = CONFIGS / "_base_" / "gdrn_base.py"
 PNP_LAYERS = ("P", "P+Q")
 PNP_CHOICES = {
     "PNP_TYPE": ("ransac_pnp", "net_iter_pnp", "net_ransac_pnp", "net_ransac_pnp_rot", "weighted_pnp"),
@@ -35,10 +38,17 @@ def load_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
     """The settings of a run: `path` over the defaults, then `overrides`; see `core.config.load.load_config`.
 
     EXP_NAME is filled from the file's name. Options that exist but are not built yet are a `UserError` here, so that
-    no run goes on without what its file asks for, and so are values that only later code would stumble over.
+    no run goes on without what its file asks for, and so are values that only later code would stumble over. A path
+    such as configs/gdrn_selfocc/toy/demo.py that isn't there is that of the configuration that comes along.
     """
-    values = load_config(Path(path), SCHEMA, overrides, _rules())
+    values = load_config(shipped(Path(path)), SCHEMA, overrides, _rules())
     return _finished(values, Path(path).stem)
+
+
+def shipped(path: Path) -> Path:
+    """A path, or where it is missing and begins with configs/ that of our file of this name."""
+    ours = CONFIGS.parent / path
+    return ours if not path.exists() and path.parts[:1] == (CONFIGS.name,) and ours.is_file() else path
 
 
 def settings_of(values: Mapping[str, Any], where: str, overrides: Sequence[str] = ()) -> Settings:

@@ -224,7 +224,7 @@ class StartSettings:
 
 @dataclass(frozen=True)
 class RefineSettings:
-    """MODEL.REFINE: the network of the second look, which tools/train_refiner.py trains."""
+    """MODEL.REFINE: the network of the second look, which sopose refiner trains."""
 
     backbone: str
     out_indices: tuple[int, ...]

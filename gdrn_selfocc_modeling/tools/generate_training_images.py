@@ -30,6 +30,14 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    add_options(parser)
+    args = parser.parse_args(argv)
+    check_options(args, parser)
+    return args
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Which images, and where."""
     parser.add_argument(
         "--config-file",
         type=Path,
@@ -56,17 +64,23 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=-1, help="processes (default: -1, one a core)")
     parser.add_argument("--cluster", metavar="ADDRESS", help="a Dask scheduler, tcp://host:8786, instead of --workers")
     parser.add_argument("--opts", nargs="+", default=[], metavar="KEY=VALUE", help="override configuration keys")
-    args = parser.parse_args(argv)
+
+
+def check_options(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Leave with a usage error for options that don't go together."""
     if args.config_file is None and args.dataset_root is None:
         parser.error("give --config-file, --dataset-root or both")
     if not args.split.isidentifier() or args.split == "cad":
         parser.error("--split must be a name of letters, digits and _, and not 'cad', which is drawn on the fly")
-    return args
 
 
 def main(argv: list[str] | None = None) -> None:
     """Write the split."""
-    args = parse_args(argv)
+    run(parse_args(argv))
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the split, and say what was written."""
     from sopose.data.build_split import RenderedSplit, render_split
 
     defaults = [] if args.config_file else ["CAD.ROTATIONS=stable", "CAD.ELEVATION=(20, 85)"]

@@ -35,6 +35,14 @@ def parse_args(argv: list[str] | None, script: str, description: str) -> argpars
         epilog="\n".join(["examples:", *examples]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_options(parser)
+    args = parser.parse_args(argv)
+    check_options(args, parser)
+    return args
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What is written, and how."""
     parser.add_argument(
         "--dataset", required=True, help="a BOP folder by name or path, or a whole name such as lmo_pbr_train"
     )
@@ -59,10 +67,12 @@ def parse_args(argv: list[str] | None, script: str, description: str) -> argpars
         metavar="N",
         help=f"write nothing: cast N instances (default: {CHECK_COUNT}) again and tell how far their files are off",
     )
-    args = parser.parse_args(argv)
+
+
+def check_options(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Leave with a usage error for numbers that can't be."""
     if args.workers == 0 or args.workers < -1 or args.check < 0:
         parser.error("--workers must be a number of processes or -1, --check a number of instances")
-    return args
 
 
 def find_split(dataset: str, split: str, datasets_root: Path) -> SplitSpec:

@@ -307,7 +307,7 @@ def _guard(output: Path, max_skipped: int, learner: Learner) -> Guard:
         max_skipped,
         _describe,
         keep=lambda record: keep_failed_step(path, record, learner.model, learner.length.epoch(record.iteration)),
-        remedy=f"see what was wrong by tools/replay_batch.py {path}, or resume with a lower SOLVER.OPTIMIZER_CFG.lr",
+        remedy=f"see what was wrong by sopose replay {path}, or resume with a lower SOLVER.OPTIMIZER_CFG.lr",
     )
 
 

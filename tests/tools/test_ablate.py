@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sopose.core.engine.checkpoint import read_checkpoint
 from sopose.core.utils.errors import UserError
-from tools import ablate
+from sopose.training import ablation, ablation_run
+from sopose.training.ablation_run import AblationOptions
+from tests.support.command import verb
+
+ablate = verb("ablate")
 
 NET = "MODEL.POSE_NET"
 TINY = [
@@ -39,7 +44,7 @@ def output_of(arguments: list[str]) -> Path:
 
 
 def test_a_dry_run_lists_every_run_and_writes_nothing(arguments, capsys):
-    ablate.main([*arguments[:2], "--dry-run", *arguments[2:]])
+    ablate([*arguments[:2], "--dry-run", *arguments[2:]])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 * 2 * 2  # variants, conditions; a heading and its words
     assert "SELFOCC_HEAD.ENABLED=False" in lines[1] and "CT_LW=10.0" in lines[5]
@@ -49,7 +54,7 @@ def test_a_dry_run_lists_every_run_and_writes_nothing(arguments, capsys):
 
 @pytest.fixture(scope="module")
 def finished(arguments) -> Path:
-    ablate.main(arguments)
+    ablate(arguments)
     return output_of(arguments)
 
 
@@ -59,7 +64,7 @@ def test_the_tables_have_every_case(finished, capsys):
         rows = list(csv.DictReader(file))
     cases = {(row["variant"], row["boxes"]) for row in rows}
     assert cases == {(variant, boxes) for variant in ("P", "P+Q,CT") for boxes in ("gt", "noisy")}
-    assert {row["metric"] for row in rows} == set(ablate.METRICS)
+    assert {row["metric"] for row in rows} == set(ablation.METRICS)
     title, _, *table = (finished / "ablation.md").read_text().splitlines()
     assert title == "toy_test" == rows[0]["images"]
     assert len({line.count("|") for line in table}) == 1
@@ -72,8 +77,8 @@ def test_what_is_finished_is_not_done_again(finished, arguments, monkeypatch, ca
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(ablate, "train", fail)
-    ablate.main(arguments)
+    monkeypatch.setattr(ablation_run, "train", fail)
+    ablate(arguments)
     assert before == {path: path.stat().st_mtime_ns for path in finished.rglob("*.json")}
     assert "tables in" in capsys.readouterr().out
 
@@ -83,30 +88,29 @@ def test_a_missing_test_is_made_up_from_the_trained_weights(finished, arguments)
     case, checkpoint = finished / "P" / "seed0" / "noisy.json", next((finished / "P" / "seed0").glob("model_*.pth"))
     content, trained = case.read_text(), checkpoint.stat().st_mtime_ns
     case.unlink()
-    ablate.main(arguments)
+    ablate(arguments)
     assert case.read_text() == content
     assert next((finished / "P" / "seed0").glob("model_*.pth")).stat().st_mtime_ns == trained
 
 
 def test_without_test_images_nothing_is_trained(arguments, tmp_path):
     with pytest.raises(UserError, match="TEST is empty"):
-        ablate.main([*arguments, "DATASETS.TEST=[]", f"OUTPUT_DIR={tmp_path}"])
+        ablate([*arguments, "DATASETS.TEST=[]", f"OUTPUT_DIR={tmp_path}"])
 
 
 @pytest.mark.slow
 def test_finished_cases_of_other_settings_are_refused(finished, arguments):
     with pytest.raises(UserError, match="other settings"):
-        ablate.main([*arguments, "SOLVER.TOTAL_EPOCHS=2"])
+        ablate([*arguments, "SOLVER.TOTAL_EPOCHS=2"])
 
 
 @pytest.mark.slow
 def test_forgotten_parts_are_not_in_the_start(finished, arguments, tmp_path):
     weights = next((finished / "P+Q-CT" / "seed0").glob("model_*.pth"))
-    words = ["--start", str(weights), "--forget", "pnp_net", "--output", str(tmp_path)]
-    args = ablate.parse_args([*arguments[:2], *words])
-    ablate.write_start(args)
+    options = AblationOptions(Path(arguments[1]), tmp_path, start=weights, forget=["pnp_net"])
+    ablation_run.write_start(options)
     names = read_checkpoint(tmp_path / "start.safetensors")["model"]
     assert names and not any(name.startswith("pnp_net") for name in names)
-    args.forget, args.output = ["pnp_nets"], tmp_path / "other"
+    other = replace(options, forget=["pnp_nets"], output=tmp_path / "other")
     with pytest.raises(UserError, match="its parts: backbone, geo_head_net, pnp_net, selfocc_head_net"):
-        ablate.write_start(args)
+        ablation_run.write_start(other)

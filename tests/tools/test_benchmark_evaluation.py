@@ -15,7 +15,7 @@ from sopose.core.evaluation.error_model import ErrorModel
 from sopose.core.evaluation.pairs import PosePairs
 from sopose.core.geometry.pose import Pose
 from sopose.core.utils.errors import UserError
-from tools import benchmark_evaluation
+from tools.benchmarks import evaluation as benchmark_evaluation
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from sopose.core.bop.scene import load_split
 from sopose.core.bop.splits import resolve_split
-from tools import benchmark_generation
+from tools.benchmarks import generation as benchmark_generation
 
 
 @pytest.mark.parametrize("count", [1, 100])

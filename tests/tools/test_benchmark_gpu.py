@@ -11,8 +11,8 @@ import torch
 
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import read_json
-from tools import benchmark_gpu
-from tools.benchmark_gpu import FULL, LIMITS, Step, main, make_steps, parse_args, run_step
+from tools.benchmarks import gpu as benchmark_gpu
+from tools.benchmarks.gpu import FULL, LIMITS, Step, main, make_steps, parse_args, run_step
 
 NAMES = ["tests", "rendering", "training 2 fp32", "training 2 bf16", "inference torch", "detector", "maps"]
 

@@ -10,7 +10,7 @@ from sopose.core.detection.facts import DetectorDesign, DetectorFacts
 from sopose.core.detection.infer import Detector
 from sopose.core.detection.model import build_detector
 from sopose.core.utils.errors import UserError
-from tools.benchmark_inference import STAGES, main
+from tools.benchmarks.inference import STAGES, main
 
 pytest.importorskip("onnx")
 

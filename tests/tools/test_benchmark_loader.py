@@ -7,7 +7,7 @@ import pytest
 from sopose.core.render import shade
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import read_json
-from tools.benchmark_loader import PARTS, main
+from tools.benchmarks.loader import PARTS, main
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import json
 import pytest
 
 from sopose.core.utils.errors import UserError
-from tools import compare_training
-from tools.benchmark_train import main as benchmark
-from tools.compare_training import Case, checked_out, table
-from tools.compare_training import main as compare
+from tools.benchmarks import compare_training
+from tools.benchmarks.compare_training import Case, checked_out, table
+from tools.benchmarks.compare_training import main as compare
+from tools.benchmarks.train import main as benchmark
 
 QUICK = ["--rounds", "1", "--steps", "1"]
 CAD = ["DATASETS.TRAIN=[toy_cad]", "DATASETS.TRAIN2=[]", "CAD.REUSE=2", "CAD.POOL=8", "CAD.EPOCH_LENGTH=64"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -14,7 +13,9 @@ import numpy as np
 import pytest
 
 from sopose.core.utils.errors import UserError
-from tools.check_dataset import main
+from tests.support.command import verb
+
+main = verb("check")
 
 SCENE = "test/000001"
 
@@ -41,10 +42,9 @@ def test_sound_data_are_told_in_a_few_lines(toy_root, capsys):
     assert "4 listed, 2 looked at" in said and "no errors, no warnings, no notes" in said
 
 
-def test_faults_leave_with_1_and_one_line(faulty, repository):
-    words = [sys.executable, "tools/check_dataset.py", str(faulty), "--images", "2", "--workers", "1"]
-    environment = {**os.environ, "PYTHONPATH": str(repository)}
-    done = subprocess.run(words, cwd=repository, env=environment, capture_output=True, text=True, check=False)
+def test_faults_leave_with_1_and_one_line(faulty):
+    words = [sys.executable, "-m", "sopose", "check", str(faulty), "--images", "2", "--workers", "1"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert re.search(rf"^error: {faulty} has \d errors?; repair", done.stderr, re.MULTILINE)
     assert "Traceback" not in done.stderr

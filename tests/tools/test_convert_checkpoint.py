@@ -12,7 +12,9 @@ from torch import nn
 
 from sopose.core.engine.checkpoint import load_weights, plain_facts, read_checkpoint
 from sopose.core.utils.errors import UserError
-from tools.convert_checkpoint import main
+from tests.support.command import verb
+
+main = verb("weights")
 
 
 class Block(nn.Module):

@@ -10,8 +10,8 @@ import pytest
 
 from sopose.core.images.files import read_image
 from sopose.core.utils.errors import UserError
-from tools import evaluate_real
-from tools.evaluate_real import main
+from tools.measure import evaluate_real
+from tools.measure.evaluate_real import main
 
 CONFIG, WEIGHTS = "configs/gdrn_selfocc/toy/demo.py", "configs/gdrn_selfocc/toy/demo.safetensors"
 

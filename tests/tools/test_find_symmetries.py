@@ -14,7 +14,9 @@ from sopose.core.bop.models import load_models, read_models_info, write_model, w
 from sopose.core.images.files import read_image
 from sopose.core.making.toy_models import toy_models
 from sopose.core.utils.errors import UserError
-from tools.find_symmetries import main
+from tests.support.command import verb
+
+main = verb("symmetries")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from sopose.core.images.files import read_image
 from sopose.core.utils.errors import UserError
-from tools.learning_curve import main
+from tools.measure.learning_curve import main
 
 
 @pytest.fixture

@@ -12,7 +12,9 @@ from sopose.core.bop.targets import load_targets
 from sopose.core.images.files import read_image
 from sopose.core.utils.errors import UserError
 from tests.support.bop_files import name_sensor
-from tools.make_targets import main
+from tests.support.command import verb
+
+main = verb("targets")
 
 
 @pytest.fixture

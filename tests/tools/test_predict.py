@@ -10,19 +10,24 @@ import numpy as np
 import pytest
 import torch
 
+from sopose.cli.main import load_verb, verb_parser
 from sopose.core.bop.results import read_results
 from sopose.core.data.frames import open_frames
 from sopose.core.engine.checkpoint import save_weights
 from sopose.core.utils.errors import UserError
+from sopose.inference import pose_files
 from sopose.inference.estimator import ObjectPose, PoseEstimator
+from sopose.inference.pose_files import PredictOptions, open_camera
 from tests.support.bop_files import of_sensors
-from tools import predict as tool
-from tools.predict import main, open_camera, parse_args
+from tests.support.command import verb
+
+main = verb("predict")
 
 
 def camera_of(source, *words: str):
-    args = parse_args([str(source), "--checkpoint", "x.pth", "--box", "can,0,0,9,9", *words])
-    return open_camera(args, open_frames(str(source)))
+    parser = verb_parser("predict", load_verb("predict", {}))
+    args = parser.parse_args([str(source), "--checkpoint", "x.pth", "--box", "can,0,0,9,9", *words])
+    return open_camera(PredictOptions(**vars(args)), open_frames(str(source)))
 
 
 @pytest.fixture
@@ -94,7 +99,7 @@ class Painter:
 def known(monkeypatch) -> Known:
     known = Known()
     monkeypatch.setattr(PoseEstimator, "from_checkpoint", lambda *_: known)
-    monkeypatch.setattr(tool, "PosePainter", Painter)
+    monkeypatch.setattr(pose_files, "PosePainter", Painter)
     return known
 
 

@@ -16,10 +16,12 @@ from sopose.core.engine.checkpointer import last_checkpoint
 from sopose.core.utils.errors import UserError
 from sopose.settings import load_settings
 from tests.support.builders import eval_set_of
+from tests.support.command import verb
 from tests.support.programs import Program, run_words
 from tests.support.shared import shared_folder
-from tools.predict import main as predict
-from tools.train_detector import main
+
+main = verb("detector")
+predict = verb("predict")
 
 SMALL = ["--backbone", "resnet10t", "--pretrained", "none", "--size", "96", "--batch-size", "2"]
 MIXED = 'DATASETS = dict(TRAIN=("toy_train",), TRAIN2=("toy_cad",), TRAIN2_RATIO=0.3)\n'

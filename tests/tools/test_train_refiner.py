@@ -11,8 +11,10 @@ from sopose.core.bop.results import read_results
 from sopose.core.utils.errors import UserError
 from sopose.inference.predictions import FILE_NAME, read_predictions
 from sopose.main_gdrn import main as main_gdrn
-from tools.evaluate_refiner import main as evaluate_refiner
-from tools.train_refiner import main as train_refiner
+from tests.support.command import verb
+from tools.measure.evaluate_refiner import main as evaluate_refiner
+
+train_refiner = verb("refiner")
 
 SMALL = """
 SOLVER = dict(IMS_PER_BATCH=2, TOTAL_EPOCHS=1, OPTIMIZER_CFG=dict(_delete_=True, type="AdamW", lr=1e-3))

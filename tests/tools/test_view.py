@@ -19,7 +19,9 @@ from sopose.core.bop.splits import resolve_split
 from sopose.core.geometry.pose import Pose
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import read_json, write_json
-from tools.view import main
+from tests.support.command import verb
+
+main = verb("view")
 
 SHIFT = np.array([0.006, 0.0, 0.008])  # metres; 10 mm long
 

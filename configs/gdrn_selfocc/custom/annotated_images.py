@@ -1,7 +1,7 @@
 """Your own BOP folder with annotated images. Copy this file, and change what has a comment.
 
 Expects datasets/BOP_DATASETS/mine with models/, train/ and test/ as in docs/bop_data.md. Look at what would be trained:
-python tools/show_samples.py --config-file YOUR_COPY.py
+sopose samples --config-file YOUR_COPY.py
 """
 
 _base_ = ["../lmo/gdrn_selfocc_multistep_40E.py"]

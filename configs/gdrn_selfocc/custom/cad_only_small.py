@@ -1,6 +1,6 @@
 """Your own objects from their CAD models, with a small network: for a first look, or for want of a GPU.
 
-Expects datasets/BOP_DATASETS/mine as tools/new_dataset.py makes it, see docs/own_object.md. Copy this file, and change
+Expects datasets/BOP_DATASETS/mine as sopose new makes it, see docs/own_object.md. Copy this file, and change
 what has a comment.
 """
 

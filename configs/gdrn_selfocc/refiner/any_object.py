@@ -1,7 +1,7 @@
 """A second look for any object, learned from the models of LM-O, YCB-V and generated parts: two hours or more on a CPU.
 
-tools/make_parts.py makes the parts. Driller and cat are left out, so that what it does for objects it never saw can be
-measured on LM-O.
+sopose toy --parts 60 makes the parts. Driller and cat are left out, so that what it does for objects it never saw can
+be measured on LM-O.
 """
 
 _base_ = ["./toy.py"]

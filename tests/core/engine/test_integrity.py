@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from sopose.core.engine.checkpoint import load_weights, model_weights, read_checkpoint, save_weights
 from sopose.core.engine.integrity import checksum, checksum_path, digest_of_tensors
 from sopose.core.utils.errors import UserError
-from tools.convert_checkpoint import main as convert_checkpoint
+from tests.support.command import verb
+
+convert_checkpoint = verb("weights")
 
 SUFFIXES = pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 

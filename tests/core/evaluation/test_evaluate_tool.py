@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -13,15 +12,9 @@ import pytest
 from sopose.core.bop.results import Estimate, write_results
 from sopose.core.bop.scene import load_split
 from sopose.core.utils.errors import UserError
+from tests.support.command import verb
 
-
-@pytest.fixture(scope="module")
-def tool(repository):
-    """`tools/evaluate.py` as a module."""
-    spec = importlib.util.spec_from_file_location("evaluate_tool", repository / "tools" / "evaluate.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+score = verb("score")
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +34,9 @@ def arguments(toy_root, *more) -> list[str]:
     return [*map(str, more), "--dataset", "toy", "--datasets-root", str(toy_root.parent)]
 
 
-def test_the_truth_scores_one_hundred(tool, toy_root, results, tmp_path, capsys):
+def test_the_truth_scores_one_hundred(toy_root, results, tmp_path, capsys):
     outputs = ("--report", tmp_path / "r.html", "--json", tmp_path / "s.json")
-    tool.main(arguments(toy_root, results / "truth_toy-test.csv", *outputs))
+    score(arguments(toy_root, results / "truth_toy-test.csv", *outputs))
     scores = json.loads((tmp_path / "s.json").read_text())
     assert scores["overall"]["AR_MSSD"] == scores["overall"]["AR_MSPD"] == scores["mean"]["ad_0.02"] == 1.0
     assert scores["time_per_image"] == pytest.approx(0.1)
@@ -51,16 +44,16 @@ def test_the_truth_scores_one_hundred(tool, toy_root, results, tmp_path, capsys)
     assert "100.0" in capsys.readouterr().out
 
 
-def test_scores_that_are_no_numbers_have_a_report(tool, toy_root, results, tmp_path):
+def test_scores_that_are_no_numbers_have_a_report(toy_root, results, tmp_path):
     text = (results / "truth_toy-test.csv").read_text().replace(",1.0,", ",nan,", 3).replace(",1.0,", ",inf,", 2)
     (tmp_path / "odd_toy-test.csv").write_text(text)
     outputs = ("--report", tmp_path / "r.html", "--json", tmp_path / "s.json")
-    tool.main(arguments(toy_root, tmp_path / "odd_toy-test.csv", *outputs, "--metrics", "add", "bop19", "bop24"))
+    score(arguments(toy_root, tmp_path / "odd_toy-test.csv", *outputs, "--metrics", "add", "bop19", "bop24"))
     scores = json.loads((tmp_path / "s.json").read_text())
     assert scores["overall"]["AR_MSSD"] == 1.0 and "score nan" in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
-def test_a_list_of_images_alone_asks_for_what_is_visible_there(tool, toy_root, results, tmp_path):
+def test_a_list_of_images_alone_asks_for_what_is_visible_there(toy_root, results, tmp_path):
     """BOP24's `test_targets_bop24.json` has scene and image, no object."""
     bop19 = json.loads((toy_root / "test_targets_bop19.json").read_text())
     images = sorted({(entry["scene_id"], entry["im_id"]) for entry in bop19})
@@ -69,14 +62,14 @@ def test_a_list_of_images_alone_asks_for_what_is_visible_there(tool, toy_root, r
     scores = []
     for more in ((), ("--targets", bop24)):
         metrics = ("--metrics", "bop19", "bop24", "--json", tmp_path / "s.json")
-        tool.main(arguments(toy_root, results / "half_toy-test.csv", *metrics, *more))
+        score(arguments(toy_root, results / "half_toy-test.csv", *metrics, *more))
         scores.append(json.loads((tmp_path / "s.json").read_text()))
     assert scores[0] == scores[1] and 0 < scores[0]["mean"]["AP_BOP24"] < 1
 
 
-def test_two_results_stand_side_by_side(tool, toy_root, results, tmp_path, capsys):
+def test_two_results_stand_side_by_side(toy_root, results, tmp_path, capsys):
     files = [results / "truth_toy-test.csv", results / "half_toy-test.csv"]
-    tool.main(arguments(toy_root, *files, "--json", tmp_path / "s.json"))
+    score(arguments(toy_root, *files, "--json", tmp_path / "s.json"))
     out = capsys.readouterr().out
     assert "[1] truth_toy-test" in out and "[2] half_toy-test" in out
     assert sorted(path.name for path in tmp_path.iterdir()) == [
@@ -85,32 +78,32 @@ def test_two_results_stand_side_by_side(tool, toy_root, results, tmp_path, capsy
     ]
 
 
-def test_objects_can_be_chosen(tool, toy_root, results, tmp_path):
-    tool.main(arguments(toy_root, results / "half_toy-test.csv", "--objects", 3, "--json", tmp_path / "s.json"))
+def test_objects_can_be_chosen(toy_root, results, tmp_path):
+    score(arguments(toy_root, results / "half_toy-test.csv", "--objects", 3, "--json", tmp_path / "s.json"))
     assert [row["obj_id"] for row in json.loads((tmp_path / "s.json").read_text())["objects"]] == [3]
 
 
 @pytest.mark.slow
-def test_several_results_have_a_report_each_that_compares_them(tool, toy_root, results, tmp_path):
+def test_several_results_have_a_report_each_that_compares_them(toy_root, results, tmp_path):
     files = [results / "truth_toy-test.csv", results / "half_toy-test.csv"]
-    tool.main(arguments(toy_root, *files, "--report", tmp_path / "r.html"))
+    score(arguments(toy_root, *files, "--report", tmp_path / "r.html"))
     for name in ("truth", "half"):
         html = (tmp_path / f"r_{name}_toy-test.html").read_text(encoding="utf-8")
         assert "Side by side" in html and "half_toy-test" in html and "truth and estimate" in html
 
 
-def test_vsd_is_scored_where_depth_is_there(tool, toy_root, results, tmp_path, capsys):
+def test_vsd_is_scored_where_depth_is_there(toy_root, results, tmp_path, capsys):
     csv = results / "truth_toy-test.csv"
-    tool.main(arguments(toy_root, csv, "--metrics", "bop19", "--workers", "1", "--json", tmp_path / "s.json"))
+    score(arguments(toy_root, csv, "--metrics", "bop19", "--workers", "1", "--json", tmp_path / "s.json"))
     overall = json.loads((tmp_path / "s.json").read_text())["overall"]
     assert overall["AR_VSD"] == overall["AR"] == 1.0
     assert "VSD is left out" not in capsys.readouterr().out
 
 
-def test_tables_are_written_as_csv_and_latex(tool, toy_root, results, tmp_path):
+def test_tables_are_written_as_csv_and_latex(toy_root, results, tmp_path):
     files = [results / "truth_toy-test.csv", results / "half_toy-test.csv"]
     outputs = ("--csv", tmp_path / "t.csv", "--latex", tmp_path / "t.tex", "--metrics", "add")
-    tool.main(arguments(toy_root, *files, *outputs))
+    score(arguments(toy_root, *files, *outputs))
     rows = (tmp_path / "t.csv").read_text().splitlines()
     assert rows[0] == "result,object,targets,found,column,value,low,high"
     assert any(row.startswith("truth_toy-test,mean over objects,,,ad_0.10,1.0,1.0,1.0") for row in rows)
@@ -118,7 +111,7 @@ def test_tables_are_written_as_csv_and_latex(tool, toy_root, results, tmp_path):
     assert "truth\\_toy-test & 100.0" in tex and tex.count("\\begin") == tex.count("\\end") == 1
 
 
-def test_detections_of_the_true_boxes_score_one(tool, toy_root, tmp_path, capsys):
+def test_detections_of_the_true_boxes_score_one(toy_root, tmp_path, capsys):
     info = json.loads((toy_root / "test/000001/scene_gt_info.json").read_text())
     gt = json.loads((toy_root / "test/000001/scene_gt.json").read_text())
     found = [
@@ -127,68 +120,68 @@ def test_detections_of_the_true_boxes_score_one(tool, toy_root, tmp_path, capsys
         for g, i in zip(gt[im], info[im], strict=True)
     ]
     (tmp_path / "d.json").write_text(json.dumps(found))
-    tool.main(arguments(toy_root, "--detections", tmp_path / "d.json", "--json", tmp_path / "s.json"))
+    score(arguments(toy_root, "--detections", tmp_path / "d.json", "--json", tmp_path / "s.json"))
     assert "COCO bbox: AP 100.0" in capsys.readouterr().out
     assert json.loads((tmp_path / "s_coco.json").read_text())["bbox"]["ap"] == pytest.approx(1)
 
 
-def test_without_the_official_package_its_engine_is_one_line(tool, toy_root, results, monkeypatch):
+def test_without_the_official_package_its_engine_is_one_line(toy_root, results, monkeypatch):
     monkeypatch.setitem(sys.modules, "bop_toolkit_lib", None)
     with pytest.raises(UserError, match="install it by"):
-        tool.main(arguments(toy_root, results / "truth_toy-test.csv", "--engine", "bop_toolkit"))
+        score(arguments(toy_root, results / "truth_toy-test.csv", "--engine", "bop_toolkit"))
 
 
-def test_both_engines_stand_side_by_side(tool, toy_root, results, toolkit, capsys):
-    tool.main(arguments(toy_root, results / "half_toy-test.csv", "--engine", "bop_toolkit", "--metrics", "add"))
+def test_both_engines_stand_side_by_side(toy_root, results, toolkit, capsys):
+    score(arguments(toy_root, results / "half_toy-test.csv", "--engine", "bop_toolkit", "--metrics", "add"))
     out = capsys.readouterr().out
     assert "[1] core" in out and "[2] bop_toolkit" in out and "largest difference of any score: 0 " in out
     assert "add" in toolkit and "adi" in toolkit
 
 
 @pytest.mark.parametrize("words", [(), ("r.csv", "--metrics", "coco"), ("r.csv", "--metrics", "nothing")])
-def test_wrong_usage_leaves_with_2(tool, toy_root, words):
+def test_wrong_usage_leaves_with_2(toy_root, words):
     with pytest.raises(SystemExit) as left:
-        tool.main(arguments(toy_root, *words))
+        score(arguments(toy_root, *words))
     assert left.value.code == 2
 
 
 @pytest.mark.parametrize("words", [("paper",), ("bop",), ("3", "4")])
-def test_symmetric_objects_can_be_named(tool, toy_root, results, tmp_path, words):
+def test_symmetric_objects_can_be_named(toy_root, results, tmp_path, words):
     outputs = ("--symmetric", *words, "--json", tmp_path / "s.json", "--metrics", "add")
-    tool.main(arguments(toy_root, results / "half_toy-test.csv", *outputs))
+    score(arguments(toy_root, results / "half_toy-test.csv", *outputs))
     rows = json.loads((tmp_path / "s.json").read_text())["objects"]
     assert {row["obj_id"] for row in rows if row["symmetric"]} == {3, 4}
 
 
-def test_a_wrong_path_is_one_line_and_exit_code_1(repository, toy_root):
-    command = [sys.executable, str(repository / "tools/evaluate.py"), *arguments(toy_root, "no_toy-test.csv")]
+def test_a_wrong_path_is_one_line_and_exit_code_1(toy_root):
+    command = [sys.executable, "-m", "sopose", "score", *arguments(toy_root, "no_toy-test.csv")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1 and "no_toy-test.csv is missing" in done.stderr
 
 
-def test_results_of_one_name_in_two_folders_are_told_apart(tool, toy_root, results, tmp_path, capsys):
+def test_results_of_one_name_in_two_folders_are_told_apart(toy_root, results, tmp_path, capsys):
     files = [tmp_path / folder / "m_toy-test.csv" for folder in ("one", "other")]
     for file, name in zip(files, ("truth", "half"), strict=True):
         file.parent.mkdir()
         file.write_bytes((results / f"{name}_toy-test.csv").read_bytes())
-    tool.main(arguments(toy_root, *files, "--json", tmp_path / "out" / "s.json"))
+    score(arguments(toy_root, *files, "--json", tmp_path / "out" / "s.json"))
     assert "[2] other-m_toy-test" in capsys.readouterr().out
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["s_one-m_toy-test.json", "s_other-m_toy-test.json"]
 
 
 @pytest.mark.parametrize("option", ["--report", "--json"])
-def test_results_and_folders_are_not_written_over(tool, toy_root, results, tmp_path, option):
+def test_results_and_folders_are_not_written_over(toy_root, results, tmp_path, option):
     csv = results / "truth_toy-test.csv"
     before = csv.read_bytes()
     for output, message in ((csv, "overwritten"), (tmp_path, "is a folder"), (csv / "x", "is a file")):
         with pytest.raises(UserError, match=message):
-            tool.main(arguments(toy_root, csv, option, output))
+            score(arguments(toy_root, csv, option, output))
     assert csv.read_bytes() == before
 
 
-def test_a_width_below_one_is_wrong_usage(tool, toy_root, results):
+def test_a_width_below_one_is_wrong_usage(toy_root, results):
     with pytest.raises(SystemExit) as left:
-        tool.main(arguments(toy_root, results / "truth_toy-test.csv", "--image-width", 0))
+        score(arguments(toy_root, results / "truth_toy-test.csv", "--image-width", 0))
     assert left.value.code == 2

@@ -12,7 +12,9 @@ from sopose.core.bop.splits import resolve_split
 from sopose.core.making.new_dataset import NewObject
 from sopose.core.making.parts import PartRange, generated_part
 from sopose.core.utils.errors import UserError
-from tools.make_parts import main
+from tests.support.command import verb
+
+main = verb("toy")
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +57,11 @@ def test_a_turned_body_alone_is_told_to_be_one(parts):
 
 
 def test_the_tool_makes_a_folder_to_train_on(tmp_path: Path, capsys):
-    main(["--root", str(tmp_path / "parts"), "--count", "2"])
+    main(["--root", str(tmp_path / "parts"), "--parts", "2"])
     assert "2 parts, 1 of them symmetric" in capsys.readouterr().out
     assert (tmp_path / "parts" / "overview.png").is_file()
     spec = resolve_split(f"{tmp_path / 'parts'}:cad", tmp_path)
     assert list(spec.object_names.values()) == ["part_0000", "part_0001"]
     assert len(load_models(spec.models_dir)) == 2
     with pytest.raises(UserError, match="overwrite"):
-        main(["--root", str(tmp_path / "parts"), "--count", "2"])
+        main(["--root", str(tmp_path / "parts"), "--parts", "2"])

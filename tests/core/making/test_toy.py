@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import runpy
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from sopose.core.making.toy_models import toy_models
 from sopose.core.objects.model import measure
 from sopose.core.rays.raycast import RayCaster
 from sopose.core.utils.errors import UserError
+from tests.support.command import verb
 
 MILLIMETRE = 1e-3
 SMALL = {"num_train": 2, "num_test": 1, "image_size": (96, 72)}
@@ -226,11 +226,10 @@ def test_nonsense_sizes_are_told(tmp_path):
             make_toy_dataset(tmp_path / "toy", **{**SMALL, **wrong})
 
 
-def test_the_script_says_where_it_is(toy_root, repository, capsys):
+def test_the_verb_says_where_it_is(toy_root, capsys):
     parameters = json.loads((toy_root / "dataset_info.json").read_text())
     words = [f"--{key}={parameters[f'num_{key}']}" for key in ("train", "test")]
-    main = runpy.run_path(str(repository / "tools" / "make_toy_dataset.py"))["main"]
-    main([f"--root={toy_root}", *words, f"--seed={parameters['seed']}"])
+    verb("toy")([f"--root={toy_root}", *words, f"--seed={parameters['seed']}"])
     printed = capsys.readouterr().out
     assert str(toy_root) in printed and "already" in printed
     assert (toy_root / "overview.png").is_file()

@@ -28,6 +28,8 @@ from sopose.core.utils.errors import UserError
 from sopose.data.build import build_roi_format
 from sopose.data.eval_set import EvalSet
 from sopose.data.targets import RoiFormat
+from sopose.export import network_files
+from sopose.export.network_files import rois_of
 from sopose.export.onnx_check import TOLERANCE, differences, made_up_rois
 from sopose.export.onnx_graph import export_graph, finish_graph, open_graph
 from sopose.inference.estimator import Box, CropFormat, PoseEstimator
@@ -37,8 +39,10 @@ from sopose.main_gdrn import main
 from sopose.models.pose_decoder import PoseDecoder
 from sopose.settings import load_settings
 from tests.support.builders import eval_set_of, model_of
+from tests.support.command import verb
 from tests.support.shared import shared_folder
-from tools import export_onnx
+
+write_onnx = verb("export")
 
 onnx = pytest.importorskip("onnx")
 CONFIG, WEIGHTS = "configs/gdrn_selfocc/toy/demo.py", "configs/gdrn_selfocc/toy/demo.safetensors"
@@ -68,8 +72,8 @@ def export(weights, toy_root, tmp_path_factory):
         def make(folder: Path) -> None:
             output = ["--output", str(folder / "model.onnx"), "--dataset-root", str(toy_root.parent)]
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(export_onnx, "export_graph", trace_once)
-                export_onnx.main(["--checkpoint", str(weights), *output, *words])
+                patch.setattr(network_files, "export_graph", trace_once)
+                write_onnx(["--checkpoint", str(weights), *output, *words])
 
         return shared_folder(tmp_path_factory, "-".join(["onnx", *words]), make) / "model.onnx"
 
@@ -183,7 +187,7 @@ def test_fewer_bits_cost_little(export, weights, test_set, words, capsys):
     path = export(*words)
     assert "off torch's float32 on" in capsys.readouterr().out
     whole, reduced = PoseEstimator.from_checkpoint(weights, "cpu"), PoseEstimator.from_checkpoint(path, "cpu")
-    found = differences(whole.model, reduced.model, export_onnx.rois_of(test_set))
+    found = differences(whole.model, reduced.model, rois_of(test_set))
     assert np.median(found.angles) < 1.5 and np.median(found.shifts) < 2e-3, found.spread()
     assert path.stat().st_size < 0.95 * export().stat().st_size
 
@@ -350,9 +354,9 @@ def test_a_graph_that_differs_is_not_written(export, weights, tmp_path, monkeypa
         bias.CopyFrom(onnx.numpy_helper.from_array(values, bias.name))
         return model
 
-    monkeypatch.setattr(export_onnx, "export_graph", broken)
+    monkeypatch.setattr(network_files, "export_graph", broken)
     with pytest.raises(UserError, match="nothing was written"):
-        export_onnx.main(["--checkpoint", str(weights), "--output", str(tmp_path / "a.onnx")])
+        write_onnx(["--checkpoint", str(weights), "--output", str(tmp_path / "a.onnx")])
     assert not list(tmp_path.iterdir())
 
 
@@ -367,5 +371,5 @@ def test_a_graph_that_differs_is_not_written(export, weights, tmp_path, monkeypa
 def test_wrong_words_are_told(weights, words, told, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=told):
-        export_onnx.main(["--checkpoint", str(weights), *words])
+        write_onnx(["--checkpoint", str(weights), *words])
     assert not list(tmp_path.iterdir())

@@ -13,8 +13,10 @@ from sopose.core.geometry.pose import Pose
 from sopose.core.utils.errors import UserError
 from sopose.inference.refine import PoseRefiner
 from sopose.models.refiner_file import RefinerDesign, build_refiner, save_refiner
+from tests.support.command import verb
 from tests.support.looks import CAMERA, IMAGE_SIZE
-from tools.export_onnx import main
+
+main = verb("export")
 
 pytest.importorskip("onnxruntime")
 DESIGN = RefinerDesign(channels=8, input_res=64, output_res=16, correlation=1.0)

@@ -22,8 +22,10 @@ from sopose.inference.estimator import BATCH, Box, PoseEstimator
 from sopose.main_gdrn import main
 from sopose.settings import load_settings
 from tests.support.builders import eval_set_of
+from tests.support.command import verb
 from tests.support.shared import shared_folder
-from tools.predict import main as predict
+
+predict = verb("predict")
 
 TOLERANCE = 1e-4  # of rotation entries and metres
 

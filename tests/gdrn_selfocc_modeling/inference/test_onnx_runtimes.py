@@ -14,8 +14,10 @@ from sopose.export.onnx_check import differences, made_up_rois
 from sopose.inference import onnx_runtimes
 from sopose.inference.estimator import PoseEstimator
 from sopose.inference.onnx_runtimes import open_session
+from tests.support.command import verb
 from tests.support.shared import shared_folder
-from tools import export_onnx
+
+export = verb("export")
 
 pytest.importorskip("onnx", reason="the extra export is not installed")
 
@@ -32,7 +34,7 @@ def exported(weights, toy_root, tmp_path_factory) -> Path:
 
     def make(folder: Path) -> None:
         words = ["--output", str(folder / "model.onnx"), "--dataset-root", str(toy_root.parent)]
-        export_onnx.main(["--checkpoint", str(weights), *words])
+        export(["--checkpoint", str(weights), *words])
 
     return shared_folder(tmp_path_factory, "onnx", make) / "model.onnx"
 

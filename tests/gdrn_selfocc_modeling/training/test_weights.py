@@ -12,7 +12,9 @@ from sopose.inference.agreement import told_objects
 from sopose.models.backbone import make_backbone
 from sopose.training.run import build_initial_model
 from tests.support.builders import model_of
-from tools.convert_checkpoint import main as convert
+from tests.support.command import verb
+
+convert = verb("weights")
 
 NET = "MODEL.POSE_NET"
 SINGLE_LAYER = f"{NET}.SELFOCC_HEAD.ENABLED=False"

@@ -1,0 +1,104 @@
+"""Poses of known objects in images, folders, videos or a webcam: a csv, a readable json, and pictures or a video."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from sopose.cli.project import NAME, find_project
+from sopose.core.utils.arguments import finite as finite_number
+from sopose.core.utils.files import require_file
+
+EXAMPLES = """examples:
+  sopose predict photo.jpg
+  sopose predict photo.jpg --checkpoint model_final.safetensors --K 572.4,573.6,325.3,242.0 \\
+      --box can,210,140,330,290
+  sopose predict path/to/images --checkpoint model_final.safetensors --camera camera.json \\
+      --detector detector.safetensors --models path/to/bop/lmo/models --looks 2
+  sopose predict path/to/bop/lmo/test/000002 --checkpoint model_final.safetensors --boxes detections.json
+  sopose predict webcam:0 --checkpoint model_final.safetensors --camera camera.json --show \\
+      --detector detector.safetensors
+
+In a folder where `sopose new` was run, network, detector, camera and models are those of that project. --K is of these
+very images: scale fx, fy, cx, cy with their size. --camera is scaled where its file has the width and
+height of other images of the same aspect. A BOP scene brings its own.
+"""
+
+
+def register_parser(parser: argparse.ArgumentParser) -> None:
+    """The options of the verb."""
+    parser.add_argument(
+        "source",
+        help="an image, a folder of images, a BOP scene (of several sensors: a folder of images in it), "
+        "a video, or webcam:0",
+    )
+    parser.add_argument("--checkpoint", type=Path, help="of a run: .pth, .safetensors or .onnx")
+    parser.add_argument("--runtime", metavar="NAME", help="of an .onnx file: onnxruntime (default), openvino")
+    camera = parser.add_mutually_exclusive_group()
+    camera.add_argument("--K", metavar="FX,FY,CX,CY", help="intrinsics of the images, pixels")
+    camera.add_argument("--camera", type=Path, metavar="FILE", help="a camera.json with fx, fy, cx, cy")
+    boxes = parser.add_mutually_exclusive_group()
+    boxes.add_argument("--box", action="append", metavar="NAME,X1,Y1,X2,Y2", help="a box in every image; repeat it")
+    boxes.add_argument("--boxes", type=Path, metavar="FILE", help="detections as json, BOP's form or GDR-Net's")
+    boxes.add_argument("--detector", type=Path, metavar="FILE", help="what sopose detector wrote")
+    parser.add_argument(
+        "--detector-size",
+        type=int,
+        metavar="PX",
+        help="longer side of the images it sees (default: as it was trained; a smaller one is faster and finds less)",
+    )
+    parser.add_argument("--threshold", type=finite_number, default=0.3, help="least score of a box (default: 0.3)")
+    parser.add_argument("--topk", type=int, default=1, help="boxes of an object in an image (default: 1)")
+    parser.add_argument(
+        "--models", type=Path, metavar="FOLDER", help="a BOP models folder: outlines are drawn, not boxes"
+    )
+    parser.add_argument("--looks", type=int, default=0, metavar="N", help="second looks at each pose, by --models")
+    parser.add_argument(
+        "--refiner", type=Path, metavar="FILE", help="that looks (default: as TEST.REFINE.WEIGHTS says)"
+    )
+    parser.add_argument("--output", type=Path, default=Path("output/predictions"), help="default: output/predictions")
+    parser.add_argument("--no-pictures", action="store_true", help="write csv and json only")
+    parser.add_argument("--show", action="store_true", help="open a window; needs an OpenCV with one")
+    parser.add_argument("--limit", type=int, default=0, help="stop after so many images")
+    parser.add_argument("--device", help="cuda, cuda:1 or cpu (default: a GPU where there is one)")
+    parser.add_argument("--opts", nargs="+", default=[], metavar="KEY=VALUE", help="such as TEST.USE_PNP=True")
+
+
+def check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Leave with a usage error for options that don't go together."""
+    if args.topk < 1 or args.limit < 0 or args.looks < 0:
+        parser.error("--topk must be at least 1, --limit and --looks at least 0")
+    if args.looks and not args.models:
+        parser.error("--looks renders the objects; name the folder of their --models")
+    given = args.box or args.boxes or args.detector
+    if not (args.checkpoint and given) and not NAME.is_file():
+        parser.error(f"give --checkpoint, and --box, --boxes or --detector; or run it where `sopose new` wrote {NAME}")
+
+
+def handle(args: argparse.Namespace) -> None:
+    """See `sopose.inference.pose_files`; of a project, what isn't given is the project's."""
+    from sopose.inference.pose_files import PredictOptions, run_predict
+
+    given = vars(args)
+    if not args.checkpoint:
+        given = with_project(given)
+    run_predict(PredictOptions(**given))
+
+
+def with_project(given: dict[str, Any]) -> dict[str, Any]:
+    """The options with a project's network, and its detector, models and camera where others aren't given.
+
+    Raises `UserError` where the project has not been trained yet.
+    """
+    project, _ = find_project()
+    own = {"checkpoint": project.output / "model_final.safetensors"}
+    if not (given["box"] or given["boxes"] or given["detector"]):
+        own["detector"] = project.detector / "detector.safetensors"
+    for path in own.values():
+        require_file(path, "run `sopose train` first; with --resume or without, it goes on where it stopped")
+    if given["models"] is None:
+        own["models"] = project.dataset / "models"
+    if not (given["K"] or given["camera"] or (Path(given["source"]) / "scene_camera.json").is_file()):
+        own["camera"] = project.dataset / "camera.json"
+    return {**given, **own}

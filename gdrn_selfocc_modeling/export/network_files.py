@@ -1,0 +1,161 @@
+"""From a checkpoint to an .onnx file, compared with the network it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from sopose.batch import RoiBatch, collate
+from sopose.core.engine.checkpoint import plain_facts, read_checkpoint
+from sopose.core.evaluation.evaluator import Scores, evaluate
+from sopose.core.evaluation.tables import format_comparison
+from sopose.core.utils.errors import UserError
+from sopose.core.utils.files import atomic_path, require_writable_file
+from sopose.data.build import ObjectCache
+from sopose.data.eval_set import EvalSet, build_test_set
+from sopose.export.onnx_check import TOLERANCE, differences, made_up_rois
+from sopose.export.onnx_graph import export_graph, finish_graph, halved, open_graph
+from sopose.export.onnx_quantize import quantised
+from sopose.export.refiner_graph import export_refiner, largest_difference
+from sopose.inference.checkpoint_facts import NetworkFacts, read_network_facts
+from sopose.inference.estimator import PoseEstimator
+from sopose.inference.evaluation import EvaluationPlan, build_plan, run_inference
+from sopose.inference.onnx_network import SUFFIX, OnnxNetwork
+from sopose.inference.onnx_refiner import INPUTS
+from sopose.models.refiner_file import KIND, load_refiner
+
+BATCHES = (1, 2, 8)  # sizes that the graph is tried with
+CALIBRATION_ROIS = 128
+CELLS = 1e-2  # by which displacements of an exported refiner may differ
+ON_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What `sopose export` takes, by the names of its options."""
+
+    checkpoint: Path
+    output: Path
+    fp16: bool = False
+    int8: bool = False
+    calibration: str | None = None
+    split: str | None = None
+    dataset_root: Path | None = None
+    runtime: str = "onnxruntime"
+    maps: bool = False
+
+
+def run_export(options: ExportOptions) -> None:
+    """Export, compare, write, and score."""
+    if options.output.suffix != SUFFIX:
+        raise UserError(f"--output must end in {SUFFIX}, got {options.output}")
+    require_writable_file(options.output)
+    if options.checkpoint.suffix == SUFFIX:
+        raise UserError(f"{options.checkpoint} is exported already; give the .pth or .safetensors it was made from")
+    state = read_checkpoint(options.checkpoint)
+    if plain_facts(state).get("kind") == KIND:
+        export_second_look(options)
+        return
+    estimator = PoseEstimator.from_checkpoint(options.checkpoint, ON_CPU)
+    facts = read_network_facts(state, options.checkpoint, overrides(options))
+    splits = {name: open_split(facts, name) for name in (options.split, options.calibration) if name}
+    example = made_up_rois(estimator, 2)
+    graph = export_graph(estimator.model, example, options.maps)
+    whole = finish_graph(graph, plain_facts(state), estimator.crops, "fp32")
+    compare_with_torch(estimator, open_graph(whole), splits.get(options.split))
+    content = whole
+    if options.fp16:
+        graph = export_graph(halved(estimator.model), example, options.maps)
+        content = finish_graph(graph, plain_facts(state), estimator.crops, "fp16")
+    elif options.int8:
+        graph = quantised(graph, rois_of(splits[options.calibration], CALIBRATION_ROIS))
+        content = finish_graph(graph, plain_facts(state), estimator.crops, "int8")
+    with atomic_path(options.output) as beside:
+        beside.write_bytes(content)
+    exported = open_graph(content, options.runtime)
+    print(f"{options.output}: {len(content) / 2**20:.1f} MiB, reads {', '.join(exported.inputs)}")
+    if content is not whole or options.runtime != "onnxruntime":
+        tell_loss(estimator, exported, splits)
+    if options.split:
+        tell_scores(estimator.model, exported, splits[options.split], build_plan(facts.settings))
+
+
+def export_second_look(options: ExportOptions) -> None:
+    """Write a refiner. Raises `UserError` for what goes with pose networks alone."""
+    given = [name for name in ("fp16", "int8", "calibration", "split", "maps") if getattr(options, name)]
+    if given:
+        raise UserError(f"{options.checkpoint} is a refiner, which is exported in float32; leave --{given[0]} out")
+    network, design = load_refiner(options.checkpoint)
+    content = export_refiner(network, design, plain_facts(read_checkpoint(options.checkpoint)).get("objects", []))
+    off = largest_difference(network, content, design, BATCHES)
+    if not off <= CELLS:
+        raise UserError(
+            f"the exported graph is not the network: {off:.1e} cells away, wanted {CELLS:g}; nothing written"
+        )
+    with atomic_path(options.output) as beside:
+        beside.write_bytes(content)
+    print(f"equal to torch on made-up looks, in batches of {', '.join(map(str, BATCHES))}: {off:.1e} cells")
+    print(f"{options.output}: {len(content) / 2**20:.1f} MiB, reads {', '.join(INPUTS)}")
+
+
+def overrides(options: ExportOptions) -> list[str]:
+    """Of the checkpoint's configuration."""
+    root = [f"DATASETS.ROOT={options.dataset_root}"] if options.dataset_root else []
+    return ["TEST.TEST_BBOX_TYPE=gt", "TEST.BBOX_JITTER=0.0", "TEST.USE_PNP=False", "DATALOADER.NUM_WORKERS=0", *root]
+
+
+def open_split(facts: NetworkFacts, name: str) -> EvalSet:
+    """The annotated objects of a split that the network knows."""
+    settings = facts.settings
+    classes = [known.name for known in facts.objects]
+    return build_test_set(settings, name, ObjectCache(settings.datasets, settings.model.pose_net, classes))
+
+
+def rois_of(split: EvalSet, count: int = 0, size: int = BATCHES[-1]) -> list[RoiBatch]:
+    """Batches of a split's ROIs: all, or `count` spread evenly."""
+    total = len(split.source)
+    chosen = np.unique(np.linspace(0, total - 1, min(count or total, total)).round().astype(int))
+    rois = [split.source.sample(int(index))[0] for index in chosen]
+    return [collate(rois[first : first + size]) for first in range(0, len(rois), size)]
+
+
+def compare_with_torch(estimator: PoseEstimator, exported: OnnxNetwork, split: EvalSet | None) -> None:
+    """Say how far the float32 graph is from torch. Raises `UserError` where that is more than rounding."""
+    given: dict[str, Sequence[RoiBatch]] = {"made-up ROIs": [made_up_rois(estimator, size) for size in BATCHES]}
+    if split is not None:
+        given[f"ROIs of {split.spec.name}"] = [rois for size in BATCHES for rois in rois_of(split, 3 * size, size)]
+    for name, batches in given.items():
+        found = differences(estimator.model, exported, batches)
+        told = f"{name}, in batches of {', '.join(map(str, BATCHES))}: {found.largest()}"
+        if not found.small:
+            raise UserError(
+                f"the exported graph is not the network: {told} away from torch, wanted {TOLERANCE:g}; nothing was "
+                f"written, try other versions of torch and onnxruntime"
+            )
+        print(f"equal to torch on {told}")
+
+
+def tell_loss(estimator: PoseEstimator, exported: OnnxNetwork, splits: dict[str, EvalSet]) -> None:
+    """Say how far fewer bits put the poses off."""
+    for name, split in splits.items():
+        batches = rois_of(split)
+        found = differences(estimator.model, exported, batches)
+        print(f"off torch's float32 on {len(found.angles)} ROIs of {name}: {found.spread()}")
+    if not splits:
+        found = differences(estimator.model, exported, [made_up_rois(estimator, 64)])
+        print(f"off torch's float32 on 64 ROIs of noise: {found.spread()}; name a --split to see it on images")
+
+
+def tell_scores(model: nn.Module, exported: OnnxNetwork, split: EvalSet, plan: EvaluationPlan) -> None:
+    """Print the scores of both networks on a split."""
+    scores: dict[str, Scores] = {}
+    for name, network in {"torch": model, "exported": exported}.items():
+        estimates = run_inference(network, split, plan, ON_CPU).estimates
+        symmetric = split.symmetric_ids(plan.symmetric)
+        scores[name] = evaluate(estimates, split.records, split.targets, split.models_eval, symmetric)
+    print(format_comparison(scores))

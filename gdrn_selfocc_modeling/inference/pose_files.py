@@ -1,0 +1,311 @@
+"""Poses of known objects in images, folders, videos or a webcam: files and pictures of them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from sopose.core.bop.detections import read_detections, select_detections
+from sopose.core.bop.fields import read_camera, read_intrinsics
+from sopose.core.bop.results import Estimate, write_results
+from sopose.core.bop.scene_folder import entries_by_image
+from sopose.core.data.frames import Frame, Frames, open_frames
+from sopose.core.data.roi import ImageSize
+from sopose.core.data.video_file import closed_video, open_video
+from sopose.core.evaluation.scores import finite
+from sopose.core.geometry.camera import as_K
+from sopose.core.geometry.pose import Pose
+from sopose.core.images.files import write_image
+from sopose.core.images.scene_images import CAMERA_NAME, SceneNames
+from sopose.core.utils.errors import UserError
+from sopose.core.utils.files import require_key, require_writable_dir, write_json
+from sopose.inference.estimator import Box, ObjectPose, PoseEstimator
+from sopose.inference.painter import PosePainter
+
+logger = logging.getLogger(__name__)
+VIDEO_NAME = "poses.mp4"
+Camera = Callable[[Frame, ImageSize], np.ndarray]  # K of a frame of a width and height
+Boxes = Callable[[Frame, np.ndarray], list[Box]]
+
+
+@dataclass(eq=False)
+class Run:
+    """What has been found so far, and where it goes."""
+
+    options: PredictOptions
+    frames: Frames
+    painter: PosePainter | None
+    estimates: list[Estimate] = field(default_factory=list)
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    boxes: int = 0
+    failures: int = 0
+    video: cv2.VideoWriter | None = None
+    drawn: set[str] = field(default_factory=set)
+    lost_picture: str = ""  # why pictures are missing
+
+    def take(self, frame: Frame, camera: Camera, boxes: Boxes, estimator: PoseEstimator) -> None:
+        """Estimate one frame; what goes wrong with it is noted, and the run goes on."""
+        started = time.perf_counter()
+        entry: dict[str, Any] = {"image": frame.name, "scene_id": frame.scene_id, "im_id": frame.im_id}
+        try:
+            rgb = frame.read()
+            K = camera(frame, (rgb.shape[1], rgb.shape[0]))
+            given = boxes(frame, rgb)
+            poses = estimator(rgb, K, given)
+        except UserError as error:
+            self.failures += 1
+            logger.warning("%s: %s", frame.name, error)
+            self.entries.append({**entry, "error": str(error), "poses": []})
+            return
+        seconds = time.perf_counter() - started
+        self.boxes += len(given)
+        self.entries.append({**entry, "seconds": seconds, "poses": [told(pose) for pose in poses]})
+        self.estimates += [
+            Estimate(frame.scene_id, frame.im_id, pose.obj_id, pose.score, pose.pose, seconds) for pose in poses
+        ]
+        if self.painter is not None:
+            self.show(frame, self.painter(rgb, K, poses))
+
+    def show(self, frame: Frame, picture_bgr: np.ndarray) -> None:
+        """Open a picture where asked to, and write it; the first that cannot be written is the last one tried."""
+        if self.options.show:
+            show_window(picture_bgr)
+        if self.options.no_pictures or self.lost_picture:
+            return
+        try:
+            self.draw(frame, picture_bgr)
+        except UserError as error:
+            self.lost_picture = str(error)
+            logger.warning("no more pictures are written: %s", error)
+
+    def draw(self, frame: Frame, picture_bgr: np.ndarray) -> None:
+        """Write a picture: a file, or a frame of the video. `UserError` where that can't be."""
+        if self.frames.fps == 0:
+            stem = Path(frame.name).stem
+            name = frame.name if stem in self.drawn else stem  # of cup.png and cup.jpg
+            self.drawn.add(stem)
+            write_image(self.options.output / "pictures" / f"{name}.jpg", picture_bgr)
+            return
+        if self.video is None:
+            self.video = open_video(self.options.output / VIDEO_NAME, self.frames.fps, picture_bgr.shape[1::-1])
+        self.video.write(picture_bgr)
+
+    def write(self) -> None:
+        """Write csv and json, and say what was found."""
+        folder = self.options.output
+        write_results(folder / "poses.csv", self.estimates)
+        write_json(folder / "poses.json", finite(self.entries))
+        if self.video is not None and not self.lost_picture:
+            self.lost_picture = closed_video(self.video, folder / VIDEO_NAME)
+        doubtful = sum(bool(pose["warnings"]) for entry in self.entries for pose in entry["poses"])
+        print(
+            f"{len(self.estimates)} poses in {len(self.entries)} images"
+            + (f", {doubtful} of them doubtful (see warnings in poses.json)" if doubtful else "")
+            + (f"; {self.failures} images failed (see errors in poses.json)" if self.failures else "")
+        )
+        print(f"written to {folder}: poses.csv (BOP's form, millimetres), poses.json (metres)")
+
+    def check(self) -> None:
+        """Warn where nothing was found. Raises `UserError` where every image failed, or pictures are missing."""
+        if self.entries and self.failures == len(self.entries):
+            raise UserError(f"no image could be used; the last: {self.entries[-1]['error']}")
+        if not self.boxes:
+            logger.warning("no box in any image: %s", self.why_no_box())
+        poses = [estimate.pose for estimate in self.estimates]
+        broken = sum(not np.isfinite([*pose.cam_R_obj.flat, *pose.cam_t_obj]).all() for pose in poses)
+        if broken and broken == len(poses):
+            raise UserError(
+                f"none of the {broken} poses is finite: the weights of {self.options.checkpoint} are damaged, or a "
+                "training that diverged left them; give another checkpoint"
+            )
+        if self.lost_picture:
+            raise UserError(f"csv and json are written, not all pictures: {self.lost_picture}")
+
+    def why_no_box(self) -> str:
+        """What to look at where no image had a box."""
+        if not self.options.boxes:
+            return f"the detector found nothing with a score of --threshold {self.options.threshold:g}; lower it"
+        scenes = {entry["scene_id"] for entry in self.entries}
+        images = [entry["im_id"] for entry in self.entries]
+        here = f"{', '.join(map(str, sorted(scenes)))} with ids {min(images, default=0)} to {max(images, default=0)}"
+        return (
+            f"{self.options.boxes} has none above --threshold of these images, of scene {here}; compare the ids in it"
+        )
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """What `sopose predict` takes, by the names of its options."""
+
+    source: str
+    checkpoint: Path
+    runtime: str | None = None
+    K: str | None = None
+    camera: Path | None = None
+    box: Sequence[str] | None = None
+    boxes: Path | None = None
+    detector: Path | None = None
+    detector_size: int | None = None
+    threshold: float = 0.3
+    topk: int = 1
+    models: Path | None = None
+    looks: int = 0
+    refiner: Path | None = None
+    output: Path = Path("output/predictions")
+    no_pictures: bool = False
+    show: bool = False
+    limit: int = 0
+    device: str | None = None
+    opts: Sequence[str] = ()
+
+
+def run_predict(options: PredictOptions) -> None:
+    """Estimate, write and draw."""
+    require_writable_dir(options.output, "name another --output")
+    frames = open_frames(options.source)
+    camera = open_camera(options, frames)
+    estimator = PoseEstimator.from_checkpoint(
+        options.checkpoint, options.device, [*options.opts, *look_words(options)], options.runtime, options.models
+    )
+    boxes = open_boxes(options, estimator)
+    painter = (
+        None if options.no_pictures and not options.show else PosePainter(estimator.objects.values(), options.models)
+    )
+    run = Run(options, frames, painter)
+    try:
+        with tqdm(total=frames.count, desc="poses", unit="image") as bar:
+            for number, frame in enumerate(frames):
+                if options.limit and number >= options.limit:
+                    break
+                run.take(frame, camera, boxes, estimator)
+                bar.update()
+    finally:  # a webcam is ended by an interrupt; what was found is not lost
+        run.write()
+    run.check()
+
+
+def look_words(options: PredictOptions) -> list[str]:
+    """The configuration keys that --looks and --refiner stand for."""
+    words = [f"TEST.REFINE.ITERATIONS={options.looks}"] if options.looks else []
+    return [*words, f"TEST.REFINE.WEIGHTS={options.refiner}"] if options.refiner else words
+
+
+def open_camera(options: PredictOptions, frames: Frames) -> Camera:
+    """K of a frame: from the command line, or a BOP scene's scene_camera.json."""
+    if options.K:
+        try:
+            K = as_K([float(word) for word in options.K.split(",")])
+        except ValueError as error:
+            raise UserError(f"--K must be four numbers fx,fy,cx,cy, got '{options.K}'") from error
+        return lambda frame, size: K
+    if options.camera:
+        camera = read_camera(options.camera, "give a json with fx, fy, cx, cy, or --K")
+        return lambda frame, size: camera.of_images(size, str(options.camera))
+    path = None if frames.folder is None else frames.folder / SceneNames(frames.sensor).of(CAMERA_NAME)
+    if path is None or not path.is_file():
+        raise UserError(f"{options.source} doesn't tell its camera; give --K fx,fy,cx,cy or --camera camera.json")
+    entries = entries_by_image(path)
+    return lambda frame, size: read_intrinsics(
+        require_key(entries, frame.im_id, str(path)), f"{path}, image {frame.im_id}"
+    )
+
+
+def open_boxes(options: PredictOptions, estimator: PoseEstimator) -> Boxes:
+    """The boxes of a frame: given, found by a detector, or from a file."""
+    if options.box:
+        fixed = [parse_box(text) for text in options.box]
+        return lambda frame, rgb: fixed
+    if options.detector:
+        return detected_boxes(options, estimator)
+    of_image = read_boxes(options, estimator)
+    return lambda frame, rgb: of_image.get((frame.scene_id, frame.im_id), [])
+
+
+def read_boxes(options: PredictOptions, estimator: PoseEstimator) -> dict[tuple[int, int], list[Box]]:
+    """The boxes of a file by scene and image, those of --topk and --threshold; a warning where none is left.
+
+    Raises `UserError` where all are of objects that the network doesn't know.
+    """
+    names = {known.obj_id: name for name, known in estimator.objects.items()}
+    found = read_detections(options.boxes)
+    known = [item for item in found if item.obj_id in names]
+    if not known:
+        ids = ", ".join(map(str, sorted({item.obj_id for item in found})))
+        raise UserError(
+            f"{options.boxes} has boxes of objects {ids[:80]}, {options.checkpoint} knows "
+            f"{', '.join(f'{obj_id} {name}' for obj_id, name in names.items())[:200]}; give boxes of those"
+        )
+    of_image: dict[tuple[int, int], list[Box]] = defaultdict(list)
+    for item in select_detections(known, options.topk, options.threshold):
+        of_image[item.scene_id, item.im_id].append(Box(names[item.obj_id], item.bbox, item.score))
+    if not of_image:
+        best = max(item.score for item in known)
+        logger.warning(
+            "%s: none of its %d boxes has a score of --threshold %g, the best has %g; lower it",
+            *(options.boxes, len(known), options.threshold, best),
+        )
+    return dict(of_image)
+
+
+def detected_boxes(options: PredictOptions, estimator: PoseEstimator) -> Boxes:
+    """Boxes by a detector, of the objects whose poses are known. `UserError` where there is none of them."""
+    from sopose.core.detection.infer import Detector
+
+    detector = Detector.from_checkpoint(options.detector, estimator.device, estimator.amp, options.detector_size)
+    found, known = set(detector.facts.objects), set(estimator.objects)
+    if not found & known:
+        raise UserError(
+            f"{options.detector} finds {', '.join(sorted(found))}, {options.checkpoint} knows poses of "
+            f"{', '.join(sorted(known))}; give two that were trained on the same objects"
+        )
+    for missing in sorted(known - found):
+        logger.warning("the detector doesn't find '%s'", missing)
+    return lambda frame, rgb: [
+        Box(item.object, item.box, item.score)
+        for item in detector(rgb, options.threshold, options.topk)
+        if item.object in known
+    ]
+
+
+def parse_box(text: str) -> Box:
+    """A box of the command line, "can,210,140,330,290"."""
+    name, *words = text.split(",")
+    try:
+        return Box(name, [float(word) for word in words])
+    except ValueError as error:
+        raise UserError(f"--box must be NAME,X1,Y1,X2,Y2, got '{text}'") from error
+
+
+def show_window(picture_bgr: np.ndarray) -> None:
+    """Open or refresh a window. Raises `UserError` where OpenCV was built without them."""
+    try:
+        cv2.imshow("poses", picture_bgr)
+        cv2.waitKey(1)
+    except cv2.error as error:
+        raise UserError("this OpenCV has no windows; leave --show out, or install opencv-python") from error
+
+
+def told(pose: ObjectPose) -> dict[str, Any]:
+    """A pose in plain values, metres and pixels."""
+    return {
+        "object": pose.object,
+        "score": pose.score,
+        **told_pose(pose.pose),
+        "box": pose.box.tolist(),
+        "warnings": list(pose.warnings),
+        **({} if pose.coarse is None else {"before_second_looks": told_pose(pose.coarse)}),
+    }
+
+
+def told_pose(pose: Pose) -> dict[str, Any]:
+    """Rotation and translation in plain values, metres."""
+    return {"cam_R_obj": pose.cam_R_obj.tolist(), "cam_t_obj": pose.cam_t_obj.tolist()}
