@@ -170,6 +170,7 @@ MODEL = dict(  # the network, its weights and its losses
             QD_LW=0.0,  # accepted, without effect: Q0_DEF_LW is the weight
             HANDLE_SYM=False,  # compare P and Q of symmetric objects as seen by the camera
             CANONICAL_SYM=False,  # of a symmetric object's equal poses learn the one nearest to an upright view
+            PLUGINS=(),  # losses that other packages add (entry points sopose.losses), each as "name:weight"
             FOCAL_NORM="mean",  # what pixels are divided by: mean (the ROIs' f_x), or the ancestor's LM constants: lm
         ),
     ),

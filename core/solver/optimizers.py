@@ -16,7 +16,9 @@ from sopose.core.utils.registry import Registry
 # Steps that need a closure which computes the loss again, or gradients that are sparse.
 OTHER_STEPS = ("LBFGS", "SparseAdam")
 
-OPTIMIZERS: Registry[Callable[..., torch.optim.Optimizer]] = Registry("optimizer (SOLVER.OPTIMIZER_CFG.type)")
+OPTIMIZERS: Registry[Callable[..., torch.optim.Optimizer]] = Registry(
+    "optimizer (SOLVER.OPTIMIZER_CFG.type)", "sopose.optimizers"
+)
 OPTIMIZERS.register("Ranger")(Ranger)
 for _name, _class in inspect.getmembers(torch.optim, inspect.isclass):
     if issubclass(_class, torch.optim.Optimizer) and _name not in ("Optimizer", *OTHER_STEPS):

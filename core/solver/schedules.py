@@ -29,7 +29,9 @@ class ScheduleOptions:
 
 
 Factor = Callable[[int], float]
-SCHEDULES: Registry[Callable[[int, ScheduleOptions], Factor]] = Registry("schedule (SOLVER.LR_SCHEDULER_NAME)")
+SCHEDULES: Registry[Callable[[int, ScheduleOptions], Factor]] = Registry(
+    "schedule (SOLVER.LR_SCHEDULER_NAME)", "sopose.schedules"
+)
 
 WARMUPS: dict[str, Callable[[float, float], float]] = {
     "linear": lambda share, start: start * (1 - share) + share,

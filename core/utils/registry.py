@@ -6,15 +6,19 @@ from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 from sopose.core.utils.errors import UserError, nearest
+from sopose.core.utils.plugins import load_plugin, plugged
 
 T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Names of one kind of thing. An unknown name is a `UserError` that lists the known ones."""
+    """Names of one kind of thing. An unknown name is a `UserError` that lists the known ones.
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
+    group: of entry points by which other packages add entries; one of ours comes first.
+    """
+
+    def __init__(self, kind: str, group: str = "") -> None:
+        self.kind, self.group = kind, group
         self._entries: dict[str, T] = {}
 
     def register(self, *names: str) -> Callable[[T], T]:
@@ -31,7 +35,10 @@ class Registry(Generic[T]):
 
     def __getitem__(self, name: str) -> T:
         if name not in self._entries:
-            known = sorted(self._entries)
+            others = plugged(self.group) if self.group else {}
+            if name in others:
+                return load_plugin(others[name])
+            known = sorted({*self._entries, *others})
             raise UserError(f"unknown {self.kind} '{name}'{nearest(name, known)} (known: {', '.join(known)})")
         return self._entries[name]
 

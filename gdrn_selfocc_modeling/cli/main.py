@@ -10,13 +10,15 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from importlib.metadata import EntryPoint, PackageNotFoundError, version
 from types import ModuleType
 from typing import NoReturn
 
 from sopose.core.utils.errors import nearest, run_cli
+from sopose.core.utils.plugins import load_plugin, plugged
 
 GROUP = "sopose.verbs"
 SHELLS = ("bash", "zsh", "tcsh")
@@ -87,11 +89,11 @@ def main(argv: list[str] | None = None) -> None:
 
 def run_verb(name: str, words: list[str]) -> None:
     """Run a verb with the words behind it. Leaves with exit code 2 where there is no such verb or option."""
-    plugged = {entry.name: entry for entry in entry_points(group=GROUP)}
+    others = plugged(GROUP)
     names = [verb.name for verb in VERBS]
-    if name not in names and name not in plugged:
-        build_parser().error(f"there is no verb '{name}'{nearest(name, [*names, *plugged])}")
-    module = load_verb(name, plugged)
+    if name not in names and name not in others:
+        build_parser().error(f"there is no verb '{name}'{nearest(name, [*names, *others])}")
+    module = load_verb(name, others)
     parser = verb_parser(name, module)
     args = parser.parse_args(words)
     if hasattr(module, "check"):
@@ -110,11 +112,11 @@ def start_log(reports: bool) -> None:
     logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
 
 
-def load_verb(name: str, plugged: dict[str, EntryPoint]) -> ModuleType:
+def load_verb(name: str, others: Mapping[str, EntryPoint]) -> ModuleType:
     """The module of a verb: ours, or that of another package."""
     if name in {verb.name for verb in VERBS}:
         return import_module(f"sopose.cli.{name}")
-    return plugged[name].load()
+    return load_plugin(others[name])
 
 
 def verb_parser(name: str, module: ModuleType) -> Parser:
@@ -134,11 +136,11 @@ def build_parser() -> Parser:
     """The parser of the words before a verb; its help lists the verbs."""
     width = max(len(verb.name) for verb in VERBS)
     listed = [f"  {verb.name:<{width}}  {verb.summary}" for verb in VERBS]
-    plugged = [f"  {entry.name:<{width}}  of {entry.value}" for entry in sorted(entry_points(group=GROUP))]
+    others = [f"  {name:<{width}}  of {entry.value}" for name, entry in sorted(plugged(GROUP).items())]
     parser = Parser(
         prog="sopose",
         usage="sopose VERB ...  (sopose VERB --help says more)",
-        description="6D poses of known objects from single images.\n\nverbs:\n" + "\n".join([*listed, *plugged]),
+        description="6D poses of known objects from single images.\n\nverbs:\n" + "\n".join([*listed, *others]),
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

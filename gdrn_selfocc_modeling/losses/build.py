@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection, Sequence
 from functools import partial
 
-from sopose.core.utils.errors import UserError
+from sopose.core.utils.errors import UserError, nearest
+from sopose.core.utils.plugins import load_plugin, plugged
 from sopose.losses import criterion as terms
 from sopose.losses.criterion import Criterion, Focal, Term, mask_named
 from sopose.losses.dense import (
@@ -24,6 +27,7 @@ from sopose.losses.symmetry import oriented_Q, oriented_xyz
 from sopose.settings.groups import TrainSettings
 from sopose.settings.network import LossSettings, PoseNetSettings
 
+PLUGINS = "sopose.losses"  # entry points: (Prediction, RoiBatch, RoiTargets) -> scalar
 MASKS = ("obj", "visib", "trunc", "erode")
 SECTION = "MODEL.POSE_NET.LOSS_CFG"
 XYZ_NAMES = ("loss_coor_x", "loss_coor_y", "loss_coor_z")
@@ -38,11 +42,33 @@ def build_criterion(net: PoseNetSettings, train: TrainSettings, epochs: int) -> 
     `train` says after which share of the run's `epochs` some of them join. Raises `UserError` for an unknown choice, or
     a loss without the part of the network it is about.
     """
-    all_terms = [*_dense_terms(net), *_second_layer_terms(net, train, epochs), *_pose_terms(net)]
+    own = [*_dense_terms(net), *_second_layer_terms(net, train, epochs), *_pose_terms(net)]
+    all_terms = [*own, *_plugged_terms(net.loss_cfg.plugins, {name for term in own for name in term.names})]
     active = [term for term in all_terms if term.weight > 0]
     if not active:
         raise UserError(f"every weight in {SECTION} is 0, there is nothing to learn; set one *_LW above 0")
     return Criterion(active, learn_weights=net.use_mtl)
+
+
+def _plugged_terms(words: Sequence[str], taken: Collection[str]) -> list[Term]:
+    """Losses of other packages, each "name:weight": entry points of the group `PLUGINS`."""
+    found, known = [], plugged(PLUGINS) if words else {}
+    for word in words:
+        name, _, weight = word.partition(":")
+        if name not in known:
+            raise UserError(f"{SECTION}.PLUGINS has '{word}', and no package adds that loss{nearest(name, [*known])}")
+        if f"loss_{name}" in taken or not _is_weight(weight):
+            raise UserError(f"{SECTION}.PLUGINS must be name:weight, of names that aren't ours, got '{word}'")
+        loss = load_plugin(known[name])
+        found.append(Term((f"loss_{name}",), lambda *parts, loss=loss: [loss(*parts)], float(weight)))
+    return found
+
+
+def _is_weight(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _dense_terms(net: PoseNetSettings) -> list[Term]:

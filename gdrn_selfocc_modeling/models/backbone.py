@@ -15,11 +15,13 @@ from sopose.core.engine.checkpoint import load_weights, model_weights, read_chec
 from sopose.core.engine.modes import is_depthwise
 from sopose.core.utils.errors import UserError, nearest
 from sopose.core.utils.files import require_file
+from sopose.core.utils.plugins import load_plugin, plugged
 from sopose.models.plain_backbone import PLAIN, PlainBackbone
 
 logger = logging.getLogger(__name__)
 
 TIMM_PREFIX, TV_PREFIX, PLAIN_PREFIX = "timm/", "tv/", "own/"
+PLUGINS = "sopose.backbones"  # entry points
 OWN_WEIGHTS = ("timm", "tv")
 STAGES = 5  # of most backbones: strides 2 to 32
 TYPE_KEY = "MODEL.POSE_NET.BACKBONE.INIT_CFG.type"
@@ -37,7 +39,10 @@ def make_backbone(
 
     Args:
         name: "timm/<model>", any model of timm with `features_only`, "tv/<model>", one of torchvision's classifiers
-            whose maps halve in size, or "own/<model>", one of `PLAIN`, for CPUs.
+            whose maps halve in size, "own/<model>", one of `PLAIN`, for CPUs, or "<library>/<model>" where another
+            package adds `<library>` to the entry points `sopose.backbones`: a function of the model's name, the
+            indices, (channels, side) of the images and whether the library's own weights are wanted. What it returns
+            has timm's `feature_info`.
         out_indices: which stages to return, counted from the finest; the last one counts. 4 has stride 32 in most
             models. In a model with fewer stages numbers that reach beyond its last are counted from the end.
         in_chans: channels of the image; torchvision's models have 3.
@@ -50,11 +55,14 @@ def make_backbone(
         UserError: unknown model, stages it doesn't have, weights that cannot be had or do not fit.
     """
     library, _, model_name = name.partition("/")
-    if f"{library}/" not in MAKERS or not model_name:
+    others = {} if f"{library}/" in MAKERS else plugged(PLUGINS)
+    if not model_name or (f"{library}/" not in MAKERS and library not in others):
+        more = "".join(f", '{other}/<model>'" for other in others)
         raise UserError(
-            f"{TYPE_KEY} is '{name}', wanted 'timm/<model>', 'tv/<model>' or 'own/<model>'{_full_names(name)}"
+            f"{TYPE_KEY} is '{name}', wanted 'timm/<model>', 'tv/<model>' or 'own/<model>'{more}{_full_names(name)}"
         )
-    backbone = MAKERS[f"{library}/"](model_name, out_indices, (in_chans, image_size), pretrained in OWN_WEIGHTS)
+    make = load_plugin(others[library]) if library in others else MAKERS[f"{library}/"]
+    backbone = make(model_name, out_indices, (in_chans, image_size), pretrained in OWN_WEIGHTS)
     if pretrained == LITE0_PACKAGE:
         _load_lite0(backbone, model_name)
     elif pretrained not in ("", "none", *OWN_WEIGHTS):

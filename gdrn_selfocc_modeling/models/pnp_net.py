@@ -21,7 +21,7 @@ POOLS: dict[str, tuple[Callable[[Tensor], Tensor], ...]] = {
     "avg-max-min": (lambda x: x.mean(-1), lambda x: x.amax(-1), lambda x: x.amin(-1)),
 }
 FLAT_OPS = ("flatten", *POOLS)
-PNP_NETS: Registry[type[PnPNet]] = Registry("network (PNP_NET.INIT_CFG.type)")
+PNP_NETS: Registry[type[PnPNet]] = Registry("network (PNP_NET.INIT_CFG.type)", "sopose.pnp_nets")
 
 
 @dataclass(frozen=True)

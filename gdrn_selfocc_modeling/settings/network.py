@@ -192,6 +192,7 @@ class LossSettings:
     handle_sym: bool
     canonical_sym: bool
     fit_lw: Annotated[float, AtLeast(0.0)]
+    plugins: tuple[str, ...]
     focal_norm: str
 
 
