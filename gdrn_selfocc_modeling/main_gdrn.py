@@ -6,9 +6,9 @@ import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from sopose.core.config.describe import describe, format_entries, format_groups
+from sopose.cli.config_options import HelpConfig
+from sopose.core.config.describe import describe, format_groups
 from sopose.core.utils.errors import run_cli
 from sopose.settings import SCHEMA, load_settings
 
@@ -27,16 +27,6 @@ groups of options (--help-config GROUP shows one; docs/configuration.md shows al
 # How the ancestor's scripts were launched. Their shell lines run; a word that takes a value takes one here.
 LAUNCH_VALUES = ("num-gpus", "num-machines", "machine-rank", "dist-url", "launcher", "local-rank")
 LAUNCH_SWITCHES = ("use-hvd", "use-bps", "use-adasum", "fp16-allreduce")
-
-
-class HelpConfig(argparse.Action):
-    """Print the keys of a group and leave, as --help does."""
-
-    def __call__(
-        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, group: Any, option: str | None = None
-    ) -> None:
-        print(format_entries(describe(SCHEMA).find(group)))
-        parser.exit()
 
 
 class Parser(argparse.ArgumentParser):
