@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
-from sopose.cli.config_options import HelpConfig
+from sopose.cli.config_options import add_config_options
 from sopose.core.config.describe import describe, format_groups
 from sopose.core.utils.errors import run_cli
 from sopose.settings import SCHEMA, load_settings
@@ -40,7 +39,7 @@ class Parser(argparse.ArgumentParser):
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config-file", type=Path, required=True, help="a .py, .yaml or .json configuration")
+    add_config_options(parser)
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR")
     parser.add_argument("--dry-run", action="store_true", help="load all, two steps, two test images; nothing is kept")
     parser.add_argument("--profile", action="store_true", help="write a trace of five steps to OUTPUT_DIR/profile")
@@ -48,21 +47,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--report-only", action="store_true", help="score and report the predictions that an evaluation kept"
     )
-    parser.add_argument(
-        "--opts",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override configuration keys: SOLVER.TOTAL_EPOCHS=20 DATASETS.OBJS=[ape,can]",
-    )
-    parser.add_argument(
-        "--help-config", action=HelpConfig, metavar="GROUP", help="show the keys of a group, such as SOLVER, and exit"
-    )
     for name in (*LAUNCH_VALUES, *LAUNCH_SWITCHES):
         spellings = dict.fromkeys((f"--{name}", f"--{name.replace('-', '_')}"))
         takes = {} if name in LAUNCH_VALUES else {"action": "store_const", "const": ""}
         parser.add_argument(*spellings, dest=name, default=None, help=argparse.SUPPRESS, **takes)
     args = parser.parse_args(argv)
+    if args.config_file is None:
+        parser.error("the following arguments are required: --config-file")
     if args.eval_only and (args.dry_run or args.profile):
         parser.error("--eval-only trains nothing; leave --dry-run and --profile out")
     if args.report_only and (args.eval_only or args.resume or args.dry_run or args.profile):
