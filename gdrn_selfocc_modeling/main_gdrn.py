@@ -19,7 +19,7 @@ EXAMPLES = """examples:
       --opts DATASETS.ROOT=path/to/bop INPUT.BG_IMGS_ROOT=path/to/photos DATASETS.OBJS=[ape]
   python gdrn_selfocc_modeling/main_gdrn.py --config-file configs/gdrn_selfocc/lmo/cad_only.py --eval-only \\
       --opts MODEL.WEIGHTS=output/gdrn_selfocc/lmo/cad_only/model_0030000.pth
-  torchrun --nproc-per-node 2 gdrn_selfocc_modeling/main_gdrn.py --config-file …   (docs/multi_gpu.md)
+  torchrun --nproc-per-node 2 gdrn_selfocc_modeling/main_gdrn.py --config-file …   (docs/training.md)
 
 groups of options (--help-config GROUP shows one; docs/configuration.md shows all):
 """
@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
     logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
     if words := launch_words(args):
         logger.warning(
-            "%s: accepted from older scripts, without effect; torchrun starts several processes, see docs/multi_gpu.md",
+            "%s: accepted from older scripts, without effect; torchrun starts several processes, see docs/training.md",
             ", ".join(words),
         )
     settings = load_settings(args.config_file, args.opts)

@@ -21,7 +21,7 @@ EXAMPLES = f"""examples:
   sopose train --config-file configs/gdrn_selfocc/toy/demo.py
   sopose train --config-file configs/gdrn_selfocc/lmo/cad_only.py --resume \\
       --opts DATASETS.ROOT=path/to/bop INPUT.BG_IMGS_ROOT=path/to/photos DATASETS.OBJS=[ape]
-  torchrun --nproc-per-node 2 -m sopose train --config-file …   (docs/multi_gpu.md)
+  torchrun --nproc-per-node 2 -m sopose train --config-file …   (docs/training.md)
 
 {COMMON_KEYS}"""
 DETECTOR_EPOCHS = 1  # of a project

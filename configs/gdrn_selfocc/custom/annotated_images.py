@@ -1,6 +1,6 @@
 """Your own BOP folder with annotated images. Copy this file, and change what has a comment.
 
-Expects datasets/BOP_DATASETS/mine with models/, train/ and test/ as in docs/bop_data.md. Look at what would be trained:
+Expects datasets/BOP_DATASETS/mine with models/, train/ and test/ as in docs/data.md. Look at what would be trained:
 sopose samples --config-file YOUR_COPY.py
 """
 

@@ -1,6 +1,6 @@
 """Your own objects from their CAD models alone. Copy this file, and change what has a comment.
 
-Expects datasets/BOP_DATASETS/mine with models/ and camera.json as in docs/train_from_cad.md; nothing is annotated.
+Expects datasets/BOP_DATASETS/mine with models/ and camera.json as in docs/data.md; nothing is annotated.
 """
 
 _base_ = ["./annotated_images.py"]

@@ -9,7 +9,7 @@ DATASETS = dict(OBJS=("can",), TRAIN=("lmo_cad",), TEST=("lmo_bop_test",))
 CAD = dict(ROTATIONS="upper", STANDING_PROB=0.5, MAX_OCCLUDERS=2, TINT=0.1)
 DATALOADER = dict(NUM_WORKERS=2)  # drawing a crop takes longer than learning from it
 SOLVER = dict(TOTAL_EPOCHS=40)
-TEST = dict(USE_PNP=True, PNP_TYPE="net_iter_pnp")  # the best on renderings, see docs/accuracy.md
+TEST = dict(USE_PNP=True, PNP_TYPE="net_iter_pnp")  # the best on renderings, see docs/results.md
 MODEL = dict(
     DEVICE="cpu",
     POSE_NET=dict(

@@ -73,7 +73,7 @@ def test_at_least_twenty_kinds_of_faults_are_planted():
 
 
 def test_the_documentation_lists_every_code(repository):
-    text = (repository / "docs/check_dataset.md").read_text(encoding="utf-8").partition("## Codes")[2]
+    text = (repository / "docs/data.md").read_text(encoding="utf-8").partition("## Codes")[2]
     table = "".join(line for line in text.splitlines() if line.startswith("|"))
     assert sorted(re.findall(r"`([\w-]+)`", table)) == sorted(KINDS)
 
