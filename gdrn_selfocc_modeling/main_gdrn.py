@@ -40,7 +40,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config_options(parser)
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR")
+    parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR")
     parser.add_argument("--dry-run", action="store_true", help="load all, two steps, two test images; nothing is kept")
     parser.add_argument("--profile", action="store_true", help="write a trace of five steps to OUTPUT_DIR/profile")
     parser.add_argument("--eval-only", action="store_true", help="score MODEL.WEIGHTS, or the last checkpoint")

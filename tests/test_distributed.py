@@ -103,7 +103,7 @@ def test_two_processes_have_the_weights_and_scores_of_one(runs):
         torch.testing.assert_close(torch.tensor(a.pose.cam_t_obj), torch.tensor(b.pose.cam_t_obj), rtol=0, atol=2e-3)
 
 
-def test_the_first_rank_alone_tells_and_writes(runs):
+def test_the_first_rank_alone_reports_and_writes(runs):
     first, second = ((runs[0].parent / f"said{rank}").read_text() for rank in (0, 1))
     total = len(rows(runs[2]))
     assert first.count(f"iter {total}/{total}") == 1 and first.count("estimates  ") == 1
@@ -124,7 +124,7 @@ def test_two_processes_go_on_where_they_stopped(runs, tmp_path):
             break
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=60)
-    assert "go on with --resume" in said
+    assert "continue with --resume" in said
     process = launch(2, config, tmp_path / "out", "--resume")
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said

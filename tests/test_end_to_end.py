@@ -107,7 +107,7 @@ def test_exported_weights_are_as_good(toy_run, tmp_path):
     assert poses(tmp_path / "out" / csv) == pytest.approx(poses(toy_run["output"] / csv), abs=1e-5)
 
 
-def test_exported_weights_tell_the_configuration_they_are_exported_with(toy_run, tmp_path):
+def test_exported_weights_hold_the_configuration_they_are_exported_with(toy_run, tmp_path):
     weights = tmp_path / "weights.safetensors"
     words = ["DATASETS.ROOT=elsewhere", "TEST.USE_PNP=True"]
     checkpoint = [str(last_checkpoint(toy_run["output"]))]
@@ -205,8 +205,8 @@ def test_a_test_set_without_ground_truth_gives_the_csv_that_bop_takes(toy_run, t
 
 def test_what_cannot_be_done_without_ground_truth_is_said(toy_run, toy_root, tmp_path):
     root = without_truth(toy_root, tmp_path / "parts")
-    (told,) = (worst for kind, _, worst in examine(root, images=1).findings if kind.code == "absent")
-    assert any("can be tested on, not trained or scored" in finding.what for finding in told)
+    (absent,) = (worst for kind, _, worst in examine(root, images=1).findings if kind.code == "absent")
+    assert any("can be tested on, not trained or scored" in finding.what for finding in absent)
     (root / "test/000001/scene_gt.json").write_text("{}")  # as good as none
     opts = [*opts_of(toy_run, root), f"OUTPUT_DIR={tmp_path / 'out'}"]
     with pytest.raises(UserError, match=r"no ground truth .scene_gt\.json.*DET_FILES_TEST"):
@@ -321,7 +321,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_broken_data_set_is_told_before_anything_is_written(toy_run, toy_root, tmp_path, fault):
+def test_a_broken_data_set_is_reported_before_anything_is_written(toy_run, toy_root, tmp_path, fault):
     root = tmp_path / "bop"
     shutil.copytree(toy_root, root / "toy")
     damage, message = FAULTS[fault]

@@ -254,8 +254,8 @@ def test_any_facts_in_the_metadata_of_onnx_give_a_value_or_one_line(reader, good
 
     def content(changes: list[tuple[int, Any]], edits: list[Edit]) -> bytes:
         text = json.dumps(changed(json.loads(facts), changes))
-        told = edited(text.encode(), edits).decode("utf-8", errors="replace")
-        onnx.helper.set_model_props(graph, {"facts": told})
+        damaged = edited(text.encode(), edits).decode("utf-8", errors="replace")
+        onnx.helper.set_model_props(graph, {"facts": damaged})
         return graph.SerializeToString()
 
     path.write_bytes(content([(0, None)], []))

@@ -19,7 +19,9 @@ def test_bounds_become_versions_whatever_stands_beside_them():
     assert lowest(requirements) == ["a==3.0", "b==1.2"]
 
 
-@pytest.mark.parametrize(("requirements", "told"), [(["a"], "no lower bound"), (["a>=1", "a>=2"], "two lower bounds")])
-def test_what_is_no_bound_is_told(requirements, told):
-    with pytest.raises(ValueError, match=told):
+@pytest.mark.parametrize(
+    ("requirements", "message"), [(["a"], "no lower bound"), (["a>=1", "a>=2"], "two lower bounds")]
+)
+def test_what_is_no_bound_is_reported(requirements, message):
+    with pytest.raises(ValueError, match=message):
         lowest(requirements)

@@ -109,7 +109,7 @@ def test_stopped_by_a_signal_it_goes_on_with_the_same_bits(undisturbed, tmp_path
     program = start_run(tmp_path / "said", sparse, tmp_path / "out")
     program.read_until("iter 2/")
     program.send_signal(number)
-    assert program.wait(60) == code and "go on with --resume" in program.said.read_text()
+    assert program.wait(60) == code and "continue with --resume" in program.said.read_text()
     assert len(list((tmp_path / "out").glob("model_*.pth"))) == 1
     finish([start_run(tmp_path / "said2", config, tmp_path / "out", "--resume")])
     assert_same_state(expected, tmp_path / "out")
@@ -176,7 +176,7 @@ def test_a_spoilt_weight_ends_the_run_and_is_named(tiny, tmp_path, monkeypatch, 
         main(tiny)
     replay_batch([str(tmp_path / "out" / "failed_step.pth")])
     said = capsys.readouterr().out
-    assert "weights    NOT FINITE: geo_head_net" in said and "go on from an earlier checkpoint" in said
+    assert "weights    NOT FINITE: geo_head_net" in said and "continue from an earlier checkpoint" in said
 
 
 def test_a_spoilt_loss_ends_the_run_and_does_not_come_back(tiny, tmp_path, monkeypatch, capsys):
@@ -193,7 +193,7 @@ def test_a_spoilt_loss_ends_the_run_and_does_not_come_back(tiny, tmp_path, monke
     assert "All is finite here" in capsys.readouterr().out
 
 
-def test_a_file_that_holds_no_step_is_told(tmp_path, tiny, repository):
+def test_a_file_that_holds_no_step_is_reported(tmp_path, tiny, repository):
     torch.save({"model": {}}, tmp_path / "a.pth")
     with pytest.raises(UserError, match=r"a\.pth holds no step"):
         replay_batch([str(tmp_path / "a.pth"), "--config-file", tiny[1]])
@@ -204,6 +204,6 @@ def test_a_resumed_run_takes_another_learning_rate_and_no_other_optimizer(tiny, 
     with pytest.raises(UserError, match=r"the optimizer was Ranger and is SGD now"):
         main([*tiny, "SOLVER.OPTIMIZER_CFG.type=SGD", "--resume"])
     main([*tiny, "SOLVER.OPTIMIZER_CFG.lr=3e-6", "--resume"])
-    assert "going on with other learning rates" in caplog.text
+    assert "continuing with other learning rates" in caplog.text
     rows = [json.loads(line) for line in (tmp_path / "out" / "metrics.json").read_text().splitlines()]
     assert max(row["lr"] for row in rows[len(rows) // 2 + 3 :]) < 4e-6

@@ -75,7 +75,7 @@ def test_the_best_checkpoint_is_the_best_of_the_evaluations(toy_run):
     assert score["value"] >= final["overall"]["AR_MSPD"]
 
 
-def test_a_metric_that_is_not_measured_is_told(toy_run, tmp_path, caplog):
+def test_a_metric_that_is_not_measured_is_reported(toy_run, tmp_path, caplog):
     opts = [f"OUTPUT_DIR={tmp_path}", "SOLVER.BEST_METRIC=AR_MPSD", "VAL.REPORT_CASES=0", "SOLVER.TOTAL_EPOCHS=1"]
     main(["--config-file", str(toy_run["config"]), "--opts", *opts])
     assert "SOLVER.BEST_METRIC=AR_MPSD was not measured" in caplog.text
@@ -120,14 +120,14 @@ def test_bfloat16_on_a_cpu_trains_nearly_the_same(toy_run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["SOLVER.AMP.DTYPE=bfloat"], "did you mean 'bfloat16'"),
         (["TRAIN.MAX_SKIPPED=0"], "TRAIN.MAX_SKIPPED must be at least 1"),
     ],
 )
-def test_options_that_mean_nothing_are_told(toy_run, tmp_path, words, told):
-    with pytest.raises(UserError, match=told):
+def test_options_that_mean_nothing_are_reported(toy_run, tmp_path, words, message):
+    with pytest.raises(UserError, match=message):
         main(["--config-file", str(toy_run["config"]), "--opts", f"OUTPUT_DIR={tmp_path / 'out'}", *words])
     assert not (tmp_path / "out").exists()
 

@@ -43,30 +43,33 @@ def content(folder: Path) -> dict[Path, int]:
 
 
 @pytest.mark.parametrize(
-    ("opts", "told"),
+    ("opts", "message"),
     [
-        (("DATASETS.OBJS=[cross,bottle]",), r"learns bracket, mug.*would go on with cross, bottle.*OBJS=\[bracket,mug"),
+        (
+            ("DATASETS.OBJS=[cross,bottle]",),
+            r"learns bracket, mug.*would continue with cross, bottle.*OBJS=\[bracket,mug",
+        ),
         (("DATASETS.OBJS=[mug,bracket,cross,bottle]",), "in this order"),
         ((OTHER_FORMAT,), "INPUT.FORMAT=BGR, now RGB"),
         ((OTHER_FRAME,), "ROT_TYPE=allo_rot6d, now ego_rot6d"),
         (("MODEL.POSE_NET.LOSS_CFG.MASK_LOSS_TYPE=BCE",), "MASK_LOSS_TYPE=L1, now BCE"),
     ],
 )
-def test_a_run_is_not_resumed_as_another_network(run, opts, told):
+def test_a_run_is_not_resumed_as_another_network(run, opts, message):
     before = content(run.output)
-    with pytest.raises(UserError, match=told) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         run("--resume", opts=opts)
     assert "\n" not in str(caught.value) and "another OUTPUT_DIR" in str(caught.value)
     assert before == content(run.output)
 
 
-def test_what_changes_the_course_is_told_a_line_each(run, caplog):
+def test_what_changes_the_course_is_reported_a_line_each(run, caplog):
     opts = ("SOLVER.IMS_PER_BATCH=4", "SEED=5", "INPUT.DZI_PAD_SCALE=1.3", "DATASETS.TEST=[]", "SOLVER.TOTAL_EPOCHS=1")
     run("--resume", opts=opts)
-    told = [record.message for record in caplog.records if record.message.startswith("going on with another")]
-    assert len(told) == 4
+    lines = [record.message for record in caplog.records if record.message.startswith("continuing with another")]
+    assert len(lines) == 4
     for words in ("IMS_PER_BATCH=", "SEED 1, now 5", "DZI_PAD_SCALE=", "TOTAL_EPOCHS="):
-        assert sum(words in line for line in told) == 1, words
+        assert sum(words in line for line in lines) == 1, words
 
 
 @pytest.mark.parametrize("words", [("--resume",), ("--eval-only",)])
@@ -110,7 +113,7 @@ def test_overrides_of_a_checkpoint_s_own_settings_are_compared(run):
         PoseEstimator.from_checkpoint(last_checkpoint(run.output), "cpu", [OTHER_FORMAT])
 
 
-def test_a_start_from_weights_tells_what_it_learns_anew(run, tmp_path, caplog):
+def test_a_start_from_weights_reports_what_it_learns_anew(run, tmp_path, caplog):
     state = read_checkpoint(last_checkpoint(run.output))
     facts = {**state["facts"], "objects": ["cross", "bottle"]}
     save_weights(state["model"], tmp_path / "start.safetensors", facts)
@@ -142,7 +145,7 @@ def test_a_test_that_fails_on_the_way_does_not_end_the_training(toy_run, toy_roo
     opts = [f"DATASETS.ROOT={root}", f"OUTPUT_DIR={tmp_path / 'out'}", "VAL.REPORT_CASES=0"]
     with pytest.raises(UserError, match="cannot be decoded"):
         main(["--config-file", str(toy_run["config"]), "--opts", *opts])
-    assert caplog.text.count("iterations failed, the training goes on: ") == 1
+    assert caplog.text.count("iterations failed, the training continues: ") == 1
     assert read_checkpoint(last_checkpoint(tmp_path / "out"))["iteration"] == 8
     assert (tmp_path / "out/model_final.safetensors").is_file()
 

@@ -14,7 +14,7 @@ MODEL = dict(  # the network, its weights and its losses
         ENABLED=False,  # keep the average
         INIT_CFG=dict(  # arguments of the average
             decay=0.9999,  # share of the old average that a step leaves
-            updates=0,  # accepted, without effect: a resumed run goes on counting
+            updates=0,  # accepted, without effect: a resumed run continues to count
         ),
     ),
     KEYPOINT_ON=False,  # accepted, without effect: the ancestor's detector framework
@@ -22,7 +22,7 @@ MODEL = dict(  # the network, its weights and its losses
     POSE_NET=dict(  # the network from a crop to a pose
         NAME="GDRN",  # GDRN is the only one
         XYZ_ONLINE=False,  # accepted, without effect: maps are cast online
-        NUM_CLASSES=13,  # objects a class-aware output tells apart; at least as many as are trained
+        NUM_CLASSES=13,  # objects a class-aware output distinguishes; at least as many as are trained
         USE_MTL=False,  # learn the weights of the losses
         INPUT_RES=256,  # side of the network's input, pixels
         OUTPUT_RES=64,  # side of the maps
@@ -178,7 +178,7 @@ MODEL = dict(  # the network, its weights and its losses
         BACKBONE="own/plain_light",  # as POSE_NET.BACKBONE.INIT_CFG.type; weights of a network with the same one fit
         OUT_INDICES=(0, 1, 2),  # its maps, from the finest
         PRETRAINED="",  # its first weights where MODEL.WEIGHTS has none, as POSE_NET.BACKBONE.PRETRAINED
-        CHANNELS=64,  # of the map that displacements are told from
+        CHANNELS=64,  # of the map that displacements are predicted from
         INPUT_RES=128,  # side of the crop and of the rendering, pixels
         OUTPUT_RES=32,  # side of the map of displacements, cells
         PAD_SCALE=1.2,  # side of the crop over the longer side of the rendered object

@@ -1,4 +1,4 @@
-"""Facts about BOP data sets that their files don't tell: object names and whom the papers call symmetric."""
+"""Facts about BOP data sets that their files don't state: object names and which ones the papers call symmetric."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _unnamed(count: int) -> dict[int, str]:
 
 @dataclass(frozen=True)
 class BopDataset:
-    """Facts about a BOP data set that its files don't tell.
+    """Facts about a BOP data set that its files don't state.
 
     `symmetric_ids` are the objects that the papers score as symmetric (ADD-S); None: those to which
     `models_info.json` gives symmetries. `split_kinds` names the splits whose images are not of the
@@ -121,5 +121,5 @@ def dataset_name(root: Path) -> str:
 
 
 def known_dataset(root: Path) -> BopDataset | None:
-    """The facts about the data set in a folder; None for one that is told by its files alone."""
+    """The facts about the data set in a folder; None for one that its files describe alone."""
     return DATASETS.get(dataset_name(root))

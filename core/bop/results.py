@@ -114,7 +114,7 @@ def read_results(path: Path, object_ids: Iterable[int] | None = None) -> Estimat
 
     What the official toolkit's check refuses is refused (`UserError`, naming line and column): a row without seven
     fields, words that are no numbers, too many or too few of them, an empty line, and times that differ within an
-    image. What it lets pass is read, and told once a kind in a warning that names the first such line and column: no
+    image. What it lets pass is read, and reported once a kind in a warning with the first such line and column: no
     header, no row, a matrix that is no rotation, nan or infinity (in R or t the estimate is never right, such a score
     ranks with nan last, such a time is unknown), a row that is there twice, and, with `object_ids` given, an object
     that is not among them.
@@ -222,10 +222,10 @@ def _warn(estimates: Estimates, first_line: int, path: Path, object_ids: set[int
     if not len(estimates):
         logger.warning("%s has no estimate; every target counts as missed", path)
         return
-    for column, rows, told in _oddities(estimates, object_ids):
+    for column, rows, oddity in _oddities(estimates, object_ids):
         if len(rows):
             more = f" (and {len(rows) - 1} more rows)" if len(rows) > 1 else ""
-            logger.warning("%s, line %d, column %s: %s%s", path, first_line + rows[0], column, told, more)
+            logger.warning("%s, line %d, column %s: %s%s", path, first_line + rows[0], column, oddity, more)
 
 
 def _oddities(estimates: Estimates, object_ids: set[int] | None) -> Iterator[tuple[str, np.ndarray, str]]:

@@ -16,7 +16,7 @@ from sopose.core.utils.errors import UserError, nearest
 from sopose.core.utils.files import read_json, require_dir
 
 TEST_REMEDY = "scores on images that were trained on mean nothing; name another split, or set {key}=True"
-TRAINING_LISTS = ("_train", "_all")  # LINEMOD keeps its training images in the folder test, told apart by lists
+TRAINING_LISTS = ("_train", "_all")  # LINEMOD keeps its training images in the folder test, selected by lists
 FOLDER_INFO_NAME = "dataset_info.json"  # of a folder that is none of the known data sets
 
 
@@ -33,7 +33,7 @@ class SplitSpec:
     symmetric_ids: tuple[int, ...] = ()
     image_lists: tuple[ImageList, ...] = ()
     targets_path: Path | None = None  # only images in this target file
-    scene_is_object: bool = False  # LM: a scene is named by its object, and only that one is used
+    scene_is_object: bool = False  # LM: a scene has the id of its object, and only that one is used
     layout: Literal["bop", "blender", "imgn"] = "bop"
     sensor: str = ""  # of the scenes' several; "" where their files name none
 
@@ -179,7 +179,7 @@ def training_split(name: str, datasets_root: Path, allow_test: bool, key: str) -
 
 
 def has_test_images(spec: SplitSpec) -> bool:
-    """Whether a split reads images of a folder `test…` that no list tells to be for training."""
+    """Whether a split reads images of a folder `test…` that no list assigns to training."""
     if spec.kind == "cad" or not Path(spec.split).name.startswith("test"):
         return False
     return not (spec.image_lists and all(item.path.stem.endswith(TRAINING_LISTS) for item in spec.image_lists))
@@ -263,9 +263,9 @@ def folder_names(root: Path, object_ids: Iterable[int]) -> dict[int, str]:
     """Names of a folder's objects: what `dataset_info.json` calls them in `object_names`, else those of their files."""
     path = root / FOLDER_INFO_NAME
     content = read_json(path) if path.is_file() else None
-    told = content.get("object_names") if isinstance(content, dict) else None
-    told = told if isinstance(told, dict) else {}
-    return {obj_id: str(told.get(str(obj_id), default_name(obj_id))) for obj_id in object_ids}
+    names = content.get("object_names") if isinstance(content, dict) else None
+    names = names if isinstance(names, dict) else {}
+    return {obj_id: str(names.get(str(obj_id), default_name(obj_id))) for obj_id in object_ids}
 
 
 def _symmetric_by_id(models_dir: Path, required: bool) -> dict[int, bool]:
@@ -294,7 +294,7 @@ class SplitFolder:
 def split_folders(root: Path) -> list[SplitFolder]:
     """The folders of a data set that hold scenes, by name; of a set taken with several sensors one for each of them.
 
-    A folder whose scenes have no camera at all counts too: what it lacks is told where it is read.
+    A folder whose scenes have no camera at all counts too: what it lacks is reported where it is read.
     """
     found = []
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):

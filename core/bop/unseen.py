@@ -48,7 +48,7 @@ def _is_unknown(item: Instance) -> bool:
 
 
 def _size_of(record: ImageRecord, spec: SplitSpec, sizes: dict[int, Size | None]) -> Size | None:
-    """Width and height of the images of a record's scene, read once; None where nothing tells it."""
+    """Width and height of the images of a record's scene, read once; None where nothing states it."""
     if record.scene_id not in sizes:
         sizes[record.scene_id] = None
         with suppress(UserError):

@@ -1,7 +1,7 @@
 """What base files say about their keys: default and meaning, read from their source.
 
 A key's meaning is the comment behind its value or, without one, the comment above it. A comment above that says
-"accepted, without effect" goes on for the keys below it, up to the next comment. A group's meaning stands behind its
+"accepted, without effect" holds for the keys below it too, up to the next comment. A group's meaning stands behind its
 opening bracket or above it.
 """
 

@@ -16,7 +16,7 @@ BASE_KEY = "_base_"
 MAX_NESTING = 100  # brackets and operators within each other
 MAX_MADE = 1_000_000  # entries and characters that the operators of a file make together
 MAX_BITS = 1000  # of a whole number: as many as floats have
-SHOWN = 80  # characters of an expression in a message
+MOST_CHARACTERS = 80  # characters of an expression in a message
 
 OPERATORS = {
     ast.Add: operator.add,
@@ -88,7 +88,7 @@ class _Reader:
 
     def refusal(self, node: ast.AST, reason: str = "is not a value") -> NotAValueError:
         text = " ".join((ast.get_source_segment(self._source, node) or ast.unparse(node)).split())
-        shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+        shown = text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}…"
         return NotAValueError(f"line {getattr(node, 'lineno', '?')}: '{shown}' {reason}")
 
     def _value(self, node: ast.expr) -> Any:

@@ -133,7 +133,7 @@ def _moving(source: int | str, name: str) -> Frames:
             while True:
                 there, bgr = video.read()
                 if not there:
-                    _tell_end(name, place, known, is_file=isinstance(source, str))
+                    _warn_of_end(name, place, known, is_file=isinstance(source, str))
                     return
                 yield Frame(f"{place:06d}", 0, place, lambda bgr=bgr: as_rgb(bgr[..., ::-1]))
                 place += 1
@@ -143,13 +143,15 @@ def _moving(source: int | str, name: str) -> Frames:
     return Frames(frames, known, fps=fps if 0 < fps < MOST_FPS else 25.0)
 
 
-def _tell_end(name: str, read: int, count: int | None, is_file: bool) -> None:
+def _warn_of_end(name: str, read: int, count: int | None, is_file: bool) -> None:
     """Warn where moving pictures end before they should."""
     if not is_file:
         logger.warning("%s gives no more images, after %d of them; check its cable", name, read)
     elif count is not None and read < count:  # what comes behind a damaged frame has no sure number
-        told = "%s: only %d of the %d frames it tells of can be read, as if it were damaged or cut off; restore it"
-        logger.warning(told, name, read, count)
+        message = (
+            "%s: only %d of the %d frames that it declares can be read, as if it were damaged or cut off; restore it"
+        )
+        logger.warning(message, name, read, count)
 
 
 def _natural(path: Path) -> list[tuple[int, int | str]]:

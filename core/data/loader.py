@@ -59,7 +59,7 @@ class TrainingSampler(Sampler[SampleKey]):
     """Keys without end: every epoch a new permutation of all indices.
 
     Positions are dealt to `world_size` ranks in turn. `start` is the number of samples that all ranks
-    together have consumed before: a resumed run goes on with the sample after them.
+    together have consumed before: a resumed run continues with the sample after them.
     """
 
     def __init__(
@@ -202,7 +202,7 @@ class Loader:
         return batches
 
     def _made(self, batches: Iterator[Any]) -> Generator[Collated | SampleFailure, None, None]:
-        """What workers tell; they are ended with this iteration."""
+        """What workers report; they are ended with this iteration."""
         stop = partial(setattr, self._stopping, "value", True)
         # A process may leave while something holds this iterator: then a signal is all that ends the workers.
         atexit.register(stop)

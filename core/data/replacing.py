@@ -66,7 +66,7 @@ class BrokenCount:
 
     def __init__(self) -> None:
         self.seen = self.broken = 0
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
 
     def add(self, seen: int, messages: tuple[str, ...]) -> None:
         """Count `seen` samples, of which those with these messages were broken; a message is logged once.
@@ -77,8 +77,8 @@ class BrokenCount:
         for message in messages:
             self.broken += 1
             self._require_few(message)
-            if message not in self._told:
-                self._told.add(message)
+            if message not in self._logged:
+                self._logged.add(message)
                 count = f"{self.broken} broken of {self.seen} so far"
                 logger.warning("%s; another sample takes its place (%s)", message, count)
 
@@ -87,5 +87,5 @@ class BrokenCount:
             raise UserError(
                 f"{self.broken} of {self.seen} training samples are broken, at most {100 * BROKEN_SHARE:g} % may be "
                 f"({BROKEN_SHARE * LEAST_SEEN:g} of the first {LEAST_SEEN}); the last: {message}; "
-                f"repair the data set and go on with --resume"
+                f"repair the data set and continue with --resume"
             )

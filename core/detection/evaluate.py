@@ -56,7 +56,7 @@ def evaluate_detections(
 ) -> dict[str, CocoScores]:
     """COCO's AP in boxes of visible parts ("modal", which the detector learns) and of whole objects ("amodal").
 
-    Empty, with a warning, where the split's annotations don't tell the boxes.
+    Empty, with a warning, where the split's annotations don't give the boxes.
     """
     try:
         return {boxes: coco_scores(detections, records, targets, boxes=boxes) for boxes in ("modal", "amodal")}
@@ -95,8 +95,8 @@ def format_scores(scores: Mapping[str, CocoScores], names: Mapping[int, str]) ->
     for boxes, found in scores.items():
         low, high = (100 * bound for bound in found.interval)
         values = {"AP": found.ap, "AP50": found.ap50, "AP75": found.ap75, "AR100": found.ar100}
-        told = "  ".join(f"{name} {100 * value:.1f}" for name, value in values.items())
-        lines.append(f"{boxes} boxes: {told}  (95 % of a bootstrap over images: AP {low:.1f} to {high:.1f})")
+        text = "  ".join(f"{name} {100 * value:.1f}" for name, value in values.items())
+        lines.append(f"{boxes} boxes: {text}  (95 % of a bootstrap over images: AP {low:.1f} to {high:.1f})")
     first = next(iter(scores.values()))
     lines.append("  ".join(f"{names.get(obj_id, obj_id)} {100 * ap:.1f}" for obj_id, ap in first.per_object.items()))
     return "\n".join(lines)

@@ -42,21 +42,21 @@ class Labeler:
         self.classes, self.models, self.min_visib = dict(classes), models, min_visib
 
     def may_have_labels(self, record: ImageRecord) -> bool:
-        """Whether an image has a label, or lacks the annotations that tell."""
+        """Whether an image has a label, or lacks the annotations that decide it."""
         wanted = [item for item in record.instances if item.obj_id in self.classes]
-        return bool(self.of_instances(wanted)) or not all(map(_is_told, wanted))
+        return bool(self.of_instances(wanted)) or not all(map(_is_located, wanted))
 
     def of_image(self, record: ImageRecord, image_size: ImageSize) -> list[Label]:
         """The labels of an image of `image_size` (W, H)."""
         wanted = [item for item in record.instances if item.obj_id in self.classes]
-        if all(map(_is_told, wanted)):
+        if all(map(_is_located, wanted)):
             return self.of_instances(wanted)
         known = self._known(record)
         infos = scene_gt_info(*self._bodies(known), record.K, image_size)
         return self.of_instances(with_info(item, info) for item, info in zip(known, infos, strict=True))
 
     def of_instances(self, instances: Iterable[Instance]) -> list[Label]:
-        """The labels among instances whose boxes are told."""
+        """The labels among instances whose boxes are given."""
         return [
             Label(item, self.classes[item.obj_id], item.bbox_visib)
             for item in instances
@@ -99,6 +99,6 @@ def with_info(item: Instance, info: Mapping[str, Any]) -> Instance:
     )
 
 
-def _is_told(item: Instance) -> bool:
+def _is_located(item: Instance) -> bool:
     """Whether the data set says where an instance is seen, be it nowhere."""
     return item.bbox_visib is not None or item.visib_fract is not None

@@ -26,8 +26,8 @@ from sopose.core.utils.errors import UserError, nearest
 
 STRIDES = (8, 16, 32)  # of the features that boxes are found in
 BOX_START = 4.0  # first guess of a box's sides from its middle, in strides; from torchvision's 0 half are stuck
-PROBE_SIDE = 64  # of an image that tells what features are like
-LEAST_SCORE = 0.01  # of a box that is told
+PROBE_SIDE = 64  # of an image that shows the shapes of features
+LEAST_SCORE = 0.01  # of a box that is returned
 OVERLAP = 0.5  # IoU with a better box of the same object from which on a box is dropped
 CANDIDATES = 300  # boxes of each stride that are compared
 MOST_BOXES = 100  # of an image

@@ -21,7 +21,7 @@ from sopose.core.engine.modes import evaluation_mode
 from sopose.core.engine.trainer import Trainer
 
 PICTURES = 4  # images of a batch in TensorBoard
-NAMES_TOLD = 4  # of a batch, in a message
+MOST_NAMES = 4  # of a batch, in a message
 
 
 def build_trainer(
@@ -72,5 +72,5 @@ def batch_picture(batch: DetectionBatch, network: nn.Module, facts: DetectorFact
 
 
 def _describe(batch: DetectionBatch) -> str:
-    more = len(batch.names) - NAMES_TOLD
-    return ", ".join([*batch.names[:NAMES_TOLD], *([f"and {more} more"] if more > 0 else [])])
+    more = len(batch.names) - MOST_NAMES
+    return ", ".join([*batch.names[:MOST_NAMES], *([f"and {more} more"] if more > 0 else [])])

@@ -81,16 +81,16 @@ def _faults(obj_id: int, pose: Pose, info: GtInfo | None, where: str, context: C
         yield Finding("gt-rotation", where, fault)
     t = pose.cam_t_obj
     away = np.linalg.norm(t) / context.diameters.get(obj_id, USUAL_DIAMETER)
-    told = f"cam_t_m2c {' '.join(f'{x:.4g}' for x in M_TO_MM * t)}"
+    translation = f"cam_t_m2c {' '.join(f'{x:.4g}' for x in M_TO_MM * t)}"
     if away < NEAREST and PLAUSIBLE[0] < 1000 * away < PLAUSIBLE[1]:
-        yield Finding("gt-unit", where, f"{told} is in metres, factor 1000")
+        yield Finding("gt-unit", where, f"{translation} is in metres, factor 1000")
     elif away > FARTHEST:
         is_micro = PLAUSIBLE[0] < away / 1000 < PLAUSIBLE[1]
         hint = "in micrometres, factor 1/1000" if is_micro else f"{away:.3g} diameters away"
-        yield Finding("gt-unit", where, f"{told} is {hint}")
+        yield Finding("gt-unit", where, f"{translation} is {hint}")
     elif t[2] <= 0 and not is_hidden(info):
         hint = "; OpenGL's and Blender's cameras look along -z: turn the y and z rows of R and t round"
-        yield Finding("gt-behind", where, f"{told}: z is not above zero{hint if t[2] < 0 else ''}")
+        yield Finding("gt-behind", where, f"{translation}: z is not above zero{hint if t[2] < 0 else ''}")
 
 
 def is_hidden(info: GtInfo | None) -> bool:

@@ -44,12 +44,12 @@ def _check_box(key: str, box: np.ndarray, seen: Seen, size: Size, where: str) ->
     tolerance = max(BOX_PIXELS, BOX_SHARE * max(clipped[2:]))
     if off <= tolerance:
         return
-    told = f"{_told(box)}, by {source} it is {_told(expected)}"
+    difference = f"{_box_text(box)}, by {source} it is {_box_text(expected)}"
     forms = {name: _sides_apart(read(box, size), expected) for name, read in FORMS.items()}
     best = min(forms, key=forms.get)
     hint = f"; written as {best}, not x, y, width, height" if forms[best] <= tolerance else ""
     code = {"bbox_obj": "box-obj", "bbox_visib": "box-visib"}[key]
-    yield seen.finding(code, where, f"{key} {told}{hint}", off / max(*expected[2:], 1.0))
+    yield seen.finding(code, where, f"{key} {difference}{hint}", off / max(*expected[2:], 1.0))
 
 
 def _expected_box(key: str, seen: Seen) -> tuple[np.ndarray | None, str]:
@@ -125,10 +125,10 @@ def _check_fraction(fraction: float, counts: dict[str, int], seen: Seen, where: 
     tolerance = FRACTION if source.startswith("px") else COUNT_SHARE
     if 0 <= fraction <= 1 and (expected is None or abs(fraction - expected) <= tolerance):
         return
-    told = f"visib_fract {fraction:.4g}" + (f", by {source} it is {expected:.2f}" if expected is not None else "")
+    text = f"visib_fract {fraction:.4g}" + (f", by {source} it is {expected:.2f}" if expected is not None else "")
     is_percent = 1 < fraction <= 100 and (expected is None or abs(fraction / 100 - expected) <= tolerance)
     hint = "; it is in percent" if is_percent else ("" if 0 <= fraction <= 1 else "; it must be between 0 and 1")
-    yield seen.finding("visib-fract", where, told + hint, abs(fraction - (expected or 0)))
+    yield seen.finding("visib-fract", where, text + hint, abs(fraction - (expected or 0)))
 
 
 def _has_visible_share(seen: Seen) -> bool:
@@ -136,5 +136,5 @@ def _has_visible_share(seen: Seen) -> bool:
     return sound and seen.entry is not None and _is_large(seen.entry)
 
 
-def _told(box: np.ndarray) -> str:
+def _box_text(box: np.ndarray) -> str:
     return "[" + ", ".join(f"{x:.4g}" for x in box) + "]"

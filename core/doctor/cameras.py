@@ -51,8 +51,8 @@ def check_focal(camera: Camera, focals: Sequence[float], where: str) -> Iterator
     factor = own / nearest
     if not 1 / SAME_FOCAL < factor < SAME_FOCAL:
         fx = nearest * camera.size[0]
-        told = f"fx = {camera.K[0, 0]:g} of images {camera.size[0]} × {camera.size[1]}, the scenes' is {fx:.4g}"
-        yield Finding("camera-focal", where, f"{told} (factor {_factor(factor)})")
+        text = f"fx = {camera.K[0, 0]:g} of images {camera.size[0]} × {camera.size[1]}, the scenes' is {fx:.4g}"
+        yield Finding("camera-focal", where, f"{text} (factor {_factor(factor)})")
 
 
 def check_camera(entry: Any, where: str, size: Size | None) -> tuple[np.ndarray | None, list[Finding]]:
@@ -73,15 +73,15 @@ def fits_size(K: np.ndarray, size: Size) -> bool:
 def _against_size(K: np.ndarray, where: str, size: Size) -> Iterator[Finding]:
     """Faults of sound K (3, 3) for images of a width and height."""
     center = K[:2, 2]
-    told = f"principal point ({center[0]:.1f}, {center[1]:.1f}) of images {size[0]} × {size[1]}"
+    text = f"principal point ({center[0]:.1f}, {center[1]:.1f}) of images {size[0]} × {size[1]}"
     factors = center / ((np.array(size) - 1) / 2)
     factor = float(factors.mean())
     common = bool(abs(factors[0] - factors[1]) < SAME_FACTOR * abs(factor))
     if common and not SOUND_FACTORS[0] < factor < SOUND_FACTORS[1]:
-        yield Finding("K-principal", where, f"{told}: cam_K is that of images about {_factor(factor)} times as large")
+        yield Finding("K-principal", where, f"{text}: cam_K is that of images about {_factor(factor)} times as large")
         return
     if (center < 0).any() or (center >= size).any():
-        yield Finding("K-principal", where, f"{told} lies outside")
+        yield Finding("K-principal", where, f"{text} lies outside")
         return
     focal, aspect = K[0, 0] / size[0], K[0, 0] / K[1, 1]
     if not SOUND_FOCAL[0] < focal < SOUND_FOCAL[1] or not SOUND_ASPECT[0] < aspect < SOUND_ASPECT[1]:
@@ -89,7 +89,7 @@ def _against_size(K: np.ndarray, where: str, size: Size) -> Iterator[Finding]:
 
 
 def _factor(value: float) -> str:
-    """A factor as one tells it: 2, 0.5, 1.67."""
+    """A factor as one writes it: 2, 0.5, 1.67."""
     return (
         f"{round(value) if value > 1.5 and abs(value - round(value)) < 0.1 else round(value, 1 if value < 1 else 2):g}"
     )

@@ -37,8 +37,8 @@ def check_depth(
         yield Finding("mask-size", where, f"one channel is wanted, it has {steps.shape[2]}")
         return
     if steps.shape != size[::-1]:
-        told = f"{steps.shape[1]} × {steps.shape[0]}, its image has {size[0]} × {size[1]}"
-        yield Finding("mask-size", where, told)
+        text = f"{steps.shape[1]} × {steps.shape[0]}, its image has {size[0]} × {size[1]}"
+        yield Finding("mask-size", where, text)
         return
     ratios, lacking = [], []
     for one, depth in seen:
@@ -68,15 +68,15 @@ def _lacking(one: Seen, depth: np.ndarray, measured: np.ndarray) -> Iterator[Fin
     count = np.count_nonzero(proven)
     if count < MIN_PIXELS:
         return
-    told = f"{count} pixels whose measured depth is the object's"
+    text = f"{count} pixels whose measured depth is the object's"
     if one.visib is None:
         yield one.finding(
-            "visib-missing", one.where, f"its info says that nothing of it is visible; it has {told}", 1.0
+            "visib-missing", one.where, f"its info says that nothing of it is visible; it has {text}", 1.0
         )
         return
     lacks = 1 - share(proven, widened(one.visib))
     if lacks > LACKING:
-        yield one.finding("visib-missing", one.files["mask_visib"], f"it lacks {lacks:.0%} of the {told}", lacks)
+        yield one.finding("visib-missing", one.files["mask_visib"], f"it lacks {lacks:.0%} of the {text}", lacks)
 
 
 def _named(ratio: float) -> float:

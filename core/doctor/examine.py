@@ -249,12 +249,14 @@ def _size_findings(where: str, images: dict[Size, list[int]], expected: Size | N
         factor = size[0] / usual[0]
         hint = f" (factor {factor:.4g})" if abs(size[1] / usual[1] - factor) < 0.01 else ""
         for im_id in images[size]:
-            yield Finding("image-size", f"{where}, image {im_id}", f"{_told(size)}, most are {_told(usual)}{hint}")
+            yield Finding(
+                "image-size", f"{where}, image {im_id}", f"{_size_text(size)}, most are {_size_text(usual)}{hint}"
+            )
     if expected and usual != expected:
-        yield Finding("camera-size", where, f"images are {_told(usual)}, camera.json says {_told(expected)}")
+        yield Finding("camera-size", where, f"images are {_size_text(usual)}, camera.json says {_size_text(expected)}")
 
 
-def _told(size: Size) -> str:
+def _size_text(size: Size) -> str:
     return f"{size[0]} × {size[1]}"
 
 

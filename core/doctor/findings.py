@@ -1,4 +1,4 @@
-"""What an examination finds: codes that stay, how severe each is, what to do, and how findings are told."""
+"""What an examination finds: codes that stay, how severe each is, what to do, and how findings are reported."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Finding:
     where: str
     what: str
     place: Place | None = None
-    badness: float = 0.0  # the worst of a kind are told and drawn first
+    badness: float = 0.0  # the worst of a kind are listed and drawn first
 
     @property
     def kind(self) -> Kind:

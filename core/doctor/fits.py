@@ -39,8 +39,8 @@ class Seen:
     visible: np.ndarray | None = None  # rendered, behind all annotated objects that could be rendered
     is_hidden: bool = False  # its entry of scene_gt_info.json says that nothing of it is visible
     entry: dict | None = None  # of scene_gt_info.json, as it should be by the rendered scene
-    fit: float | None = None  # IoU of `mask` and `whole`, where they are large enough to tell
-    pose_is_sound: bool = True  # nothing tells against it
+    fit: float | None = None  # IoU of `mask` and `whole`, where they are large enough to be compared
+    pose_is_sound: bool = True  # no finding contradicts it
     mask_is_sound: bool = True
 
     @property
@@ -107,10 +107,10 @@ def _misfit(one: Seen, seen: Sequence[Seen], K: np.ndarray, cast: Cast) -> Findi
         one.mask_is_sound = False
         return one.finding("mask-inverted", file, f"its background fits the pose (IoU {inverted:.2f})", badness)
     one.pose_is_sound = one.mask_is_sound = False
-    told = f"IoU {one.fit:.2f} of silhouette and {file}"
+    text = f"IoU {one.fit:.2f} of silhouette and {file}"
     explained = _explain(one, K, cast, lambda silhouette: iou(one.mask, silhouette), least)
     code = "pose-loose" if one.fit >= BAD and not explained else "pose-mask"
-    return one.finding(code, one.where, told + explained, badness)
+    return one.finding(code, one.where, text + explained, badness)
 
 
 def _check_visible_alone(one: Seen, K: np.ndarray, cast: Cast) -> Iterator[Finding]:
@@ -121,12 +121,12 @@ def _check_visible_alone(one: Seen, K: np.ndarray, cast: Cast) -> Iterator[Findi
     if inside >= LOOSE:
         return
     one.pose_is_sound = one.mask_is_sound = False
-    told = f"only {inside:.0%} of {one.files['mask_visib']} is within the silhouette"
+    text = f"only {inside:.0%} of {one.files['mask_visib']} is within the silhouette"
     explained = _explain(
         one, K, cast, lambda silhouette: share(one.visib, widened(silhouette)), max(INSIDE, inside + GAIN)
     )
     code = "pose-loose" if inside >= BAD and not explained else "pose-mask"
-    yield one.finding(code, one.where, told + explained, 1 - inside)
+    yield one.finding(code, one.where, text + explained, 1 - inside)
 
 
 def _explain(one: Seen, K: np.ndarray, cast: Cast, fit: Callable[[np.ndarray], float], least: float) -> str:

@@ -33,10 +33,10 @@ def check_targets(path: Path, scenes: Mapping[int, Scene]) -> Iterator[Finding]:
             yield Finding("target-broken", where, str(error))
             continue
         scene_id, im_id, obj_id, count = target.scene_id, target.im_id, target.obj_id, target.inst_count
-        told = f"scene {scene_id}, image {im_id}" + (f", object {obj_id}" if obj_id is not None else "")
+        text = f"scene {scene_id}, image {im_id}" + (f", object {obj_id}" if obj_id is not None else "")
         key = (scene_id, im_id, obj_id)
         if key in first:
-            yield Finding("target-duplicate", where, f"{told} is entry {first[key]} already")
+            yield Finding("target-duplicate", where, f"{text} is entry {first[key]} already")
         first.setdefault(key, index)
         yield from _check_target(scenes, scene_id, im_id, obj_id, count, where)
 

@@ -117,17 +117,17 @@ def _check_model(found: ModelFolder, obj_id: int, path: Path, where: str, entry:
 
 
 def _unit_faults(mesh: _Sizes, stored: _Sizes | None, where: str, info_where: str) -> Iterator[Finding]:
-    told = f"diameter {_mm(mesh.diameter)} mm"
+    text = f"diameter {_mm(mesh.diameter)} mm"
     ratio = 1.0 if stored is None else stored.diameter / mesh.diameter
     if mesh.diameter < SMALLEST:
-        yield Finding("model-unit", where, f"{told}: the mesh is in metres, factor 1000")
+        yield Finding("model-unit", where, f"{text}: the mesh is in metres, factor 1000")
     elif mesh.diameter > LARGEST:
-        yield Finding("model-unit", where, f"{told}: the mesh is in micrometres, factor 1/1000")
+        yield Finding("model-unit", where, f"{text}: the mesh is in micrometres, factor 1/1000")
     elif abs(ratio / 1e-3 - 1) < UNIT_TOLERANCE or (stored is not None and stored.diameter < SMALLEST):
         what = f"diameter {_mm(stored.diameter)}, the mesh has {_mm(mesh.diameter)} mm"
         yield Finding("model-unit", info_where, f"{what}: the entry is in metres, factor 1000")
     elif abs(ratio / 1e3 - 1) < UNIT_TOLERANCE:
-        what = f"{told}, {INFO_NAME} says {_mm(stored.diameter)}: the mesh is in metres, factor 1000"
+        what = f"{text}, {INFO_NAME} says {_mm(stored.diameter)}: the mesh is in metres, factor 1000"
         yield Finding("model-unit", where, what)
 
 
@@ -159,12 +159,12 @@ def _mesh_faults(model: ObjectModel, sizes: _Sizes, where: str) -> Iterator[Find
             surface.min(axis=0) - model.vertices[stray], model.vertices[stray] - surface.max(axis=0)
         ).max(axis=1)
         first = stray[beyond.argmax()]
-        told = f"{len(stray)} of {len(used)} vertices belong to no face"
+        text = f"{len(stray)} of {len(used)} vertices belong to no face"
         if beyond.max() > STRAY * sizes.diameter:
             far = f"vertex {first} lies {_mm(beyond.max())} mm outside the box of the others"
-            yield Finding("model-stray", where, f"{told}; {far}")
+            yield Finding("model-stray", where, f"{text}; {far}")
         else:
-            yield Finding("model-unused", where, told)
+            yield Finding("model-unused", where, text)
     if model.uv is not None and model.texture is None:
         yield Finding("model-texture", where, "no image of its texture lies beside it or below")
 

@@ -1,4 +1,4 @@
-"""One html file that tells an examination: its findings, and pictures of the worst instances."""
+"""One html file that shows an examination: its findings, and pictures of the worst instances."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from sopose.core.vis.overlays import contour, legend, object_view
 logger = logging.getLogger(__name__)
 
 VIEW_SIZE = 480  # pixels a side
-TOLD = 20  # findings of a kind
+MOST_LISTED = 20  # findings of a kind
 LABELS = {"pose": TRUTH, "mask file": ESTIMATE, "box": AXES[1]}
 
 
@@ -45,7 +45,7 @@ def write_page(path: Path, examination: Examination, cases: int = 12) -> None:
         title=f"Data set {dataset_name(examination.context.root)}",
         facts=examination.facts(),
         tiles=[(f"{severity.value}s", severity.value, findings.count(severity)) for severity in Severity],
-        kinds=[(kind, count, worst[:TOLD]) for kind, count, worst in findings],
+        kinds=[(kind, count, worst[:MOST_LISTED]) for kind, count, worst in findings],
         colors=LABELS,
         cases=[
             (case.title, case.caption, [(name, image_uri(picture)) for name, picture in case.panels])
@@ -64,24 +64,24 @@ def worst_cases(findings: Findings, context: Context, count: int) -> list[Report
         if finding is not None and (finding.place in by_place or len(by_place) < count):
             by_place.setdefault(finding.place, []).append(finding)
     cases = []
-    for told in by_place.values():
+    for faults in by_place.values():
         try:
-            cases.append(_case(told, context))
+            cases.append(_case(faults, context))
         except UserError as error:  # a damaged picture is no reason to lose the page
-            logger.warning("no picture of %s: %s", told[0].where, error)
+            logger.warning("no picture of %s: %s", faults[0].where, error)
     return cases
 
 
-def _case(told: Sequence[Finding], context: Context) -> ReportCase:
-    """Pictures of one instance with all that is told of it."""
-    place = told[0].place
+def _case(faults: Sequence[Finding], context: Context) -> ReportCase:
+    """Pictures of one instance with all that was found on it."""
+    place = faults[0].place
     scene = read_scene(context.root / place.split / place.scene, context, [place.im_id], place.sensor)
     shot = scene.shots[place.im_id]
     item = next(item for item in all_instances(shot.record) if item.gt_index == place.gt_index)
     image = read_rgb(shot.record)
-    mask = _mask_of(item, told[0], image.shape[:2])
+    mask = _mask_of(item, faults[0], image.shape[:2])
     pose_mask = _silhouette(shot, item, context, shot.record.K, image.shape[1::-1])
-    box = _box_of(shot, item, told)
+    box = _box_of(shot, item, faults)
     view, view_K = object_view(image, shot.record.K, _around(mask, pose_mask, box, image.shape[:2]), VIEW_SIZE)
     view_A_image = view_K @ np.linalg.inv(shot.record.K)
     close = (
@@ -96,7 +96,7 @@ def _case(told: Sequence[Finding], context: Context) -> ReportCase:
         ("close-up", _drawn(view, *close)[..., ::-1]),
         ("whole image", _drawn(image, mask, pose_mask, box)[..., ::-1]),
     ]
-    return ReportCase(title, "; ".join(f"{finding.code}: {finding.what}" for finding in told), panels)
+    return ReportCase(title, "; ".join(f"{finding.code}: {finding.what}" for finding in faults), panels)
 
 
 def _mask_of(item: Instance, finding: Finding, shape: tuple[int, int]) -> np.ndarray | None:
@@ -119,9 +119,9 @@ def _silhouette(
     return None if model is None else render_depth(model.caster, item.pose, K, size) > 0
 
 
-def _box_of(shot: Shot, item: Instance, told: Sequence[Finding]) -> np.ndarray | None:
+def _box_of(shot: Shot, item: Instance, faults: Sequence[Finding]) -> np.ndarray | None:
     """The box x1, y1, x2, y2 that a finding is about, as its file has it; else None."""
-    keys = [f"bbox_{finding.code.removeprefix('box-')}" for finding in told if finding.code.startswith("box-")]
+    keys = [f"bbox_{finding.code.removeprefix('box-')}" for finding in faults if finding.code.startswith("box-")]
     if not keys or not shot.infos:
         return None
     x, y, w, h = getattr(shot.infos[item.gt_index], keys[0])

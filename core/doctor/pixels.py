@@ -46,7 +46,7 @@ def look_at(shot: Shot, models: Mapping[int, ObjectModel], context: Context) -> 
     record, root = shot.record, context.root
     if record.rgb_path.is_file():
         look.findings += _check_image(record.rgb_path, root)
-        with suppress(UserError):  # told above
+        with suppress(UserError):  # reported above
             look.size = read_header(record.rgb_path).size
     size = look.size or context.image_size
     if size is None:
@@ -109,13 +109,13 @@ def _read_mask(path: Path | None, size: Size, where: str) -> tuple[np.ndarray | 
     except UserError as error:
         return None, [Finding("image-broken", where, words_of(error, path))]
     if values.shape != size[::-1]:
-        told = f"{values.shape[1]} × {values.shape[0]}, its image has {size[0]} × {size[1]}"
-        return None, [Finding("mask-size", where, told)]
+        text = f"{values.shape[1]} × {values.shape[0]}, its image has {size[0]} × {size[1]}"
+        return None, [Finding("mask-size", where, text)]
     mask = values > 0  # as training reads it
     grey = np.count_nonzero(mask & (values < values.max()))
     if grey > GREY_SHARE * np.count_nonzero(mask):
-        told = f"{grey} of {np.count_nonzero(mask)} pixels are between 0 and {values.max()}, and count as the object"
-        return values > values.max() / 2, [Finding("mask-values", where, told)]
+        text = f"{grey} of {np.count_nonzero(mask)} pixels are between 0 and {values.max()}, and count as the object"
+        return values > values.max() / 2, [Finding("mask-values", where, text)]
     return mask, []
 
 

@@ -150,7 +150,7 @@ class _Reader:
         sizes: Counter[Size] = Counter()
         paths = sorted(self.scene.files)
         for path in paths[:: max(len(paths) // SIZED, 1)][:SIZED]:
-            with suppress(UserError):  # told where the image is looked at
+            with suppress(UserError):  # reported where the image is examined
                 sizes[read_header(path).size] += 1
         return sizes.most_common(1)[0][0] if sizes else self.context.image_size
 
@@ -210,7 +210,7 @@ class _Reader:
         for index, entry in enumerate(entries):
             info = infos[index] if infos else None
             share = None if info is None else info.visib_fract
-            with suppress(UserError):  # told by its annotation
+            with suppress(UserError):  # reported with its annotation
                 obj_id = read_obj_id(entry, "the entry")
                 self.scene.annotated[im_id][obj_id] += 1
                 self.scene.wanted[im_id][obj_id] += share is not None and share >= TARGET_VISIB

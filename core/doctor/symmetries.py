@@ -94,8 +94,8 @@ def _judge(distance: Callable[[float], float], shift: np.ndarray, name: str, whe
     if off <= MAX_DISTANCE:
         return
     if shift.any() and distance(M_TO_MM) <= MAX_DISTANCE:
-        told = " ".join(f"{M_TO_MM * x:g}" for x in shift)
-        yield Finding("symmetry-unit", where, f"{name} {told} is in metres, factor 1000", badness=off)
+        text = " ".join(f"{M_TO_MM * x:g}" for x in shift)
+        yield Finding("symmetry-unit", where, f"{name} {text} is in metres, factor 1000", badness=off)
         return
     what = f"{PERCENTILE} % of the surface comes to lie up to {off:.0%} of the diameter off the mesh"
     yield Finding("symmetry", where, f"{what} (at most {MAX_DISTANCE:.0%})", badness=off)

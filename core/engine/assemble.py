@@ -86,13 +86,13 @@ def assemble_trainer(
         optimizer, "flat_and_anneal", total, warmup_iters=warmup, warmup_factor=0.1, anneal_point=ANNEAL_POINT
     )
     course = {lesson.samples: len(lesson.source), **{name: getattr(options, name) for name in STEERING}}
-    told = {**facts, COURSE: course}
+    run_facts = {**facts, COURSE: course}
     if resume:
-        _require_same_run(told, output)
+        _require_same_run(run_facts, output)
     amp_dtype, device = AMP_TYPES.get(options.precision), next(network.parameters()).device
     scaler = gradient_scaler(amp_dtype, device)
     parts = {"optimizer": optimizer, "schedule": schedule} | ({} if scaler is None else {"scaler": scaler})
-    checkpointer = Checkpointer(output, network, parts, told, keep=options.keep)
+    checkpointer = Checkpointer(output, network, parts, run_facts, keep=options.keep)
     trainer = Trainer(
         network,
         lesson.losses,
@@ -127,17 +127,17 @@ def assemble_trainer(
     return trainer
 
 
-def _require_same_run(told: dict[str, Any], output: Path) -> None:
+def _require_same_run(now: dict[str, Any], output: Path) -> None:
     """`UserError` where the run in `output` learns other objects or has another design; its course may change."""
     last = last_checkpoint(output)
     before = {} if last is None else checkpoint_facts(read_checkpoint(last))
-    was, course = before.pop(COURSE, None), told[COURSE]
+    was, course = before.pop(COURSE, None), now[COURSE]
     for name, value in before.items():
-        if name in told and value != told[name]:
+        if name in now and value != now[name]:
             raise UserError(
-                f"{output} holds a run with {name}={value}, and would go on with {told[name]}: its classes and weights "
-                f"would mean something else; start it as it was, or train anew in another folder"
+                f"{output} holds a run with {name}={value}, and would continue with {now[name]}: its classes and "
+                f"weights would mean something else; start it as it was, or train anew in another folder"
             )
     for name, value in was.items() if isinstance(was, dict) else ():
         if name in course and value != course[name]:
-            logger.warning("going on with another setting: before %s=%s, now %s", name, value, course[name])
+            logger.warning("continuing with another setting: before %s=%s, now %s", name, value, course[name])

@@ -236,7 +236,7 @@ def _sources(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str
 
 
 def _memory(name: str, value: Tensor) -> Hashable:
-    """The same for two names of one tensor; empty tensors lie nowhere and are told by name."""
+    """The same for two names of one tensor; empty tensors have no address and are compared by name."""
     place = value.untyped_storage()._cdata, value.storage_offset()  # a tensor on the meta device has no address
     return (*place, value.dtype, value.shape, value.stride()) if value.numel() else name
 

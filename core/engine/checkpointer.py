@@ -134,7 +134,7 @@ class Checkpointer:
                 reason = " ".join(str(error).split())
                 raise UserError(f"{path}: the state of '{name}' is of another run ({reason})") from error
         if not isinstance(state.get("iteration"), int):
-            raise UserError(f"{path} doesn't tell its iteration; start from its weights with MODEL.WEIGHTS")
+            raise UserError(f"{path} doesn't state its iteration; start from its weights with MODEL.WEIGHTS")
         _restore_random_state(state.get(RANDOM), path)
         self._saved = state["iteration"]
         return state["iteration"]
@@ -198,7 +198,7 @@ def _write_state(path: Path, state: Mapping[str, Any]) -> None:
         except RuntimeError as error:  # torch's writer doesn't say what the system said
             full = shutil.disk_usage(beside.parent).free < 2**20
             reason = "the disk is full" if full else " ".join(str(error).split())[:80]
-            raise UserError(f"{path} cannot be written ({reason}); make room and go on with --resume") from error
+            raise UserError(f"{path} cannot be written ({reason}); make room and continue with --resume") from error
         digest = checksum(beside)
         checksum_path(path).unlink(missing_ok=True)
     write_text(checksum_path(path), digest + "\n")
@@ -222,5 +222,5 @@ def _best_score(folder: Path) -> dict[str, Any]:
         score = read_json(_score_path(folder))
     except UserError:
         return {}
-    told = isinstance(score, dict) and isinstance(score.get("value"), (int, float))
-    return score if told else {}
+    has_value = isinstance(score, dict) and isinstance(score.get("value"), (int, float))
+    return score if has_value else {}

@@ -1,6 +1,6 @@
 """Work shared out to the processes of `torch.distributed`; a single process is the only one.
 
-`torchrun` starts the processes and tells each its rank by environment variables; where one ends with an error, it
+`torchrun` starts the processes and gives each its rank in environment variables; where one ends with an error, it
 ends the others.
 """
 
@@ -134,7 +134,7 @@ def join_shares(share: Tensor, count: int, world: World, device: torch.device) -
         raise RuntimeError(f"rank {world.rank} of {world.size} has {len(share)} rows and its share is {len(mine)}")
     joined = torch.zeros(count, share.shape[1] + 1, dtype=share.dtype)
     joined[mine, :-1] = share.cpu()
-    joined[mine, -1] = 1  # how many ranks told the row
+    joined[mine, -1] = 1  # how many ranks gave the row
     if world.size > 1:
         joined = joined.to(device)
         dist.all_reduce(joined)

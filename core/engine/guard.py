@@ -59,11 +59,11 @@ class Guard:
         self.skipped += 1
         self.in_a_row += 1
         names = ", ".join(record.not_finite())
-        told = f"iteration {record.iteration + 1}: {names} not finite"
+        text = f"iteration {record.iteration + 1}: {names} not finite"
         batches = "; ".join(map(self.describe, record.batches))
         if self.in_a_row < self.limit:
-            logger.warning("%s, step skipped (%d so far); batch: %s", told, self.skipped, batches)
+            logger.warning("%s, step skipped (%d so far); batch: %s", text, self.skipped, batches)
             return
         row = f", as in the {self.in_a_row - 1} steps before" if self.in_a_row > 1 else ""
         kept = f"; the batch is kept in {self.keep(record)}" if self.keep else ""
-        raise UserError(f"{told}{row} for the batch {batches}{kept}; the weights were not changed, {self.remedy}")
+        raise UserError(f"{text}{row} for the batch {batches}{kept}; the weights were not changed, {self.remedy}")

@@ -70,7 +70,7 @@ def sealed_graph(content: bytes) -> bytes:
 
 
 def is_sealed_and_damaged(content: bytes, metadata: Mapping[str, str]) -> bool:
-    """Whether an .onnx file, which may be anybody's, tells a checksum that its bytes contradict.
+    """Whether an .onnx file, which may be anybody's, states a checksum that its bytes contradict.
 
     metadata: what a reader found in it; a file without our checksum there is taken as it is.
     """

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from sopose.core.utils.errors import printable
 
 Shape = tuple[int, ...]
-SHOWN = 4  # names or groups of names told of each kind
-SHAPES_SHOWN = 2
+MOST_NAMES = 4  # names or groups of names listed for each kind
+MOST_SHAPES = 2
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class LoadReport:
         if self.missing:
             parts.append(f"missing {by_module(self.missing)}")
         if self.reshaped:
-            told = [f"{name} {given} instead of {wanted}" for name, (given, wanted) in self.reshaped.items()]
-            few = told if len(told) <= SHAPES_SHOWN else [by_module(self.reshaped), f"the first {told[0]}"]
+            shapes = [f"{name} {given} instead of {wanted}" for name, (given, wanted) in self.reshaped.items()]
+            few = shapes if len(shapes) <= MOST_SHAPES else [by_module(self.reshaped), f"the first {shapes[0]}"]
             parts.append(f"of another shape {', '.join(few)}")
         if self.left_over:
             parts.append(f"left over {by_module(self.left_over)}")
@@ -51,13 +51,13 @@ class LoadReport:
 
 
 def by_module(names: Iterable[str]) -> str:
-    """Names counted by their first part: "24 of geo_head_net, 3 of pnp_net"; a single one is told in full."""
+    """Names counted by their first part: "24 of geo_head_net, 3 of pnp_net"; a single one is given in full."""
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(name.partition(".")[0], []).append(name)
     return _first([group[0] if len(group) == 1 else f"{len(group)} of {module}" for module, group in groups.items()])
 
 
-def _first(told: list[str]) -> str:
-    rest = [f"and {len(told) - SHOWN} more"] if len(told) > SHOWN else []
-    return printable(", ".join(told[:SHOWN] + rest))
+def _first(names: list[str]) -> str:
+    rest = [f"and {len(names) - MOST_NAMES} more"] if len(names) > MOST_NAMES else []
+    return printable(", ".join(names[:MOST_NAMES] + rest))

@@ -1,4 +1,4 @@
-"""What a training run tells while it goes: console lines, metrics.json, TensorBoard scalars and pictures."""
+"""What a training run reports while it runs: console lines, metrics.json, TensorBoard scalars and pictures."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def cpu_flags() -> list[str]:
     """What torch says of this CPU's instructions, those for bfloat16 among them."""
     if hasattr(torch.cpu, "get_capabilities"):
         return [name for name, has in torch.cpu.get_capabilities().items() if has]
-    # Older releases of torch tell these alone, by functions of their own.
+    # Older releases of torch report only these, by functions of their own.
     amx = ["amx_tile", "amx_bf16"] if torch.cpu._is_amx_tile_supported() else []
     return [*amx, *(["avx512_bf16"] if torch.cpu._is_avx512_bf16_supported() else [])]
 

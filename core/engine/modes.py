@@ -17,7 +17,7 @@ FOLDING_TOLERANCE = 1e-3  # of what a folded network says, in deviations of it; 
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """The network in evaluation mode, and then as it was.
 
-    torch's random numbers go on as though nothing had been tested: a loader draws one for its workers.
+    torch's random numbers continue as though nothing had been tested: a loader draws one for its workers.
     """
     training = model.training
     model.eval()

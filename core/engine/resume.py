@@ -1,4 +1,4 @@
-"""Going on with a run: from the iteration of its newest whole checkpoint, by the learning rates that are given now."""
+"""Resuming a run: from the iteration of its newest whole checkpoint, by the learning rates that are given now."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 def resume_run(checkpointer: Checkpointer, schedule: LRScheduler) -> int:
-    """The iteration to go on from, the same for all ranks, with all states loaded; rates are those of `schedule` now.
+    """The iteration to continue from, the same for all ranks, with all states loaded; rates are `schedule`'s now.
 
     Raises `UserError` as `Checkpointer.resume` does, and where the ranks see different folders.
     """
@@ -24,10 +24,10 @@ def resume_run(checkpointer: Checkpointer, schedule: LRScheduler) -> int:
     seen = of_all_ranks(iteration)
     if len(set(seen)) > 1:
         raise UserError(
-            f"the processes would go on from iterations {seen}: {checkpointer.folder} is not the same folder for all; "
-            "name one that every machine sees"
+            f"the processes would continue from iterations {seen}: {checkpointer.folder} is not the same folder for "
+            "all; name one that every machine sees"
         )
     if rates != list(schedule.base_lrs):
-        logger.warning("going on with other learning rates: %s, before %s", rates, list(schedule.base_lrs))
+        logger.warning("continuing with other learning rates: %s, before %s", rates, list(schedule.base_lrs))
         set_base_rates(schedule, rates)
     return iteration

@@ -24,7 +24,7 @@ GUIDE_NAME = "README.txt"
 GUIDE = """A run. What may be here:
 
 config.py                 all settings of the run; --config-file takes it
-model_*.pth               checkpoints, to go on from; last_checkpoint names the last whole one
+model_*.pth               checkpoints, to continue from; last_checkpoint names the last whole one
 *_final.safetensors,
 detector.safetensors,
 refiner.safetensors       the trained weights alone, to use
@@ -67,7 +67,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def git_state(repository: Path) -> dict[str, Any]:
-    """The revision that is checked out and whether files differ from it; None where git doesn't tell."""
+    """The revision that is checked out and whether files differ from it; None where git doesn't say."""
     revision = _git(repository, "rev-parse", "HEAD")
     changed = _git(repository, "status", "--porcelain", "--untracked-files=no")
     return {"revision": revision, "changed": None if changed is None else bool(changed)}

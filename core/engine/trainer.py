@@ -93,7 +93,7 @@ class Trainer:
         Raises `UserError` after too many steps in a row that were not finite.
         """
         with warnings.catch_warnings():
-            # The schedule goes on where a step, and be it the first, was skipped.
+            # The schedule continues where a step, and be it the first, was skipped.
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
             try:
                 for hook in self.hooks:
@@ -127,7 +127,7 @@ class Trainer:
         self._look_back(everything=True)
         for hook in self.hooks:
             hook.on_stop()
-        return UserError(f"stopped after iteration {self.iteration}, go on with --resume: {error}")
+        return UserError(f"stopped after iteration {self.iteration}, continue with --resume: {error}")
 
     def run_step(self, batches: Iterator[Any]) -> None:
         """Take as many batches as a step has and make one optimisation step; what is logged are their means."""
@@ -144,18 +144,18 @@ class Trainer:
         bad = self.step.finish()
         self.schedule.step()
         self.last_batch = used[-1]
-        self._tell(bad, sums, StepRecord(self.iteration, used, sums))
+        self._report(bad, sums, StepRecord(self.iteration, used, sums))
         self._look_back()  # where a device is behind, the host waits here
         seconds = time.perf_counter() - started
         self.events.put({"lr": learning_rate, "data_time": waited, "time": seconds, "data_share": waited / seconds})
 
-    def _tell(self, bad: Tensor, losses: dict[str, Tensor], record: StepRecord) -> None:
+    def _report(self, bad: Tensor, losses: dict[str, Tensor], record: StepRecord) -> None:
         """Log the losses, means over all ranks, and put aside what the host will want to know of the step."""
         stop = torch.full_like(bad, self.should_stop())
-        told = sum_over_ranks(torch.stack([bad, stop, *losses.values()]).float())
-        means = told[2:] / current_world().size
+        summed = sum_over_ranks(torch.stack([bad, stop, *losses.values()]).float())
+        means = summed[2:] / current_world().size
         self.events.put({"total_loss": means.sum(), **dict(zip(losses, means.unbind(), strict=True))})
-        self._answers.put(told[:2], record)
+        self._answers.put(summed[:2], record)
 
     def _look_back(self, everything: bool = False) -> None:
         """Act on what became of earlier steps: of all of them, or of those whose answers should be there by now."""

@@ -15,7 +15,7 @@ Interval = tuple[float, float]
 def image_weights(images: int, resamples: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
     """(resamples, images) float64: how often each image is drawn when as many are drawn with replacement.
 
-    One image tells nothing of others: it is never drawn, (0, 1), and what is made of it has no interval.
+    One image says nothing about others: it is never drawn, (0, 1), and what is made of it has no interval.
     """
     if images < 2:
         return np.empty((0, images))

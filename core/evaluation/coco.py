@@ -65,7 +65,7 @@ def coco_scores(
     if absent or not keys:
         raise UserError(f"detections are scored on images of the targets; without annotations: {absent or 'all'}")
     image_of = {key: index for index, key in enumerate(keys, start=1)}
-    with redirect_stdout(io.StringIO()):  # pycocotools tells its progress there
+    with redirect_stdout(io.StringIO()):  # pycocotools prints its progress there
         truth = COCO()
         truth.dataset = _truth([record_of[key] for key in keys], kind, boxes)
         truth.createIndex()

@@ -42,7 +42,7 @@ from sopose.core.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-UNIT_TOLERANCE = 1.5  # by which the estimates' median distance may be off another unit's to be told as such
+UNIT_TOLERANCE = 1.5  # by which the median distance may be off another unit's and still be reported as that unit
 
 __all__ = ["Scores", "evaluate", "write_scores"]
 
@@ -289,7 +289,7 @@ def _curves(tables: list[_ObjectTable]) -> dict[str, dict[str, list[float]]]:
 def _time_per_image(estimates: Estimates, targets: Sequence[Target]) -> float | None:
     """BOP's time, seconds: what an image took, the same on each of its rows, averaged over images."""
     wanted = {(target.scene_id, target.im_id) for target in targets}
-    # The times of an image's rows are equal, so any row tells it.
+    # The times of an image's rows are equal, so any row gives it.
     images, first = np.unique(estimates.ids[:, :2], axis=0, return_index=True)
     asked = np.array([tuple(image) in wanted for image in images.tolist()], bool)
     times = estimates.time[first[asked]]

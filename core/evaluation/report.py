@@ -1,4 +1,4 @@
-"""One html file that tells a result: scores, plots, pictures of cases; nothing is loaded from elsewhere."""
+"""One html file that shows a result: scores, plots, pictures of cases; nothing is loaded from elsewhere."""
 
 from __future__ import annotations
 
@@ -156,8 +156,8 @@ def _tiles(scores: Scores) -> list[tuple[str, str, str]]:
             (scores.overall, scores.overall_intervals) if per_target(key) else (scores.mean, scores.mean_intervals)
         )
         if key in values:
-            told = f"; 95 %: {interval_text(key, intervals[key])}" if key in intervals else ""
-            tiles.append((name, format_value(key, values[key]), meaning + told))
+            interval = f"; 95 %: {interval_text(key, intervals[key])}" if key in intervals else ""
+            tiles.append((name, format_value(key, values[key]), meaning + interval))
     if AR_MEAN in scores.overall and AR not in scores.overall:
         tiles.append(("mean of both AR", format_value("", scores.overall[AR_MEAN]), "%, without VSD"))
     tiles.append(("found", f"{scores.found}/{scores.targets}", "instances with an estimate"))

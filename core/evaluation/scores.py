@@ -18,7 +18,7 @@ class InstanceErrors:
     im_id: int
     obj_id: int
     gt_index: int
-    visib_fract: float  # 1 where the data set does not tell
+    visib_fract: float  # 1 where the data set does not state it
     distance_m: float  # of the object from the camera, metres
     score: float | None  # of the estimate; None for a miss
     errors: dict[str, float]  # metres, degrees and pixels; deg_cm has the n of n degrees, n cm; vsd a mean over τ

@@ -1,4 +1,4 @@
-"""Poses, and the two ways a rotation is told: from the camera (egocentric) or from the ray (allocentric)."""
+"""Poses, and the two ways to express a rotation: from the camera (egocentric) or from the ray (allocentric)."""
 
 from __future__ import annotations
 

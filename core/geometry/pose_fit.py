@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Array = TypeVar("Array", np.ndarray, "Tensor")
 FIRST_DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-4, 1e-6, 1e8  # shares of the normal equations' diagonal
-SINGULAR = 1e-12  # added to them, so that what no point tells stays where it is
+SINGULAR = 1e-12  # added to them, so that what no point determines stays where it is
 LEAST_ERROR = 1e-6  # of a pose that is said to have none
 ALL_COUNT = 1e6  # Huber's bound that no error reaches, standard deviations
 NEAREST = 1e-3  # metres before the camera; a point behind it has no image
@@ -137,7 +137,7 @@ def fit_poses(
     normal = _normal_equations(_jacobian(xp, seen, R, t), weights)
     if prior is not None:
         normal = normal + prior.precision
-    # What rounding leaves of a direction that no point tells is not taken for knowledge.
+    # What rounding leaves of a direction that no point determines is not taken for knowledge.
     rounding = 10 * xp.finfo(t.dtype).eps * xp.einsum("bii->b", normal) + SINGULAR
     covariance = xp.linalg.inv(normal + rounding[:, None, None] * xp.eye(6, dtype=t.dtype, device=t.device))
     count = 2 * (seen.precision > 0).sum(-1).clip(1)

@@ -1,4 +1,4 @@
-"""The motions of an object that leave it unchanged, as models_info.json tells them."""
+"""The motions of an object that leave it unchanged, as models_info.json states them."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def _no_image(path: Path, remedy: str) -> UserError:
 
 
 def _read_header(path: Path, data: bytes, remedy: str) -> ImageHeader:
-    """The header of a file's content. `UserError` where it doesn't tell its size, and above `MOST_PIXELS`."""
+    """The header of a file's content. `UserError` where it doesn't state its size, and above `MOST_PIXELS`."""
     stored = _png_header(data) if data.startswith(PNG_START) else _header_by_pillow(data)
     if stored is None:
         raise _no_image(path, remedy)

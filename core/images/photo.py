@@ -54,7 +54,7 @@ def _levels(image: np.ndarray, where: str) -> np.ndarray:
         return image
     if image.dtype == np.uint16:
         if fills_few_bits(image):
-            _tell_few_bits(where)
+            _warn_of_few_bits(where)
         return np.round(image / 257.0).astype(np.uint8)
     if image.dtype == bool:
         return image.astype(np.uint8) * 255
@@ -66,7 +66,7 @@ def _levels(image: np.ndarray, where: str) -> np.ndarray:
 
 
 @cache  # once for all images of a place
-def _tell_few_bits(where: str) -> None:
+def _warn_of_few_bits(where: str) -> None:
     most = f"{(1 << FEW_BITS) - 1} of 65535"
     logger.warning(
         "%s have 16 bits and values up to %s at most: nearly black; scale them to the whole range", where, most

@@ -48,7 +48,7 @@ def images_by_stem(folder: Path) -> dict[str, Path]:
 
 
 def images_by_ids(folder: Path, numbers: int) -> dict[tuple[int, ...], Path]:
-    """The image files of a folder that are named by `numbers` numbers, `000003_000001`; other files are left out.
+    """The image files of a folder whose names are `numbers` numbers, `000003_000001`; other files are left out.
 
     Of several with the same numbers, that which is called as BOP calls it: `000003` before `3`.
     """
@@ -64,7 +64,7 @@ def images_by_ids(folder: Path, numbers: int) -> dict[tuple[int, ...], Path]:
 
 
 def ids_of(stem: str) -> tuple[int, ...]:
-    """The numbers that a file is named by, as `bop_stem` writes them; none where the name is anything else."""
+    """The numbers in a file's name, as `bop_stem` writes them; none where the name is anything else."""
     parts = stem.split("_")
     named = all(part.isascii() and part.isdecimal() and len(part) <= MOST_DIGITS for part in parts)
     return tuple(map(int, parts)) if named else ()

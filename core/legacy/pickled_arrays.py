@@ -2,7 +2,7 @@
 
 A pickle is a program that may call whatever it names. Here it can only build a tree of the names it holds,
 their arguments and states: nothing it names is imported or called. The tree is then read as numpy writes its
-arrays, and numpy's own unpickling, which trusts what it is told about a buffer, has no part in it.
+arrays, and numpy's own unpickling, which trusts what a file says about a buffer, has no part in it.
 """
 
 from __future__ import annotations

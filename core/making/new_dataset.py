@@ -45,13 +45,13 @@ ADDED = "added"  # what the folder is called that objects to be added are writte
 OURS = {"models", "models_eval", CAMERA_NAME, FOLDER_INFO_NAME, "overview.png", "symmetries.png"}
 
 
-# 55° wide, as many webcams are; for want of a better one.
+# 55° wide, as many webcams are; used where no camera is given.
 COMMON_CAMERA = Camera(as_K((615.0, 615.0, 319.5, 239.5)), (640, 480))
 
 
 @dataclass(frozen=True, eq=False)
 class NewObject:
-    """A file as a model, with what to tell of it."""
+    """A file as a model, with notes about it."""
 
     model: ObjectModel
     source: str  # the file's name
@@ -108,14 +108,14 @@ def _of_good_fineness(mesh: CadMesh) -> tuple[CadMesh, list[str]]:
     return finer, [f"edges halved, the surface is the same: {len(mesh.vertices)} to {len(finer.vertices)} vertices"]
 
 
-def _unlikely_size(path: Path, diameter: float, unit: str, told: str | None) -> str:
+def _unlikely_size(path: Path, diameter: float, unit: str, file_unit: str | None) -> str:
     """What to say of a diameter, metres, that comes out with a unit."""
     sizes = {other: diameter / METERS[unit] * METERS[other] for other in LIKELY}
     fitting = {other: size for other, size in sizes.items() if SMALLEST <= size <= LARGEST}
     text = f"{path} is {_length(diameter)} in diameter if its unit is {unit}"
     if not fitting:
         return f"{text}, and no unit makes it likely; scale it, or take it so by --force"
-    likely = told if told in fitting else next(iter(fitting))
+    likely = file_unit if file_unit in fitting else next(iter(fitting))
     others = ", ".join(f"{_length(size)} in {other}" for other, size in fitting.items())
     return f"{text}; it would be {others}: give --units {likely}, or --force if it is right"
 
@@ -231,7 +231,7 @@ def _remove_unlisted(root: Path, present: Collection[int]) -> None:
 
 
 def _move_into(root: Path, beside: Path) -> None:
-    """Move all files to their places; first what tells of a killed run, last what says which objects there are."""
+    """Move all files to their places; first what shows that a run was killed, last what names the objects."""
     first, last = beside / FOLDER_INFO_NAME, beside / "models" / INFO_NAME
     between = sorted(path for path in beside.rglob("*") if path.is_file() and path not in (first, last))
     for path in (first, *between, last):
@@ -277,8 +277,8 @@ def _read_info(root: Path, present: Collection[int] | None = None) -> dict[str, 
     info = content if isinstance(content, dict) else {}
     for key in OF_OBJECTS if present is not None else ():
         entries = info.get(key)
-        told = entries if isinstance(entries, dict) else {}
-        info[key] = {obj_id: value for obj_id, value in told.items() if obj_id in map(str, present)}
+        known = entries if isinstance(entries, dict) else {}
+        info[key] = {obj_id: value for obj_id, value in known.items() if obj_id in map(str, present)}
     return info
 
 

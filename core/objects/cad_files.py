@@ -24,7 +24,7 @@ class CadFile:
     """What a file holds, in its own unit of length."""
 
     mesh: CadMesh
-    unit: str | None  # of `mesh_files.METERS`, where the file or its format tells one
+    unit: str | None  # of `mesh_files.METERS`, where the file or its format states one
     notes: list[str] = field(default_factory=list)
 
 
@@ -61,7 +61,7 @@ def _body(part: Mesh) -> _Body:
 
 
 def _with_colors(bodies: Sequence[_Body], path: Path) -> tuple[list[CadMesh], list[str]]:
-    """Bodies as meshes that all have colours, or all a part of one texture, or all neither; and what to tell of it."""
+    """Bodies as meshes that all have colours, or all a part of one texture, or all neither; and notes about it."""
     meshes = [body.mesh for body in bodies]
     textured = [mesh.texture is not None for mesh in meshes]
     plain = [body.mesh.colors is None and body.mesh.texture is None and body.color is None for body in bodies]

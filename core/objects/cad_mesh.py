@@ -49,7 +49,7 @@ class CadMesh:
         return replace(self, faces=self.faces[kept], **parts)
 
     def corners(self) -> dict[str, np.ndarray]:
-        """What there is of values (F, 3, c) of the corners, by field."""
+        """The values (F, 3, c) that the corners have, by field."""
         parts = {"colors": self.colors, "uv": self.uv, "normals": self.normals}
         return {name: part for name, part in parts.items() if part is not None}
 

@@ -38,7 +38,7 @@ class MeshFile:
 
     parts: list[Mesh]  # with triangles
     others: int  # parts without triangles: points or lines
-    unit: str | None  # of `METERS`, where the file or its format tells one
+    unit: str | None  # of `METERS`, where the file or its format states one
     notes: tuple[str, ...] = ()  # what was read otherwise than it is written
 
 
@@ -79,7 +79,7 @@ class _Beside:
         self.missing: list[str] = []  # pictures that were asked for in vain
         self.notes: list[str] = []
         self.pixels = PixelAllowance(path)
-        self.damage: UserError | None = None  # trimesh goes on without what it can't have
+        self.damage: UserError | None = None  # trimesh continues without what it can't read
 
     def get(self, name: str) -> bytes:
         """The content of a file by its name."""
@@ -111,7 +111,7 @@ def _read_by_trimesh(path: Path, suffix: str) -> MeshFile:
     try:
         if suffix in GLTF:
             require_modest_gltf(data, suffix)
-        # As it is in the file: merging and repair are done, and told, later.
+        # As it is in the file: merging and repair are done, and reported, later.
         scene = trimesh.load_scene(io.BytesIO(data), suffix, resolver=beside, process=False)
         if beside.damage is not None:
             raise beside.damage
@@ -148,14 +148,14 @@ def _count_pictures(scene: Scene, pixels: PixelAllowance) -> None:
 
 
 def _unit(scene: Scene) -> str | None:
-    """The unit that file or format tells, where it is one of ours."""
+    """The unit that file or format states, where it is one of ours."""
     from trimesh.units import unit_conversion
 
-    told = scene.units
-    if not told:
+    given = scene.units
+    if not given:
         return None
     try:
-        meters = unit_conversion(str(told), "meters")
+        meters = unit_conversion(str(given), "meters")
     except Exception:  # a text that names no unit
         return None
     near = [unit for unit, size in METERS.items() if abs(meters / size - 1) < 1e-3]
@@ -204,5 +204,5 @@ def _is_default(material: Material) -> bool:
     """Whether a material says nothing of colour."""
     from trimesh.visual.color import to_rgba
 
-    told = [getattr(material, name, None) for name in ("baseColorFactor", "diffuse")]
-    return all(color is None or np.array_equal(color, to_rgba(None)) for color in told)
+    colors = [getattr(material, name, None) for name in ("baseColorFactor", "diffuse")]
+    return all(color is None or np.array_equal(color, to_rgba(None)) for color in colors)

@@ -37,7 +37,7 @@ class MeshHits:
 
 
 class BvhMeshes:
-    """O meshes packed on one device; a mesh is named by its place in the sequence it was made of.
+    """O meshes packed on one device; the index of a mesh is its position in the given sequence.
 
     In all methods the arguments' leading dimensions broadcast: one mesh and one origin for a group of rays are
     mesh (G, 1), origins (G, 1, 3) and directions (G, n, 3). Mesh -1 is none, and never hit.

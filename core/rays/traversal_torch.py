@@ -76,7 +76,7 @@ class _Walk:
         self.start = rays.origins.float()
 
     def keep(self, index: Tensor) -> None:
-        """Go on with these rays only."""
+        """Continue with these rays only."""
         for name in ("origins", "directions", "reach", "node", "slot", "octant", "inverse", "start"):
             setattr(self, name, getattr(self, name)[index])
 

@@ -21,7 +21,8 @@ GOLDEN = 0.618034  # turns of this part of a circle never meet
 MIN_ALPHA = 0.02  # of the lobe: a sharper highlight would fall between the pixels
 
 # (starts_cam (3, M), towards (3, M), asked (M,) bool) -> (M,) bool: something lies on the open segment
-# start + λ towards, 0 < λ < 1; False where it is not asked. A mask and not a list: a device need not tell its length.
+# start + λ towards, 0 < λ < 1; False where it is not asked. A mask has a known length; a list's would have to
+# be read from the device.
 Occlusion = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 

@@ -33,7 +33,7 @@ from sopose.core.render.packed import PackedScenes, Scene
 from sopose.core.utils.errors import UserError
 
 CHUNK = 8192  # points lit at once on the CPU: their arrays stay in the cache
-LEVELS = 4096  # steps of light that are told apart when it is encoded
+LEVELS = 4096  # steps of light that are distinguished when it is encoded
 
 MakeCaster = Callable[[Sequence[PosedMeshes]], Caster]
 

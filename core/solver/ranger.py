@@ -33,7 +33,7 @@ class Ranger(torch.optim.Optimizer):
     changes neither weights nor moments, decided on the device; Lookahead keeps its period.
     """
 
-    _step_supports_amp_scaling = True  # tells `torch.amp.GradScaler` to leave `found_inf` to this optimizer
+    _step_supports_amp_scaling = True  # makes `torch.amp.GradScaler` leave `found_inf` to this optimizer
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from sopose.core.utils.registry import Registry
 
 @dataclass(frozen=True)
 class ScheduleOptions:
-    """What a schedule may be told. Shares are of all iterations."""
+    """The options of a schedule. Shares are of all iterations."""
 
     warmup_iters: int = 0
     warmup_factor: float = 0.001  # of the learning rate at iteration 0
@@ -118,7 +118,7 @@ def _choice(table: dict[str, Callable], key: str, name: str, extra: str = "") ->
 
 
 def set_base_rates(schedule: LambdaLR, rates: Sequence[float]) -> None:
-    """Let a schedule go on from where it is with other learning rates, one for each group of its optimizer."""
+    """Let a schedule continue from where it is with other learning rates, one for each group of its optimizer."""
     schedule.base_lrs = list(rates)
     factors = [factor(schedule.last_epoch) for factor in schedule.lr_lambdas]
     for group, rate, factor in zip(schedule.optimizer.param_groups, rates, factors, strict=True):

@@ -26,13 +26,13 @@ from sopose.core.symmetry.motion_search import (
 from sopose.core.symmetry.self_image import Deviation, SelfImage, Tolerance, worst
 
 NEAR_MISS = 0.1  # of the diameter: what is farther off is not worth a word
-MISSES = 3  # told at most
+MISSES = 3  # reported at most
 TRIALS, FAILURES = 48, 4  # motions tried at most as members of a group, and of them in vain
 PARALLEL = 8.0  # degrees between axes that are looked at twice
 SPINS = 360 * (np.arange(1, 17) * (5**0.5 - 1) / 2 % 1)  # degrees, no multiples of one another
 ROUGHLY_ROUND = 0.04  # mean distance at them above which an axis of revolution isn't looked for
 AS_GOOD = 5e-4  # of the diameter: by how much rounder numbers may be the worse ones
-HIGHEST_MISS = 6  # order of a finite symmetry that is told though it is missed
+HIGHEST_MISS = 6  # order of a finite symmetry that is reported though it is missed
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ class _Line:
     order: int
     deviation: Deviation
 
-    def told(self, image: SelfImage) -> SymmetryAxis:
+    def in_object_frame(self, image: SelfImage) -> SymmetryAxis:
         at = image.point_of_object(self.point)
         return SymmetryAxis(self.axis, at - (at @ self.axis) * self.axis + 0.0, self.order, self.deviation)
 
@@ -104,10 +104,10 @@ def find_symmetries(
 
 def _of_ball(image: SelfImage, tolerance: Tolerance) -> Symmetries:
     lines = [_Line(axis, np.zeros(3), 0, _spun(image, axis, np.zeros(3))) for axis in np.eye(3)]
-    axes = [line.told(image) for line in lines]
+    axes = [line.in_object_frame(image) for line in lines]
     if not all(line.deviation.within(tolerance) for line in lines):
         return Symmetries(missed=axes[:1], note="a ball in shape; what its colours leave is not looked for")
-    note = "a ball: the format tells no turns about all axes; these about three are a part of them"
+    note = "a ball: the format can't state turns about all axes; these about three are a part of them"
     return Symmetries(continuous=[(axis.axis, image.center) for axis in axes], axes=axes, note=note)
 
 
@@ -155,13 +155,13 @@ def _rounder(image: SelfImage, point: np.ndarray) -> np.ndarray:
 
 
 def _of_revolution(image: SelfImage, line: _Line, tolerance: Tolerance) -> Symmetries:
-    axis = line.told(image)
+    axis = line.in_object_frame(image)
     continuous = [(axis.axis, axis.offset)]
     flip = _flip_line(image, line, perpendicular(line.axis)[0])
     if flip.deviation.within(tolerance):
         motion = image.motion_of_object(through(flip.point, about(flip.axis, np.array([180.0])))[0])
-        return Symmetries([motion], continuous, [axis, flip.told(image)])
-    missed = [flip.told(image)] if flip.deviation.greatest <= NEAR_MISS else []
+        return Symmetries([motion], continuous, [axis, flip.in_object_frame(image)])
+    missed = [flip.in_object_frame(image)] if flip.deviation.greatest <= NEAR_MISS else []
     return Symmetries([], continuous, [axis], missed)
 
 
@@ -205,8 +205,8 @@ def _of_group(image: SelfImage, candidates: np.ndarray, missed: list[_Line], tol
             missed += _missed_line(motion, deviation)
     lines = _lines_of(group, deviations)
     discrete = [image.motion_of_object(motion) for motion in group[1:]]
-    told = [line.told(image) for line in _worth_telling(missed, lines)]
-    return Symmetries(discrete, [], [line.told(image) for line in lines], told)
+    near = [line.in_object_frame(image) for line in _worth_reporting(missed, lines)]
+    return Symmetries(discrete, [], [line.in_object_frame(image) for line in lines], near)
 
 
 def _larger_group(
@@ -258,12 +258,12 @@ def _missed_line(motion: np.ndarray, deviation: Deviation) -> list[_Line]:
     return [_Line(*line, order, deviation) for order in orders]
 
 
-def _worth_telling(missed: list[_Line], found: list[_Line]) -> list[_Line]:
+def _worth_reporting(missed: list[_Line], found: list[_Line]) -> list[_Line]:
     """The nearest of the missed symmetries, one for each axis, none that was found."""
-    told: list[_Line] = []
+    chosen: list[_Line] = []
     for line in sorted(missed, key=lambda line: (line.order > 0, line.deviation.greatest)):
-        same = [other for other in [*told, *found] if np.abs(other.axis @ line.axis) > np.cos(np.radians(PARALLEL))]
-        known = any(other in told or (line.order > 0 and other.order % line.order == 0) for other in same)
-        if not known and line.deviation.greatest <= NEAR_MISS and len(told) < MISSES:
-            told.append(line)
-    return told
+        same = [other for other in [*chosen, *found] if np.abs(other.axis @ line.axis) > np.cos(np.radians(PARALLEL))]
+        known = any(other in chosen or (line.order > 0 and other.order % line.order == 0) for other in same)
+        if not known and line.deviation.greatest <= NEAR_MISS and len(chosen) < MISSES:
+            chosen.append(line)
+    return chosen

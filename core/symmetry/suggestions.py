@@ -33,7 +33,7 @@ from sopose.core.utils.files import read_json, require_dir, write_json
 from sopose.core.utils.units import M_TO_MM
 
 MODEL_NAME = re.compile(r"obj_(\d{6})\.ply")
-MOST_LINES = 3  # of axes of one order that are told one by one
+MOST_LINES = 3  # of axes of one order that are listed one by one
 DIGITS = 9  # of what is written: a billionth of a millimetre
 
 
@@ -137,7 +137,7 @@ def first_of_each_order(axes: Sequence[SymmetryAxis], count: int) -> list[Symmet
 
 
 def describe(found: Symmetries, diameter: float) -> list[str]:
-    """Lines that tell what was found and what was missed by little; diameter in metres."""
+    """Lines that say what was found and what was missed by little; diameter in metres."""
     lines = [f"symmetry: {describe_axis(axis, diameter)}" for axis in first_of_each_order(found.axes, MOST_LINES)]
     if len(found.axes) > len(lines):
         lines.append(f"symmetry: … and {len(found.axes) - len(lines)} more axes of these orders")

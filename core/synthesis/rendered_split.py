@@ -87,7 +87,7 @@ def write_split(plan: SplitPlan, workers: int = -1, cluster: str | None = None, 
 
 
 def parameters(plan: SplitPlan, models: dict[int, ObjectModel], backgrounds: Backgrounds) -> dict[str, Any]:
-    """What the images follow from, told by a scene's `generated.json`: a hash, and the words to start them again."""
+    """What the images follow from, for a scene's `generated.json`: a hash, and the words to start them again."""
     digest = hashlib.sha256()
     given = {**asdict(plan), "split_dir": "", "models_dir": "", "backgrounds_dir": "", "images": 0}
     del given["backgrounds_left_out"]  # the photographs themselves follow

@@ -11,7 +11,7 @@ from sopose.core.utils.terminal import SteadyStream, plain_output
 
 
 class UserError(Exception):
-    """Bad input, told in one line: what was wanted, what came, where, and what to do.
+    """Bad input, reported in one line: what was wanted, what came, where, and what to do.
 
     Names out of files of anybody stand in it: what would end the line or speak to the terminal is escaped.
     """
@@ -36,7 +36,7 @@ def nearest(word: str, known: list[str]) -> str:
 
 
 def one_line(error: UserError | OSError) -> str:
-    """What an error of ours, or of the system's about a file, tells the user."""
+    """What an error of ours, or of the system's about a file, says to the user."""
     if isinstance(error, UserError):
         return str(error).replace("\n", "\\n")  # of a name in somebody's file
     place = f"{error.filename}: " if error.filename else ""
@@ -46,9 +46,9 @@ def one_line(error: UserError | OSError) -> str:
 def run_cli(main: Callable[[list[str] | None], Any]) -> None:
     """Run a script's `main` on the command line's words and leave the process.
 
-    Control characters in what it prints are written out, and a program goes on where nobody can read it any more. Exit
-    code 0 on success, 1 with one line on stderr after a `UserError`, where the system refuses a file or did not take
-    all that was printed, 130 after an interrupt; argparse leaves with 2 by itself on wrong usage.
+    Control characters in what it prints are written out, and a program continues where nobody can read it any more.
+    Exit code 0 on success, 1 with one line on stderr after a `UserError`, where the system refuses a file or did not
+    take all that was printed, 130 after an interrupt; argparse leaves with 2 by itself on wrong usage.
     """
     try:
         with plain_output() as printed:

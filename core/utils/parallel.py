@@ -1,7 +1,7 @@
 """The same jobs in this process, in processes of this machine (joblib), or on a Dask cluster, with one progress bar.
 
 A job has to be safe to do twice: it writes whole files or none, and the same ones each time. Then a killed run is
-started again and goes on, and a cluster does the jobs of a lost worker again.
+started again and continues, and a cluster does the jobs of a lost worker again.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def run_jobs(
     unit: str = "job",
     weights: Sequence[int] | None = None,
 ) -> Iterator[Result]:
-    """`function(job)` of every job, in the order of the jobs; the work goes on while results are taken.
+    """`function(job)` of every job, in the order of the jobs; the work continues while results are taken.
 
     `function` is a module's function, or a `functools.partial` of one; it, jobs and results have to pickle. workers:
     processes, 1 for this one, -1 for one a core. cluster: the address of a Dask scheduler, which then takes the place

@@ -35,7 +35,7 @@ class SteadyStream:
         self.failure: OSError | None = None
 
     def write(self, text: str) -> int:
-        """Write text; its length is told as it was given."""
+        """Write text; its length is returned as it was given."""
         shown = printable(text) if self._plain else text
         self._try(lambda: self._stream.write(shown))
         return len(text)

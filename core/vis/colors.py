@@ -1,4 +1,4 @@
-"""One palette for pictures and plots: Okabe and Ito's, which colour-blind readers can tell apart."""
+"""One palette for pictures and plots: Okabe and Ito's, which colour-blind readers can distinguish."""
 
 from __future__ import annotations
 

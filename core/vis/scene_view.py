@@ -47,11 +47,11 @@ class Photograph:
 
 @dataclass(frozen=True, eq=False)
 class ViewedEstimate:
-    """An estimated pose, whose it is, and what is told of it."""
+    """An estimated pose, where it comes from, and values shown beside it."""
 
     series: str  # the results it comes from; poses of one series have one colour
     pose: Pose
-    told: Mapping[str, str] = field(default_factory=dict)  # heading -> value, e.g. its errors
+    values: Mapping[str, str] = field(default_factory=dict)  # heading -> value, e.g. its errors
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +89,7 @@ def write_scene_view(
         title=title,
         facts=dict(facts or {}),
         colors=colors,
-        headings=list(dict.fromkeys(key for item in objects for estimate in item.estimates for key in estimate.told)),
+        headings=list(dict.fromkeys(key for item in objects for estimate in item.estimates for key in estimate.values)),
         objects=objects,
         axes=any(_stands_alone(item) for item in objects),
         data=_scene(objects, colors, photograph),
@@ -208,7 +208,7 @@ def _mesh(model: ObjectModel, max_faces: int) -> dict[str, Any]:
 
 
 def model_facts(model: ObjectModel) -> dict[str, str]:
-    """What a page tells of a model alone: size, triangles, symmetries."""
+    """What a page shows of a model alone: size, triangles, symmetries."""
     size = " × ".join(f"{M_TO_MM * length:.1f}" for length in model.extent)
     simplified = f", fewer than {MAX_FACES:,} of them here" if len(model.faces) > MAX_FACES else ""
     symmetries = ", ".join(name for name, _, _ in symmetry_axes(model))

@@ -67,7 +67,7 @@ def _row(portrait: Portrait, surface: Surface, axis: SymmetryAxis, taken: bool, 
 
 
 def _broadside(model: ObjectModel, axis: np.ndarray) -> np.ndarray:
-    """(3,) unit vector at right angles to an axis (3,) along which the model is wide: the side that tells most."""
+    """(3,) unit vector at right angles to an axis (3,) along which the model is wide: the side that shows most."""
     level = model.vertices - (model.vertices @ axis)[:, None] * axis
     return np.linalg.eigh(np.cov(level.T))[1][:, 2]
 

@@ -17,7 +17,7 @@ EXAMPLES = """example:
       --start configs/gdrn_selfocc/toy/demo.safetensors --forget selfocc_head_net pnp_net \\
       --opts SOLVER.TOTAL_EPOCHS=2
 
-Runs that are finished are skipped and one that was interrupted goes on, so the same line continues an ablation.
+Runs that are finished are skipped and one that was interrupted is resumed, so the same line continues an ablation.
 """
 REPORTS = True  # how things go, not warnings alone
 

@@ -1,6 +1,6 @@
 """Examine a BOP folder: files, units, poses against masks, boxes, cameras, symmetries, targets, duplicates.
 
-A mistake in a data set seldom stops a training: it makes it worse. Here it is told by file and entry.
+A mistake in a data set seldom stops a training: it makes it worse. Here it is reported with file and entry.
 """
 
 from __future__ import annotations
@@ -60,4 +60,4 @@ def handle(args: argparse.Namespace) -> None:
         print(f"\nwrote {args.html}")
     errors = examination.findings.count(Severity.ERROR)
     if errors:
-        raise UserError(f"{args.dataset} has {errors} error{'s' if errors > 1 else ''}; repair what is told above")
+        raise UserError(f"{args.dataset} has {errors} error{'s' if errors > 1 else ''}; repair what is reported above")

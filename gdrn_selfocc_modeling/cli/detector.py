@@ -18,7 +18,7 @@ EXAMPLES = """examples:
   sopose eval --config-file configs/gdrn_selfocc/toy/demo.py \\
       --opts TEST.TEST_BBOX_TYPE=est DATASETS.DET_FILES_TEST=[output/detector/toy/toy_test/detections.json]
 
-Ctrl-C writes a checkpoint; --resume goes on from it with the same bits.
+Ctrl-C writes a checkpoint; --resume continues from it with the same bits.
 """
 BACKBONE = "tf_efficientnet_lite0"  # whose weights come as a package
 REPORTS = True  # how things go, not warnings alone
@@ -45,7 +45,7 @@ def register_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-mirror", action="store_true", help="for objects that are mirror images of each other")
     parser.add_argument("--workers", type=int, metavar="N", help="(default: DATALOADER.NUM_WORKERS)")
     parser.add_argument("--seed", type=int, default=0, help="another seed gives another run (default 0)")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --output")
+    parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in --output")
     parser.add_argument("--opts", nargs="+", default=[], metavar="KEY=VALUE", help="override configuration keys")
 
 

@@ -106,7 +106,7 @@ def _numbers(count: int) -> Callable[[str], list[float]]:
 
 
 def handle(args: argparse.Namespace) -> None:
-    """Read, search, write, and tell what was done and what to do next."""
+    """Read, search, write, and print what was done and what to do next."""
     from sopose.core.making.new_dataset import (
         add_to_dataset,
         object_names,
@@ -155,7 +155,7 @@ def read_given_camera(text: str | None, image_size: Sequence[float] | None) -> C
 
 
 def table(objects: list[NewObject]) -> list[str]:
-    """Lines that tell of each object its size, symmetries, and what was done or is wrong."""
+    """Lines that state of each object its size, symmetries, and what was done or is wrong."""
     lines = []
     for new in objects:
         model = new.model

@@ -96,7 +96,7 @@ def with_project(given: dict[str, Any]) -> dict[str, Any]:
     if not (given["box"] or given["boxes"] or given["detector"]):
         own["detector"] = project.detector / "detector.safetensors"
     for path in own.values():
-        require_file(path, "run `sopose train` first; with --resume or without, it goes on where it stopped")
+        require_file(path, "run `sopose train` first; with --resume or without, it continues where it stopped")
     if given["models"] is None:
         own["models"] = project.dataset / "models"
     if not (given["K"] or given["camera"] or (Path(given["source"]) / "scene_camera.json").is_file()):

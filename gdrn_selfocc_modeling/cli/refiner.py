@@ -18,7 +18,7 @@ EXAMPLES = """examples:
   sopose eval --config-file configs/gdrn_selfocc/toy/demo.py \\
       --opts TEST.REFINE.ITERATIONS=2 TEST.REFINE.WEIGHTS=output/gdrn_selfocc/refiner/toy/refiner.safetensors
 
-Ctrl-C writes a checkpoint; --resume goes on from it with the same bits.
+Ctrl-C writes a checkpoint; --resume continues from it with the same bits.
 """
 REPORTS = True  # how things go, not warnings alone
 
@@ -26,7 +26,7 @@ REPORTS = True  # how things go, not warnings alone
 def register_parser(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""
     parser.add_argument("--config-file", type=Path, required=True, help="a .py, .yaml or .json configuration")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR")
+    parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR")
     parser.add_argument("--opts", nargs="+", default=[], metavar="KEY=VALUE", help="override configuration keys")
 
 

@@ -86,7 +86,7 @@ def register_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--report", type=Path, metavar="HTML", help="write a report (several results: one file each)")
     parser.add_argument("--cases", type=int, default=6, metavar="N", help="worst cases in a report (default: 6)")
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write scores (several results: one file each, named by it)"
+        "--json", type=Path, metavar="FILE", help="write scores (several results: one file each, named after it)"
     )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write all scores of all results as one csv")
     parser.add_argument("--latex", type=Path, metavar="FILE", help="write a LaTeX table")
@@ -218,7 +218,7 @@ def _targets(
 
 
 def _image_width(spec: SplitSpec, records: list[ImageRecord]) -> int | None:
-    """The width that camera.json tells where no image is there; None where an image can be asked."""
+    """The width that camera.json states where there is no image; None where an image can be read."""
     if any(record.rgb_path.is_file() for record in records):
         return None
     return read_camera_size(spec.root)[0]

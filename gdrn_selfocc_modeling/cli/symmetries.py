@@ -40,7 +40,7 @@ EXAMPLES = """examples:
 
 A symmetry is a turn after which no point of the surface is farther from the surface as it was than --tolerance, and the
 colours, slightly blurred, differ by less than --color-tolerance on 99 % of it. Scanned models need more than CAD models
-(LM-O's eggbox 6 %). Symmetries missed by up to 10 % are told with what they are off by, and drawn as not taken.
+(LM-O's eggbox 6 %). Symmetries missed by up to 10 % are reported with what they are off by, and drawn as not taken.
 """
 
 
@@ -50,7 +50,7 @@ def register_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("models", nargs="+", type=Path, help="a folder of BOP models, or mesh files")
     parser.add_argument("--objects", nargs="+", type=int, metavar="ID", help="only these of the folder")
     parser.add_argument(
-        "--units", choices=METERS, default="mm", help="of mesh files that don't tell their own (default: mm)"
+        "--units", choices=METERS, default="mm", help="of mesh files that don't state their own (default: mm)"
     )
     parser.add_argument(
         "--tolerance",
@@ -117,7 +117,7 @@ def _file_models(args: argparse.Namespace) -> Iterator[ObjectModel]:
 
 
 def report(model: ObjectModel, found: Symmetries) -> list[str]:
-    """Lines that tell what was found, what was missed by little, and BOP's form of it."""
+    """Lines that say what was found, what was missed by little, and BOP's form of it."""
     counts = f"{len(found.discrete)} discrete, {len(found.continuous)} continuous"
     lines = [f"{model.obj_id} {model.name}: {counts}"]
     lines += [f"  {line}" for line in describe(found, model.diameter)]

@@ -1,7 +1,7 @@
 """Train a pose network from a configuration file, then evaluate it on DATASETS.TEST.
 
 In a folder where `sopose new` was run, --config-file can be left out: the pose network and a detector are trained then,
-each from where it stopped. Ctrl-C writes a checkpoint after the current step; --resume goes on from it with the same
+each from where it stopped. Ctrl-C writes a checkpoint after the current step; --resume continues from it with the same
 bits.
 """
 
@@ -31,7 +31,7 @@ REPORTS = True  # how things go, not warnings alone
 def register_parser(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""
     add_config_options(parser)
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR")
+    parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR")
     parser.add_argument("--dry-run", action="store_true", help="load all, two steps, two test images; nothing is kept")
     parser.add_argument("--profile", action="store_true", help="write a trace of five steps to OUTPUT_DIR/profile")
 
@@ -63,7 +63,7 @@ def train_project(project: Project, settings: Settings, args: argparse.Namespace
     from sopose.training.run import RunOptions, train
 
     crops = settings.solver.total_epochs * settings.cad.epoch_length
-    print(f"1 of 2: the pose network, {crops} crops (Ctrl-C keeps them; `sopose train` goes on)", flush=True)
+    print(f"1 of 2: the pose network, {crops} crops (Ctrl-C keeps them; `sopose train` continues)", flush=True)
     resume = args.resume or (not args.dry_run and last_checkpoint(project.output) is not None)
     train(settings, RunOptions(resume=resume, profile=args.profile, dry=args.dry_run))
     if args.dry_run:

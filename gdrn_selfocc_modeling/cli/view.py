@@ -119,7 +119,7 @@ def _view_image(args: argparse.Namespace) -> None:
 
 
 def _object_ids(words: Sequence[str] | None, names: Mapping[int, str]) -> list[int]:
-    """Ids of objects told by name or id; all of them by default."""
+    """Ids of objects given by name or id; all of them by default."""
     if words is None:
         return list(names)
     ids = {name: obj_id for obj_id, name in names.items()} | {str(obj_id): obj_id for obj_id in names}
@@ -146,8 +146,8 @@ def _record(records: Sequence[ImageRecord], scene: int | None, image: int | None
 
 def _listed(numbers: Sequence[int], most: int = 12) -> str:
     """Numbers in words, the first of many."""
-    told = ", ".join(map(str, numbers[:most]))
-    return told if len(numbers) <= most else f"{told}, … ({len(numbers)} in all)"
+    text = ", ".join(map(str, numbers[:most]))
+    return text if len(numbers) <= most else f"{text}, … ({len(numbers)} in all)"
 
 
 def _result(path: Path, record: ImageRecord, wanted: Sequence[int], names: Mapping[int, str]) -> _Result:
@@ -181,17 +181,17 @@ def _viewed(
     for result in results:
         free = set(range(len(instances)))
         for item in result.estimates:
-            told = {"score": f"{item.score:.3f}"}
+            values = {"score": f"{item.score:.3f}"}
             fitting = [index for index in free if instances[index].obj_id == item.obj_id]
             if not fitting:
                 model = models[item.obj_id]
-                estimate = ViewedEstimate(result.name, item.pose, told)
+                estimate = ViewedEstimate(result.name, item.pose, values)
                 alone.append(ViewedObject(f"{model.name} (no truth)", model, None, [estimate]))
                 continue
             index = min(fitting, key=lambda index: te_error(item.pose, instances[index].pose))
             free.remove(index)
-            told = _errors(item.pose, instances[index].pose, measured[item.obj_id]) | told
-            matched[index].append(ViewedEstimate(result.name, item.pose, told))
+            values = _errors(item.pose, instances[index].pose, measured[item.obj_id]) | values
+            matched[index].append(ViewedEstimate(result.name, item.pose, values))
     labels = _numbered([models[item.obj_id].name for item in instances])
     viewed = zip(labels, instances, matched, strict=True)
     return [ViewedObject(label, models[item.obj_id], item.pose, found) for label, item, found in viewed] + alone

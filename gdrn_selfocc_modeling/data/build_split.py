@@ -47,7 +47,7 @@ def render_split(
     that of the configuration's first training split. Raises `UserError` where models or camera are missing.
     """
     source = _source(datasets, dataset_root)
-    output = (output or source.root).absolute()  # a link keeps its name, which tells a known data set
+    output = (output or source.root).absolute()  # a link keeps its name, which identifies a known data set
     plan = SplitPlan(
         split_dir=output / split.name,
         models_dir=source.models_dir.resolve(),

@@ -75,7 +75,7 @@ def detections_from_poses(
     """The box of each estimate's projected model, with its score and its time.
 
     Estimates of other images or objects are left out; of those that are not wholly ahead of the camera, or no numbers,
-    a warning tells.
+    a warning says so.
     """
     K_of = {(record.scene_id, record.im_id): record.K for record in records}
     detections, behind = [], 0

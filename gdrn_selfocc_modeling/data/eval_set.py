@@ -145,14 +145,14 @@ def evaluation_targets(
 
 
 def asked_objects(targets: Iterable[Target], records: Iterable[ImageRecord], object_ids: Iterable[int]) -> set[int]:
-    """The objects that are looked for: those of the targets, or all of `object_ids` where nothing tells them.
+    """The objects that are looked for: those of the targets, or all of `object_ids` where nothing names them.
 
     That is so where images have neither ground truth nor a list of targets that names objects.
     """
     bare = {(record.scene_id, record.im_id) for record in records if not record.is_annotated}
     targets = list(targets)
-    is_told = not bare or any((target.scene_id, target.im_id) in bare for target in targets)
-    return {target.obj_id for target in targets} if is_told else set(object_ids)
+    is_listed = not bare or any((target.scene_id, target.im_id) in bare for target in targets)
+    return {target.obj_id for target in targets} if is_listed else set(object_ids)
 
 
 def _detections(datasets: DatasetSettings, name: str) -> list[Detection]:

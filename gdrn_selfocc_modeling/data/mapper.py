@@ -71,7 +71,7 @@ def select_instances(
 ) -> list[tuple[ImageRecord, Instance]]:
     """The instances to train on: of these objects, visible by more than `min_visib` and at least 30 pixels.
 
-    What a data set does not tell of an instance is taken to be sufficient.
+    What a data set does not state of an instance is taken to be sufficient.
     """
     wanted = set(object_ids)
     return [

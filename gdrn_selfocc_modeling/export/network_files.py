@@ -80,9 +80,9 @@ def run_export(options: ExportOptions) -> None:
     exported = open_graph(content, options.runtime)
     print(f"{options.output}: {len(content) / 2**20:.1f} MiB, reads {', '.join(exported.inputs)}")
     if content is not whole or options.runtime != "onnxruntime":
-        tell_loss(estimator, exported, splits)
+        report_loss(estimator, exported, splits)
     if options.split:
-        tell_scores(estimator.model, exported, splits[options.split], build_plan(facts.settings))
+        report_scores(estimator.model, exported, splits[options.split], build_plan(facts.settings))
 
 
 def export_second_look(options: ExportOptions) -> None:
@@ -131,16 +131,16 @@ def compare_with_torch(estimator: PoseEstimator, exported: OnnxNetwork, split: E
         given[f"ROIs of {split.spec.name}"] = [rois for size in BATCHES for rois in rois_of(split, 3 * size, size)]
     for name, batches in given.items():
         found = differences(estimator.model, exported, batches)
-        told = f"{name}, in batches of {', '.join(map(str, BATCHES))}: {found.largest()}"
+        text = f"{name}, in batches of {', '.join(map(str, BATCHES))}: {found.largest()}"
         if not found.small:
             raise UserError(
-                f"the exported graph is not the network: {told} away from torch, wanted {TOLERANCE:g}; nothing was "
+                f"the exported graph is not the network: {text} away from torch, wanted {TOLERANCE:g}; nothing was "
                 f"written, try other versions of torch and onnxruntime"
             )
-        print(f"equal to torch on {told}")
+        print(f"equal to torch on {text}")
 
 
-def tell_loss(estimator: PoseEstimator, exported: OnnxNetwork, splits: dict[str, EvalSet]) -> None:
+def report_loss(estimator: PoseEstimator, exported: OnnxNetwork, splits: dict[str, EvalSet]) -> None:
     """Say how far fewer bits put the poses off."""
     for name, split in splits.items():
         batches = rois_of(split)
@@ -151,7 +151,7 @@ def tell_loss(estimator: PoseEstimator, exported: OnnxNetwork, splits: dict[str,
         print(f"off torch's float32 on 64 ROIs of noise: {found.spread()}; name a --split to see it on images")
 
 
-def tell_scores(model: nn.Module, exported: OnnxNetwork, split: EvalSet, plan: EvaluationPlan) -> None:
+def report_scores(model: nn.Module, exported: OnnxNetwork, split: EvalSet, plan: EvaluationPlan) -> None:
     """Print the scores of both networks on a split."""
     scores: dict[str, Scores] = {}
     for name, network in {"torch": model, "exported": exported}.items():

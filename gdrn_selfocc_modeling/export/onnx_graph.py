@@ -87,7 +87,9 @@ def traced_graph(network: nn.Module, example: Mapping[str, Tensor], outputs: Seq
             )
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"the network can't be told in ONNX ({reason}); export one with another backbone") from error
+        raise UserError(
+            f"the network can't be expressed in ONNX ({reason}); export one with another backbone"
+        ) from error
     graph = program.model_proto
     _drop_unread_inputs(graph)
     return graph
@@ -103,7 +105,7 @@ def _drop_unread_inputs(model: Any) -> None:
 def finish_graph(model: Any, facts: Mapping[str, Any], crops: CropFormat, precision: str) -> bytes:
     """A file's bytes, see `sealed_file`.
 
-    Metadata are texts: "facts" what a checkpoint tells (json), "crop" what makes a ROI of a box (json), "precision".
+    Metadata are texts: "facts" what a checkpoint states (json), "crop" what makes a ROI of a box (json), "precision".
     """
     crop = {**asdict(crops.roi), "pad_scale": crops.pad_scale, "focal": crops.focal}
     texts = {FACTS: json.dumps(facts), "crop": json.dumps(crop), "precision": precision}

@@ -17,25 +17,25 @@ from sopose.settings.meaning import Change, changed_settings, require_meaning
 logger = logging.getLogger(__name__)
 SAME_SIZE = 0.01  # of an extent: P and Q are shares of it, and models that differ by less give the same pose
 SEEN_AT_TEST = ("INPUT.DZI_PAD_SCALE",)  # weights mean the same, and see the object at another size
-NAMES_TOLD = 8
+MOST_NAMES = 8
 
 
 def changes_since(facts: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
-    """What of the settings that a checkpoint tells differs now (plain ones); nothing where it doesn't tell."""
-    return changed_settings(told_settings(facts), now)
+    """What of the settings that a checkpoint holds differs now (plain ones); nothing where it holds none."""
+    return changed_settings(recorded_settings(facts), now)
 
 
-def told_settings(facts: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The plain settings that a checkpoint tells; none where it doesn't."""
+def recorded_settings(facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The plain settings that a checkpoint holds; empty where it holds none."""
     settings = facts.get(SETTINGS)
     return settings if isinstance(settings, Mapping) else {}
 
 
-def told_objects(facts: Mapping[str, Any]) -> list[str]:
-    """Names of the objects a checkpoint was trained for, in the order of its classes; none where it doesn't tell."""
+def recorded_objects(facts: Mapping[str, Any]) -> list[str]:
+    """Names of the objects a checkpoint was trained for, in the order of its classes; empty where it names none."""
     objects = facts.get(OBJECTS)
-    told = isinstance(objects, list | tuple) and all(isinstance(name, str) for name in objects)
-    return list(objects) if told else []
+    is_sound = isinstance(objects, list | tuple) and all(isinstance(name, str) for name in objects)
+    return list(objects) if is_sound else []
 
 
 def require_trained_for(facts: Mapping[str, Any], now: Mapping[str, Any], names: Sequence[str], path: Path) -> None:
@@ -43,8 +43,8 @@ def require_trained_for(facts: Mapping[str, Any], now: Mapping[str, Any], names:
 
     Warns where the test shows the objects at another size than the training.
     """
-    require_meaning(told_settings(facts), now, path, ", or give the configuration it was trained with")
-    known = told_objects(facts)
+    require_meaning(recorded_settings(facts), now, path, ", or give the configuration it was trained with")
+    known = recorded_objects(facts)
     # Objects of a data set without names are called by their ids.
     by_id = [default_name(entry["obj_id"]) for entry in _entries(facts) if isinstance(entry.get("obj_id"), int)]
     unknown = [name for name in names if name not in known and name not in by_id]
@@ -59,7 +59,7 @@ def require_trained_for(facts: Mapping[str, Any], now: Mapping[str, Any], names:
 
 def warn_of_start(facts: Mapping[str, Any], now: Mapping[str, Any], names: Sequence[str], path: Path) -> None:
     """One line for each thing that a training which starts from weights has to learn anew."""
-    known = told_objects(facts)
+    known = recorded_objects(facts)
     if known and known != list(names):
         logger.warning("%s was trained for %s; this run learns %s", path, _listed(known), _listed(names))
     for change in changes_since(facts, now):
@@ -102,5 +102,5 @@ def _size(extent: np.ndarray) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = len(names) - NAMES_TOLD
-    return ", ".join([*names[:NAMES_TOLD], *([f"and {more} more"] if more > 0 else [])])
+    more = len(names) - MOST_NAMES
+    return ", ".join([*names[:MOST_NAMES], *([f"and {more} more"] if more > 0 else [])])

@@ -41,12 +41,12 @@ class KnownObject:
     diameter: float
     symmetries_discrete: list[np.ndarray]  # (4, 4) each
     symmetries_continuous: list[tuple[np.ndarray, np.ndarray]]  # axis, offset
-    mesh_hash: str  # of the model it was trained with, see `model_hash`; "" where nobody told
+    mesh_hash: str  # of the model it was trained with, see `model_hash`; "" where it is unknown
 
 
 @dataclass(frozen=True, eq=False)
 class NetworkFacts:
-    """What a checkpoint tells of its network. `objects` are in the order of the classes."""
+    """What a checkpoint states about its network. `objects` are in the order of the classes."""
 
     settings: Settings
     objects: list[KnownObject]
@@ -123,10 +123,10 @@ def focal_length(K: np.ndarray) -> np.ndarray:
 
 
 def read_network_facts(state: Mapping[str, Any], path: Path, overrides: Sequence[str] = ()) -> NetworkFacts:
-    """What the checkpoint `path` tells, with `overrides` of its settings.
+    """What the checkpoint `path` states, with `overrides` of its settings.
 
-    Raises `UserError` where it doesn't, where what it tells can't be, or where overrides give the weights another
-    meaning.
+    Raises `UserError` where it states nothing, where what it states can't be, or where overrides give the weights
+    another meaning.
     """
     facts = state.get(FACTS)
     facts = facts if isinstance(facts, Mapping) else {}

@@ -97,13 +97,13 @@ class CropFormat:
 
 
 def build_crop_format(facts: NetworkFacts) -> CropFormat:
-    """What a network sees of a box, as its checkpoint tells."""
+    """What a network sees of a box, as its checkpoint states."""
     given = facts.settings.input
     return CropFormat(build_roi_format(given, facts.settings.model), given.dzi_pad_scale, facts.focal)
 
 
 def enlarged(rois: RoiBatch, factor: float) -> RoiBatch:
-    """The ROIs of an image that was enlarged by a factor, as the network is told of them."""
+    """The ROIs of an image that was enlarged by a factor, as they are described to the network."""
     K = rois.K.clone()
     K[:, :2] *= factor
     return replace(
@@ -221,7 +221,7 @@ class PoseEstimator:
             poses += self.solver(self.predict(rois), rois)
         refined = poses if self.second_look is None else self.second_look(rgb, K, [box.object for box in boxes], poses)
         return [
-            self._told(box, pose, None if self.second_look is None else coarse, [*odd, *_doubts(box, pose, size)])
+            self._answer(box, pose, None if self.second_look is None else coarse, [*odd, *_doubts(box, pose, size)])
             for box, pose, coarse in zip(boxes, refined, poses, strict=True)
         ]
 
@@ -254,7 +254,7 @@ class PoseEstimator:
             raise UserError(f"a box must be four finite numbers x1, y1, x2, y2, got {str(box.xyxy)[:80]}")
         return Box(box.object, xyxy, float(box.score))
 
-    def _told(self, box: Box, pose: Pose, coarse: Pose | None, warnings: list[str]) -> ObjectPose:
+    def _answer(self, box: Box, pose: Pose, coarse: Pose | None, warnings: list[str]) -> ObjectPose:
         obj_id = self.objects[box.object].obj_id
         xyxy = np.asarray(box.xyxy)
         return ObjectPose(box.object, obj_id, box.score, pose.cam_R_obj, pose.cam_t_obj, xyxy, tuple(warnings), coarse)

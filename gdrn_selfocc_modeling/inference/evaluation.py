@@ -32,7 +32,7 @@ from sopose.core.utils.files import require_writable_dir, write_text
 from sopose.core.utils.folder_lock import FolderLock
 from sopose.data.build import ObjectCache, class_names
 from sopose.data.eval_set import EvalSet, build_test_set
-from sopose.inference.agreement import require_same_models, require_trained_for, told_objects
+from sopose.inference.agreement import recorded_objects, require_same_models, require_trained_for
 from sopose.inference.checkpoint_facts import model_entries
 from sopose.inference.onnx_network import SUFFIX, OnnxNetwork, read_onnx
 from sopose.inference.predict import InferencePlan, predict
@@ -123,7 +123,7 @@ def build_trained_model(
         state = read_checkpoint(path)
     facts = checkpoint_facts(state)
     require_trained_for(facts, plain_settings(settings), class_names(settings.datasets), path)
-    cache = ObjectCache(settings.datasets, settings.model.pose_net, told_objects(facts))
+    cache = ObjectCache(settings.datasets, settings.model.pose_net, recorded_objects(facts))
     for split in settings.datasets.test:
         objects = cache.get(resolve_split(split, Path(settings.datasets.root)))
         require_same_models(facts, model_entries([objects.models[obj_id] for obj_id in objects.trained]), path)
@@ -150,7 +150,7 @@ def evaluate_model(
     scores and writes, the others return None. The network is left in the mode it came in.
     """
     folder = output_folder(plan, test_set)
-    # BOP's tools tell the parts of the name by '_' and '-', which a data set's own name therefore goes without.
+    # BOP's tools split the name at '_' and '-', so they are removed from a data set's own name.
     dataset = re.sub("[-_]", "", dataset_name(test_set.spec.root))
     csv = folder / result_name(plan.name, dataset, test_set.spec.split.replace("/", "-"))
     predictions = run_inference(model, test_set, plan, device)
@@ -195,7 +195,7 @@ def report_predictions(test_set: EvalSet, plan: EvaluationPlan) -> Scores | None
     predictions = read_predictions(folder / FILE_NAME)
     require_rois(predictions, test_set.source, folder / FILE_NAME)
     if test_set.images_without_truth:
-        _tell_unscored(test_set)
+        _warn_of_unscored(test_set)
         if not test_set.targets:
             return None
     delta = DELTA_OF.get(dataset_name(test_set.spec.root), DELTA)
@@ -227,7 +227,7 @@ def report_predictions(test_set: EvalSet, plan: EvaluationPlan) -> Scores | None
     return scores
 
 
-def _tell_unscored(test_set: EvalSet) -> None:
+def _warn_of_unscored(test_set: EvalSet) -> None:
     """One line of what is not scored."""
     bare = f"{test_set.images_without_truth} of {len(test_set.records)} images"
     what = f"{bare} have no ground truth (scene_gt.json)"
@@ -240,7 +240,7 @@ def build_pose_solver(test: EvalSettings, net: PoseNetSettings, model: nn.Module
     if not test.use_pnp:
         return PoseSolver()
     if isinstance(model, OnnxNetwork) and not model.has_maps:
-        raise UserError("TEST.USE_PNP needs maps, which the .onnx file doesn't tell; export it with --maps")
+        raise UserError("TEST.USE_PNP needs maps, which the .onnx file doesn't give; export it with --maps")
     thresholds = net.geo_head.mask_thr_test, net.selfocc_head.mask_thr_test
     reader = MapReader(build_pnp_input(net), *thresholds, test.pnp_layers)
     return PoseSolver(test.pnp_type, reader, ransac_options(test))

@@ -65,17 +65,17 @@ class OnnxNetwork(nn.Module):
 
     @property
     def has_maps(self) -> bool:
-        """Whether it tells its maps, not the pose alone."""
+        """Whether it gives its maps, not the pose alone."""
         return "mask" in self.outputs
 
     def forward(self, batch: RoiBatch) -> Prediction | RegressedPose:
         """Poses of a batch of ROIs, with the maps where the file has them; on the ROIs' device."""
         feed = {name: getattr(batch, name).cpu().numpy() for name in self.inputs}
         values = dict(zip(self.outputs, self.session.run(feed), strict=True))
-        told = {name: torch.from_numpy(value).to(batch.image.device) for name, value in values.items()}
+        tensors = {name: torch.from_numpy(value).to(batch.image.device) for name, value in values.items()}
         if not self.has_maps:
-            return RegressedPose(**told)
-        return Prediction(**{field.name: told.get(field.name) for field in fields(Prediction)})
+            return RegressedPose(**tensors)
+        return Prediction(**{field.name: tensors.get(field.name) for field in fields(Prediction)})
 
 
 def read_onnx(
@@ -97,7 +97,9 @@ def read_session(
     path = require_file(path, REMEDY)
     session = open_session(path, device, runtime)
     if is_sealed_and_damaged(path.read_bytes(), session.metadata):
-        raise UserError(f"{path} is damaged: its checksum differs from the one it tells; copy it anew, or export again")
+        raise UserError(
+            f"{path} is damaged: its checksum differs from the one it states; copy it anew, or export again"
+        )
     try:
         facts = json.loads(session.metadata.get(FACTS, "{}"))
     except (ValueError, RecursionError) as error:

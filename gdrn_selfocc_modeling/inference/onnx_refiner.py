@@ -34,8 +34,8 @@ class OnnxRefiner(nn.Module):
     def forward(self, look: LookBatch) -> Displacements:
         """Displacements of B looks, on the looks' device."""
         found = self.session.run({name: getattr(look, name).cpu().numpy() for name in self.session.inputs})
-        told = dict(zip(self.session.outputs, found, strict=True))
-        return Displacements(**{name: torch.from_numpy(told[name]).to(look.image.device) for name in OUTPUTS})
+        arrays = dict(zip(self.session.outputs, found, strict=True))
+        return Displacements(**{name: torch.from_numpy(arrays[name]).to(look.image.device) for name in OUTPUTS})
 
 
 def read_onnx_refiner(path: Path, device: torch.device | None = None) -> tuple[OnnxRefiner, RefinerDesign]:

@@ -92,7 +92,7 @@ def _providers(runtime: ModuleType, device: torch.device | None) -> list[str | t
 
 
 def _openvino(source: bytes | Path, device: torch.device | None, precision: str = "f32") -> Session:
-    """`precision` is the whole graph's, f32 or bf16: OpenVINO tells no parts of it apart."""
+    """`precision` is the whole graph's, f32 or bf16: OpenVINO doesn't distinguish parts of it."""
     runtime = optional_module("openvino", "openvino")
     if limited_below("AVX512_CORE"):  # OpenVINO 2026.4 ends the whole process by a segmentation fault then
         raise UserError("openvino fails where ONEDNN_MAX_CPU_ISA allows less than AVX512_CORE; unset it for openvino")
@@ -103,13 +103,13 @@ def _openvino(source: bytes | Path, device: torch.device | None, precision: str 
     model = runtime.Core().read_model(source if isinstance(source, bytes) else str(source))
     options = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     compiled = runtime.compile_model(model, "CPU", options)
-    told = dict(model.get_rt_info().items()).get("framework", {})
+    framework = dict(model.get_rt_info().items()).get("framework", {})
     request = compiled.create_infer_request()
     return Session(
         inputs=[node.any_name for node in compiled.inputs],
         outputs=[node.any_name for node in compiled.outputs],
         run=lambda feed: list(request.infer(feed).values()),
-        metadata={key: str(value.value) for key, value in told.items()},
+        metadata={key: str(value.value) for key, value in framework.items()},
     )
 
 

@@ -53,7 +53,7 @@ class Run:
     lost_picture: str = ""  # why pictures are missing
 
     def take(self, frame: Frame, camera: Camera, boxes: Boxes, estimator: PoseEstimator) -> None:
-        """Estimate one frame; what goes wrong with it is noted, and the run goes on."""
+        """Estimate one frame; what goes wrong with it is noted, and the run continues."""
         started = time.perf_counter()
         entry: dict[str, Any] = {"image": frame.name, "scene_id": frame.scene_id, "im_id": frame.im_id}
         try:
@@ -68,7 +68,7 @@ class Run:
             return
         seconds = time.perf_counter() - started
         self.boxes += len(given)
-        self.entries.append({**entry, "seconds": seconds, "poses": [told(pose) for pose in poses]})
+        self.entries.append({**entry, "seconds": seconds, "poses": [pose_entry(pose) for pose in poses]})
         self.estimates += [
             Estimate(frame.scene_id, frame.im_id, pose.obj_id, pose.score, pose.pose, seconds) for pose in poses
         ]
@@ -212,7 +212,7 @@ def open_camera(options: PredictOptions, frames: Frames) -> Camera:
         return lambda frame, size: camera.of_images(size, str(options.camera))
     path = None if frames.folder is None else frames.folder / SceneNames(frames.sensor).of(CAMERA_NAME)
     if path is None or not path.is_file():
-        raise UserError(f"{options.source} doesn't tell its camera; give --K fx,fy,cx,cy or --camera camera.json")
+        raise UserError(f"{options.source} doesn't state its camera; give --K fx,fy,cx,cy or --camera camera.json")
     entries = entries_by_image(path)
     return lambda frame, size: read_intrinsics(
         require_key(entries, frame.im_id, str(path)), f"{path}, image {frame.im_id}"
@@ -294,18 +294,18 @@ def show_window(picture_bgr: np.ndarray) -> None:
         raise UserError("this OpenCV has no windows; leave --show out, or install opencv-python") from error
 
 
-def told(pose: ObjectPose) -> dict[str, Any]:
+def pose_entry(pose: ObjectPose) -> dict[str, Any]:
     """A pose in plain values, metres and pixels."""
     return {
         "object": pose.object,
         "score": pose.score,
-        **told_pose(pose.pose),
+        **plain_pose(pose.pose),
         "box": pose.box.tolist(),
         "warnings": list(pose.warnings),
-        **({} if pose.coarse is None else {"before_second_looks": told_pose(pose.coarse)}),
+        **({} if pose.coarse is None else {"before_second_looks": plain_pose(pose.coarse)}),
     }
 
 
-def told_pose(pose: Pose) -> dict[str, Any]:
+def plain_pose(pose: Pose) -> dict[str, Any]:
     """Rotation and translation in plain values, metres."""
     return {"cam_R_obj": pose.cam_R_obj.tolist(), "cam_t_obj": pose.cam_t_obj.tolist()}

@@ -114,8 +114,8 @@ class PoseRefiner:
         batch = collate(looks)
         moved = self.network(batch.to(self.device)).map(lambda values: values.cpu().double())
         exact = batch.map(lambda values: values.double())
-        told = vars(seen_points(exact, moved, self.design.correlation))
-        seen = SeenPoints(**{name: values.numpy() for name, values in told.items()})
+        tensors = vars(seen_points(exact, moved, self.design.correlation))
+        seen = SeenPoints(**{name: values.numpy() for name, values in tensors.items()})
         return fit_poses(seen, exact.cam_R_obj.numpy(), exact.cam_t_obj.numpy(), prior=prior)
 
 
@@ -148,7 +148,7 @@ def refine_predictions(
             each = seconds / len(places)
             mine |= {place: (one.pose, each) for place, one in zip(places, refined, strict=True)}
             progress.update(len(places))
-    found = {place: told for part in of_all_ranks(mine) for place, told in part.items()}
+    found = {place: answer for part in of_all_ranks(mine) for place, answer in part.items()}
     spent: dict[tuple[int, int], float] = defaultdict(float)
     for place, (_, seconds) in found.items():
         spent[roi_ids(items[place])[:2]] += seconds

@@ -71,7 +71,7 @@ class Criterion(nn.Module):
 
 
 def on_coordinates(loss: Loss, bins: int) -> Loss:
-    """A loss on coordinates for a network that tells them as `bins` (0: it doesn't): it sees their expectation."""
+    """A loss on coordinates for a network that predicts them as `bins` (0: it doesn't): it sees their expectation."""
 
     def of_expectation(prediction: Prediction, batch: RoiBatch, targets: RoiTargets) -> Sequence[Tensor] | Tensor:
         P, Q = (expected_coordinate(maps, bins) for maps in (prediction.xyz, prediction.q))

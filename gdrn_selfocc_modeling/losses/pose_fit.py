@@ -15,7 +15,7 @@ from sopose.core.geometry.pose_fit import PosePrior, SeenPoints, first_step
 
 # What an error is measured by: where the loss of a part turns from linear to logarithmic
 DEPTH, ACROSS, ROTATION = 0.01, 0.01, math.radians(2)  # shares of the distance, metres a metre of extent, radians
-LOOSE = 100.0  # a pose that no cell tells is known as well as so many of these
+LOOSE = 100.0  # a pose that no cell determines is known as well as so many of these
 
 
 def pose_fit_loss(

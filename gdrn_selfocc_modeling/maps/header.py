@@ -1,4 +1,4 @@
-"""What a map file was made from, told in the file itself, so that one that is no longer right is noticed."""
+"""What a map file was made from, recorded in the file itself, so that one that is no longer right is noticed."""
 
 from __future__ import annotations
 

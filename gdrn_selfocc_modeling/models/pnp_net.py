@@ -122,8 +122,8 @@ class ConvPnPNet(PnPNet):
 class SimplePointPnPNet(PnPNet):
     """Every cell is a 2D-3D correspondence: a shared perceptron of each, then statistics over all of them.
 
-    After Hu et al. (CVPR 2020) and PointNet. The order of cells does not matter, so WITH_2D_COORD is what tells
-    where they are. `flat_op` names the statistics; "flatten" would depend on the order and means "max" here.
+    After Hu et al. (CVPR 2020) and PointNet. The order of cells does not matter, so WITH_2D_COORD is what gives
+    their positions. `flat_op` names the statistics; "flatten" would depend on the order and means "max" here.
     """
 
     WIDTHS = (1, 1, 4)  # channels of the three layers, in featdim

@@ -24,7 +24,7 @@ NEAREST = 0.01  # metres before the camera, at least, of an object whose points 
 class MapReader:
     """How predicted maps are read as points."""
 
-    form: PnPInput  # in what form the network tells mask and coordinates
+    form: PnPInput  # in what form the network predicts mask and coordinates
     mask_threshold: float = 0.5  # mask probability above which a cell's P counts
     q_threshold: float = 0.5  # predicted validity above which a cell's Q counts
     layers: str = "P"  # "P" or "P+Q"
@@ -49,10 +49,10 @@ class MapReader:
 
     def _P(self, prediction: Prediction, extent: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """(B, H, W, 3) metres, and where it counts (B, H, W) bool."""
-        coordinates, told = self._coordinates(prediction.xyz)
+        coordinates, predicted = self._coordinates(prediction.xyz)
         shift = coordinates.double() - 0.5
         mask = mask_probability(prediction.mask, self.form.mask_type)[:, 0] > self.mask_threshold
-        present = mask & told.all(dim=1) & (shift.abs() > BACKGROUND).any(dim=1)
+        present = mask & predicted.all(dim=1) & (shift.abs() > BACKGROUND).any(dim=1)
         return _channels_last(shift * extent[..., None, None]), present.cpu().numpy()
 
     def _Q(self, prediction: Prediction, extent: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -60,16 +60,16 @@ class MapReader:
 
         A network that doesn't predict where Q exists is believed within an extent of the object's origin.
         """
-        coordinates, told = self._coordinates(prediction.q)
+        coordinates, predicted = self._coordinates(prediction.q)
         shift = coordinates.double() - 0.5
-        valid = (told & (shift.abs() < 0.5)).unflatten(1, (3, 2)).all(dim=2)
+        valid = (predicted & (shift.abs() < 0.5)).unflatten(1, (3, 2)).all(dim=2)
         if prediction.q_mask is not None:
             valid &= prediction.q_mask > self.q_threshold
         Q6 = _channels_last(shift * extent[:, PLANE_AXES.ravel(), None, None])
         return np.moveaxis(unpack_Q(Q6), 3, 1), valid.cpu().numpy()
 
     def _coordinates(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, H, W) normalised, and where they are told at all: binned ones may be background instead."""
+        """(B, C, H, W) normalised, and where they are predicted at all: binned ones may be background instead."""
         if not self.form.bins:
             return maps, torch.ones_like(maps, dtype=torch.bool)
         likeliest = maps.unflatten(1, (-1, self.form.bins + 1)).argmax(dim=2)

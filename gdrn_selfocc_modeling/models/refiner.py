@@ -40,15 +40,15 @@ class Refiner(nn.Module):
     def displacements(self, image: Tensor, rendered: Tensor) -> Displacements:
         """The same of what a network sees of looks, see `LookBatch`."""
         (features,) = self.neck(self.backbone(torch.cat([image, rendered], dim=1)))
-        told = self.head(features).float()
-        scale, spread = told[:, 2:].clamp(*LOG_SCALES).unbind(1)
-        return Displacements(told[:, :2], scale, spread)
+        output = self.head(features).float()
+        scale, spread = output[:, 2:].clamp(*LOG_SCALES).unbind(1)
+        return Displacements(output[:, :2], scale, spread)
 
 
 def seen_points(look: LookBatch, moved: Displacements, correlation: float = 1.0) -> SeenPoints[Tensor]:
     """The rendered points of B looks with where the image shows them, for `fit_poses`.
 
-    A Laplace law of scale b, here the spread, has the variance 2 b². correlation: by how much what the cells tell
+    A Laplace law of scale b, here the spread, has the variance 2 b². correlation: by how much what the cells say
     together is less than if their errors didn't depend on each other.
     """
     cell = look.cell[:, None, None]

@@ -54,7 +54,7 @@ class RefinerDesign:
 
     backbone: str = "own/plain_light"  # as of `make_backbone`
     out_indices: tuple[int, ...] = (0, 1, 2)
-    channels: int = 64  # of the map that displacements are told from
+    channels: int = 64  # of the map that displacements are predicted from
     input_res: int = 128  # pixels
     output_res: int = 32  # cells
     pad_scale: float = 1.2  # side of the crop over the longer side of the rendered outline
@@ -92,7 +92,7 @@ class RefinerDesign:
 
 
 def read_design(plain: Mapping[str, Any], where: str) -> RefinerDesign:
-    """The design that a foreign file tells, every value checked; `where` it is from. Raises `UserError`."""
+    """The design that a foreign file states, every value checked; `where` it is from. Raises `UserError`."""
     if plain.get("kind") != KIND:
         raise UserError(f"{where} is no refiner; {REMEDY}")
     if plain.get("version") != VERSION:

@@ -38,7 +38,7 @@ def load_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
     """The settings of a run: `path` over the defaults, then `overrides`; see `core.config.load.load_config`.
 
     EXP_NAME is filled from the file's name. Options that exist but are not built yet are a `UserError` here, so that
-    no run goes on without what its file asks for, and so are values that only later code would stumble over. A path
+    no run continues without what its file asks for, and so are values that only later code would stumble over. A path
     such as configs/gdrn_selfocc/toy/demo.py that isn't there is that of the configuration that comes along.
     """
     values = load_config(shipped(Path(path)), SCHEMA, overrides, _rules())

@@ -16,7 +16,7 @@ from sopose.core.config.check import leaf_keys
 from sopose.core.utils.errors import UserError
 from sopose.settings.load import keys_without_effect
 
-CHANGES_TOLD = 4
+MOST_CHANGES = 4
 NET = "MODEL.POSE_NET"
 MEANING = ("INPUT.FORMAT", "MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD", f"{NET}.*")
 # Of the network's keys those that matter while it learns alone.
@@ -27,7 +27,7 @@ LEARNING = (
     f"{NET}.LOSS_CFG.*",
 )
 # Losses that say what an output is: of one shape are masks as values and as logits, of the whole and the visible part.
-TELLING = tuple(f"{NET}.LOSS_CFG.{key}" for key in ("XYZ_LOSS_TYPE", "MASK_LOSS_TYPE", "MASK_LOSS_GT"))
+DEFINING = tuple(f"{NET}.LOSS_CFG.{key}" for key in ("XYZ_LOSS_TYPE", "MASK_LOSS_TYPE", "MASK_LOSS_GT"))
 # Neither: where things are, what is written, how the network is tested. Objects, with their number, seed and precision
 # are facts.
 FREE = (
@@ -86,13 +86,15 @@ def require_meaning(before: Mapping[str, Any], now: Mapping[str, Any], path: Pat
     """
     changes = [str(change) for change in changed_settings(before, now) if change.of_meaning]
     if changes:
-        more = len(changes) - CHANGES_TOLD
-        told = "; ".join([*changes[:CHANGES_TOLD], *([f"and {more} more"] if more > 0 else [])])
-        raise UserError(f"{path} was trained with {told}: its weights mean something else then; set it back{otherwise}")
+        more = len(changes) - MOST_CHANGES
+        listed = "; ".join([*changes[:MOST_CHANGES], *([f"and {more} more"] if more > 0 else [])])
+        raise UserError(
+            f"{path} was trained with {listed}: its weights mean something else then; set it back{otherwise}"
+        )
 
 
 def _has_meaning(key: str) -> bool:
-    return _matches(key, TELLING) or (_matches(key, MEANING) and not _matches(key, LEARNING))
+    return _matches(key, DEFINING) or (_matches(key, MEANING) and not _matches(key, LEARNING))
 
 
 def _matches(key: str, patterns: tuple[str, ...]) -> bool:

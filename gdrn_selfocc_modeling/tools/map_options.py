@@ -65,7 +65,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         const=CHECK_COUNT,
         default=0,
         metavar="N",
-        help=f"write nothing: cast N instances (default: {CHECK_COUNT}) again and tell how far their files are off",
+        help=f"write nothing: cast N instances (default: {CHECK_COUNT}) again and report how far their files are off",
     )
 
 

@@ -71,7 +71,7 @@ def run_ablate(options: AblationOptions) -> None:
     plans, conditions = make_plans(options), choose(CONDITIONS, options.conditions, "condition")
     for plan in plans:
         for name, overrides in conditions.items():
-            settings = _settings(options, plan, as_words(overrides))  # wrong words are told before the first run
+            settings = _settings(options, plan, as_words(overrides))  # wrong words are reported before the first run
             if not settings.datasets.test:
                 raise UserError("DATASETS.TEST is empty; name the splits to compare the variants on")
             if options.dry_run:

@@ -1,4 +1,4 @@
-"""What a run that is resumed was before: facts that its last checkpoint tells and that it goes on with."""
+"""What a resumed run was before: facts that its last checkpoint holds and that it continues with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sopose.core.engine.checkpoint import checkpoint_facts, read_checkpoint
 from sopose.core.engine.checkpointer import last_checkpoint
 from sopose.core.engine.distributed import of_all_ranks
 from sopose.core.utils.errors import UserError
-from sopose.inference.agreement import changes_since, require_same_models, told_objects, told_settings
+from sopose.inference.agreement import changes_since, recorded_objects, recorded_settings, require_same_models
 from sopose.inference.checkpoint_facts import MODELS, SETTINGS
 from sopose.settings.meaning import require_meaning
 
@@ -30,7 +30,7 @@ def facts_before(output: Path) -> dict[str, Any]:
 
 
 def run_seed(given: int, before: Mapping[str, Any]) -> int:
-    """SEED; where it is to be drawn, a run goes on with the one it had `before`, and all ranks with the same."""
+    """SEED; where it is to be drawn, a run continues with the one it had `before`, and all ranks with the same."""
     if given >= 0:
         return given
     known = before.get(SEED)
@@ -39,22 +39,22 @@ def run_seed(given: int, before: Mapping[str, Any]) -> int:
 
 
 def require_same_run(before: Mapping[str, Any], now: Mapping[str, Any], output: Path) -> None:
-    """Compare what a run's checkpoint tells with the facts it would go on with.
+    """Compare what a run's checkpoint holds with the facts it would continue with.
 
     Raises `UserError` where the weights would get another meaning: other objects or sizes of them, another input,
     output or parametrisation. What only changes the course of the training is warned of, in one line each.
     """
     anew = ", or train anew in another OUTPUT_DIR"
-    known, wanted = told_objects(before), told_objects(now)
+    known, wanted = recorded_objects(before), recorded_objects(now)
     if known and known != wanted:
         raise UserError(
-            f"the run in {output} learns {', '.join(known)}, in this order, and would go on with {', '.join(wanted)}: "
-            f"its classes would change their names; set DATASETS.OBJS=[{','.join(known)}]{anew}"
+            f"the run in {output} learns {', '.join(known)}, in this order, and would continue with "
+            f"{', '.join(wanted)}: its classes would change their names; set DATASETS.OBJS=[{','.join(known)}]{anew}"
         )
-    require_meaning(told_settings(before), now[SETTINGS], output, anew)
+    require_meaning(recorded_settings(before), now[SETTINGS], output, anew)
     require_same_models(before, now[MODELS], output)
     for change in changes_since(before, now[SETTINGS]):
-        logger.warning("going on with another setting: before %s", change)
-    for fact, told in ((SEED, "SEED"), (SAMPLES, "samples an epoch")):
+        logger.warning("continuing with another setting: before %s", change)
+    for fact, name in ((SEED, "SEED"), (SAMPLES, "samples an epoch")):
         if fact in before and before[fact] != now.get(fact):
-            logger.warning("going on with another number: before %s %s, now %s", told, before[fact], now.get(fact))
+            logger.warning("continuing with another number: before %s %s, now %s", name, before[fact], now.get(fact))

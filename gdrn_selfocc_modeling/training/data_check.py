@@ -39,7 +39,7 @@ MASK_ORDER = "that mask files are numbered in the order of scene_gt.json"
 
 @dataclass(frozen=True)
 class FirstLook:
-    """What some samples say of a training set; nan where none of them can tell.
+    """What some samples say of a training set; nan where none of them can say it.
 
     Boxes and masks that a data set lacks are made from its poses: then they agree with wrong poses too.
     """

@@ -67,7 +67,7 @@ def run_detector(options: DetectorOptions) -> None:
     settings = load_settings(options.config_file, options.opts)
     resumed = last_checkpoint(options.output) is not None
     if resumed and not options.resume:
-        raise UserError(f"{options.output} holds a run already; add --resume to go on, or name another --output")
+        raise UserError(f"{options.output} holds a run already; add --resume to continue it, or name another --output")
     require_writable_dir(options.output)
     device = select_device(settings.model.device)
     with StopSignals() as signals, FolderLock(options.output, "wait for it, or name another --output") as lock:
@@ -98,7 +98,7 @@ def run_detector(options: DetectorOptions) -> None:
         with signals.deferred():
             finished = trainer.train()
         if not finished:
-            logger.warning("stopped after iteration %d; go on with --resume", trainer.iteration)
+            logger.warning("stopped after iteration %d; continue with --resume", trainer.iteration)
             signals.leave()
         Detector(network, facts, device).save(options.output / FINAL)
         detector = Detector.from_checkpoint(options.output / FINAL, device, settings.test.amp_test)

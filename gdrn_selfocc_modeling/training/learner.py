@@ -221,7 +221,7 @@ def choose_precision(amp: AmpSettings, device: torch.device, bfloat16: str, befo
         logger.info("SOLVER.AMP.DTYPE=float16 is for GPUs; on the CPU the run stays in float32")
         asked = FLOAT32
     if before and before != asked:
-        logger.warning("the run began in %s and goes on in it; SOLVER.AMP says %s now", before, asked)
+        logger.warning("the run began in %s and continues in it; SOLVER.AMP says %s now", before, asked)
         return before
     if asked == "bfloat16" and device.type == "cpu" and not bfloat16:
         logger.warning("this CPU has no units for bfloat16, so float32 is faster; set SOLVER.AMP.DTYPE=auto")

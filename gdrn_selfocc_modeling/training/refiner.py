@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 Batch = tuple[LookBatch, LookTargets, list[SampleInfo]]
 PICTURES = 4  # looks of a batch in TensorBoard
-TOLD = 4  # looks of a batch in a message
+MOST_LOOKS = 4  # looks of a batch in a message
 MEASURED, SEED = 256, 999_983  # looks that errors' correlation is measured on, and their seed
 
 
@@ -115,8 +115,8 @@ def build_refiner_run(settings: Settings, resume: bool, should_stop: Callable[[]
     network = network.to(device, memory_format=torch.channels_last)
     shares, machine = share_cores(loading.num_workers, settings.cpu_threads, device.type == "cpu"), this_machine()
     precision = choose_precision(settings.solver.amp, device, machine.bfloat16, str(before.get(PRECISION, "")))
-    told = {"seed": seed, "workers": shares.workers, "precision": precision, "picture_period": settings.vis_period}
-    options = build_options(settings.solver, settings.train, **told)
+    values = {"seed": seed, "workers": shares.workers, "precision": precision, "picture_period": settings.vis_period}
+    options = build_options(settings.solver, settings.train, **values)
     trainer = build_refiner_trainer(
         network, data.source, design, data.objects, options, output, resume, should_stop, given.refine.pose_lw
     )
@@ -201,6 +201,6 @@ def _draw(batch: Batch, network: Refiner, roi_format: RoiFormat) -> dict[str, np
 
 
 def _describe(batch: Batch) -> str:
-    told = [f"look {info.im_id} at object {info.obj_id}" for info in batch[2][:TOLD]]
-    more = len(batch[2]) - len(told)
-    return ", ".join([*told, *([f"and {more} more"] if more else [])])
+    names = [f"look {info.im_id} at object {info.obj_id}" for info in batch[2][:MOST_LOOKS]]
+    more = len(batch[2]) - len(names)
+    return ", ".join([*names, *([f"and {more} more"] if more else [])])

@@ -39,7 +39,7 @@ def run_refiner(options: RefinerOptions) -> None:
     settings = load_settings(options.config_file, options.opts)
     output = Path(settings.output_dir)
     if last_checkpoint(output) is not None and not options.resume:
-        raise UserError(f"{output} holds a run already; add --resume to go on, or {OTHER_FOLDER}")
+        raise UserError(f"{output} holds a run already; add --resume to continue it, or {OTHER_FOLDER}")
     require_writable_dir(output, OTHER_FOLDER)
     keep_freed_memory()
     with StopSignals() as signals, FolderLock(output, OTHER_FOLDER) as lock:
@@ -51,7 +51,7 @@ def run_refiner(options: RefinerOptions) -> None:
         with signals.deferred():
             finished = run.trainer.train()
         if not finished:
-            logger.warning("stopped after iteration %d; go on with --resume", run.trainer.iteration)
+            logger.warning("stopped after iteration %d; continue with --resume", run.trainer.iteration)
             signals.leave()
         run.save(output / FINAL)
         print(f"refiner    {output / FINAL}")

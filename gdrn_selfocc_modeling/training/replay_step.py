@@ -69,11 +69,11 @@ def replay(learner: Learner, step: FailedStep, batch: Batch) -> None:
     print(f"  {'loss':<16}{'then':>12}{'now':>12}")
     for name, then in step.losses.items():
         print(f"  {name:<16}{then:>12.4g}{losses.get(name, float('nan')):>12.4g}")
-    print(f"inputs     {_told([f'{name} of ROI {places}' for name, places in inputs])}")
-    print(f"weights    {_told([by_module(weights)] if weights else [])}")
-    print(f"gradients  {_told([by_module(gradients)] if gradients else [])}")
+    print(f"inputs     {_listed([f'{name} of ROI {places}' for name, places in inputs])}")
+    print(f"weights    {_listed([by_module(weights)] if weights else [])}")
+    print(f"gradients  {_listed([by_module(gradients)] if gradients else [])}")
     module = first_bad_module(learner.model, batch[0].to(next(learner.model.parameters()).device))
-    print(f"modules    {_told([f'{module} makes of finite numbers others'] if module else [])}")
+    print(f"modules    {_listed([f'{module} makes of finite numbers others'] if module else [])}")
     alone = []
     for place, info in enumerate(batch[2]):
         of_roi, of_weights = compute(learner, roi_of(batch, place), step.epoch)
@@ -81,7 +81,7 @@ def replay(learner: Learner, step: FailedStep, batch: Batch) -> None:
         if names or of_weights:
             what = ", ".join(names or ["gradients"])
             alone.append(f"{place} (scene {info.scene_id}, image {info.im_id}, object {info.obj_id}): {what}")
-    print(f"ROIs alone {_told(alone)}")
+    print(f"ROIs alone {_listed(alone)}")
     print(verdict(bool(inputs), bool(weights), len(alone), len(batch[2]), bool(gradients)))
 
 
@@ -105,13 +105,13 @@ def compute(learner: Learner, batch: Batch, epoch: int) -> tuple[dict[str, float
 def verdict(inputs: bool, weights: bool, alone: int, rois: int, gradients: bool) -> str:
     """What to do about it, in a line."""
     if weights:
-        return "The weights themselves are not finite: go on from an earlier checkpoint, with a lower learning rate."
+        return "The weights themselves are not finite: continue from an earlier checkpoint, with a lower learning rate."
     if inputs:
         return "The samples hold numbers that are not finite: look at these images and labels."
     if alone and alone < rois:
         return "Single ROIs give it: look at them (--picture), or clip gradients by SOLVER.CLIP_GRADIENTS."
     if alone or gradients:
-        return "Finite samples and weights give it: the weights have run away; go on earlier with a lower rate."
+        return "Finite samples and weights give it: the weights have run away; continue from earlier with a lower rate."
     return "All is finite here: it came from half precision or the device; try SOLVER.AMP.DTYPE=bfloat16 or no AMP."
 
 
@@ -127,5 +127,5 @@ def draw(learner: Learner, batch: Batch, roi_format: RoiFormat, path: Path) -> N
     print(f"picture    {path}")
 
 
-def _told(things: list[str]) -> str:
+def _listed(things: list[str]) -> str:
     return "finite" if not things else "NOT FINITE: " + "; ".join(things)

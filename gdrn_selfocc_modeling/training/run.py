@@ -75,7 +75,7 @@ FINAL = "model_final.safetensors"  # the weights alone, at the end of a run
 OTHER_FOLDER = "name another OUTPUT_DIR in --opts"
 LOOKED_AT = 64  # samples of the unit check at the start
 DRY_STEPS, DRY_IMAGES = 2, 2
-ROIS_TOLD = 4  # of a batch, in a message
+MOST_ROIS = 4  # of a batch, in a message
 PICTURES = 4  # ROIs in a TensorBoard picture
 
 
@@ -129,7 +129,7 @@ def train(settings: Settings, options: RunOptions | None = None) -> None:
             finished = run.trainer.train()
         if not finished:
             level = logging.WARNING if first else logging.DEBUG
-            logger.log(level, "stopped after iteration %d; go on with --resume", run.trainer.iteration)
+            logger.log(level, "stopped after iteration %d; continue with --resume", run.trainer.iteration)
             signals.leave()
         if first:
             save_weights(run.learner.tested.state_dict(), output / FINAL, run.checkpointer.facts)
@@ -147,7 +147,9 @@ def _output_folder(given: str, options: RunOptions) -> Iterator[Path]:
         return
     output = Path(given)
     if not options.resume and last_checkpoint(output) is not None:
-        raise UserError(f"{output} holds a run already; add --resume to go on, or name another OUTPUT_DIR in --opts")
+        raise UserError(
+            f"{output} holds a run already; add --resume to continue it, or name another OUTPUT_DIR in --opts"
+        )
     require_writable_dir(output, OTHER_FOLDER)
     yield output
 
@@ -313,6 +315,6 @@ def _guard(output: Path, max_skipped: int, learner: Learner) -> Guard:
 
 def _describe(batch: Batch) -> str:
     """The first ROIs of a batch by scene, image and object."""
-    told = [f"{info.scene_id}/{info.im_id} object {info.obj_id}" for info in batch[2][:ROIS_TOLD]]
-    more = len(batch[2]) - len(told)
-    return ", ".join([*told, *([f"and {more} more"] if more else [])])
+    names = [f"{info.scene_id}/{info.im_id} object {info.obj_id}" for info in batch[2][:MOST_ROIS]]
+    more = len(batch[2]) - len(names)
+    return ", ".join([*names, *([f"and {more} more"] if more else [])])

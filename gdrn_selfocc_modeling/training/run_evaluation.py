@@ -27,7 +27,7 @@ class RunEvaluation:
 
     def __call__(self, iteration: int) -> None:
         """Save, test and report the network after so many iterations."""
-        self.checkpointer.save(iteration)  # what is interrupted from here on goes on after this step
+        self.checkpointer.save(iteration)  # what is interrupted from here on continues after this step
         tested = self.learner.tested
         take_buffers_of_first(tested)
         device = next(self.learner.model.parameters()).device
@@ -37,13 +37,13 @@ class RunEvaluation:
                 _keep_best(self.checkpointer, iteration, self.metric, scores.overall)
 
     def amid_training(self, iteration: int) -> None:
-        """The same on the way: where the test fails, a line says so and the training goes on."""
+        """The same on the way: where the test fails, a line says so and the training continues."""
         try:
             self(iteration)
         except UserError as error:
             if current_world().size > 1:  # the others don't know of it
                 raise
-            logger.error("the evaluation after %d iterations failed, the training goes on: %s", iteration, error)
+            logger.error("the evaluation after %d iterations failed, the training continues: %s", iteration, error)
 
 
 def _keep_best(checkpointer: Checkpointer, iteration: int, metric: str, values: dict[str, float]) -> None:

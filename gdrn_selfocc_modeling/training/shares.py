@@ -33,7 +33,7 @@ def loader_shares(source: SampleSource, first: int, count: int, batch: int) -> d
     """Milliseconds a sample by share, of samples `first` to `first + count` of a run, batches of a size; one thread.
 
     draw: scenes; shade: their pictures; cast: exact maps; crop: from a rendered window; sensor: background, camera,
-    colours; collate: to a batch. Other sources than rendered ones are not told apart.
+    colours; collate: to a batch. Other sources than rendered ones are not distinguished.
     """
     clock, samples = ShareClock("rest"), []
     with ExitStack() as stack:

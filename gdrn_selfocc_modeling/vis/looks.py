@@ -1,4 +1,4 @@
-"""Pictures of second looks: where rendered surface points are, where they are told to be, and where they truly are."""
+"""Pictures of second looks: rendered surface points, where they are predicted to be, and where they truly are."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def look_pictures(
 ) -> dict[str, np.ndarray]:
     """{"looks": (H, W, 3) uint8 RGB}, a row for each of the first `count` looks of a batch.
 
-    The crop, the rendered normals, some surface points with lines to where they are told to be (orange) and where they
-    are (blue, `shift` (B, 2, out, out) cells), and how sure each is: black where the scale is below a tenth of a cell,
-    white above ten cells.
+    The crop, the rendered normals, some surface points with lines to where they are predicted to be (orange) and where
+    they are (blue, `shift` (B, 2, out, out) cells), and how sure each is: black where the scale is below a tenth of a
+    cell, white above ten cells.
     """
     rows = []
     for b in range(min(count, len(look))):
@@ -38,7 +38,7 @@ def _row(
     rendered: torch.Tensor,
     mask: torch.Tensor,
     true: torch.Tensor,
-    told: torch.Tensor,
+    predicted: torch.Tensor,
     log_scale: torch.Tensor,
     roi_format: RoiFormat,
 ) -> np.ndarray:
@@ -48,11 +48,11 @@ def _row(
     rows, columns = np.nonzero(mask.numpy())
     chosen = (rows % STEP == STEP // 2) & (columns % STEP == STEP // 2)
     start = np.stack([columns[chosen], rows[chosen]], 1).astype(np.float64)
-    for color, moves in ((TRUTH, true), (ESTIMATE, told)):
+    for color, moves in ((TRUTH, true), (ESTIMATE, predicted)):
         end = start + moves.numpy()[:, rows[chosen], columns[chosen]].T
         for one, other in zip(_pixels(start, cell), _pixels(end, cell), strict=True):
             cv2.line(drawn, one, other, bgr(color), 1, cv2.LINE_AA)
-    drawn = legend(drawn, {"truth": TRUTH, "told": ESTIMATE})
+    drawn = legend(drawn, {"truth": TRUTH, "predicted": ESTIMATE})
     sure = ((log_scale / np.log(10) + 1) / 2).clamp(0, 1) * mask
     panels = [
         ("input", crop[..., ::-1]),

@@ -134,10 +134,10 @@ def make_ellipsoids() -> Callable[..., Roi]:
 
 
 @pytest.fixture(scope="session")
-def tell_truth() -> Callable[[RoiTargets], Prediction]:
-    """`tell_truth(targets)`: the prediction of a network that is never wrong, with certain region logits."""
+def predict_truth() -> Callable[[RoiTargets], Prediction]:
+    """`predict_truth(targets)`: the prediction of a network that is never wrong, with certain region logits."""
 
-    def tell(targets: RoiTargets) -> Prediction:
+    def predict(targets: RoiTargets) -> Prediction:
         regions = torch.nn.functional.one_hot(targets.region, 65).movedim(-1, 1).float()
         return Prediction(
             mask=targets.mask_trunc[:, None].clone(),
@@ -151,7 +151,7 @@ def tell_truth() -> Callable[[RoiTargets], Prediction]:
             trans_raw=targets.trans_ratio.clone(),
         )
 
-    return tell
+    return predict
 
 
 @pytest.fixture

@@ -42,9 +42,9 @@ def test_symmetries_are_padded_with_identities(make_ellipsoids):
     assert torch.equal(padded[1], second.symmetry_rotations)
 
 
-def test_moving_keeps_none_and_integers(make_ellipsoids, tell_truth):
+def test_moving_keeps_none_and_integers(make_ellipsoids, predict_truth):
     batch, targets = make_ellipsoids(1)
-    prediction = tell_truth(targets).to("cpu", non_blocking=True)
+    prediction = predict_truth(targets).to("cpu", non_blocking=True)
     assert prediction.q_mask is None
     assert batch.to("cpu").class_index.dtype == torch.int64
 

@@ -171,7 +171,7 @@ def test_layers_obey_their_laws(source: str, case: Case):
 
 @settings(max_examples=25)
 @given(case=cases())
-def test_all_sources_tell_the_same(case: Case):
+def test_all_sources_say_the_same(case: Case):
     reference = online(case)
     reach = np.abs(case.model.vertices).max()
     for name, (make, precision) in SOURCES.items():

@@ -47,7 +47,7 @@ def test_without_them_nothing_is_said(repository, runs, caplog):
     assert not caplog.records
 
 
-def test_two_words_for_one_option_are_told(repository, runs):
+def test_two_words_for_one_option_are_reported(repository, runs):
     with pytest.raises(UserError, match=r"write SOLVER\.TOTAL_EPOCHS=VALUE"):
         main_gdrn.main(["--config-file", str(repository / DEMO), "--opts", "SOLVER.TOTAL_EPOCHS", "20"])
     assert not runs
@@ -79,6 +79,6 @@ def test_the_keys_of_a_group_are_shown_with_default_and_meaning(group, capsys):
         assert set(entry.meaning.split()) <= set(words)
 
 
-def test_an_unknown_group_is_told_its_nearest():
+def test_an_unknown_group_is_reported_its_nearest():
     with pytest.raises(UserError, match="did you mean 'SOLVER'"):
         main_gdrn.main(["--help-config", "SLOVER"])

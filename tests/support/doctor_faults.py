@@ -119,7 +119,7 @@ def xyxy(box: list[int]) -> list[int]:
 
 
 def move_symmetric(toy: Toy) -> None:
-    """A folder of models alone, the cross 50 mm beside its origin and its symmetries told in metres."""
+    """A folder of models alone, the cross 50 mm beside its origin and its symmetries stated in metres."""
     shutil.rmtree(toy.root / "test")
     models = load_models(toy.root / "models")
     old, shift = models[3], np.array([0.05, 0.0, 0.0])
@@ -163,7 +163,7 @@ def whole_as_visible(toy: Toy) -> None:
 
 
 def half_visible(toy: Toy) -> None:
-    """Half of the instance's visible part is lost, and its info is that of the rest: only depth tells it."""
+    """Half of the instance's visible part is lost, and its info is that of the rest: only depth shows it."""
     toy.redraw(toy.file("mask_visib"), left_half)
     mask = cv2.imread(str(toy.file("mask_visib")), cv2.IMREAD_UNCHANGED) > 0
     x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))

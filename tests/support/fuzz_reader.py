@@ -1,4 +1,4 @@
-"""A process that reads files of anybody: of each it tells whether it gave a value, one line, or something else.
+"""A process that reads files of anybody: for each it reports whether it gave a value, one line, or something else.
 
 A line on stdin is `kind path`; the answer is a line of json: the outcome, words, and megabytes of memory more than
 before. Address space is limited, so that whoever asks for gigabytes gets a MemoryError.

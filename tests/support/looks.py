@@ -15,7 +15,7 @@ IMAGE_SIZE = (640, 480)
 
 
 class Oracle(nn.Module):
-    """Tells the displacements to one pose, whatever it sees; it counts the looks."""
+    """Gives the displacements to one pose, whatever it sees; it counts the looks."""
 
     def __init__(self, truth: Pose, scale: float = 0.01) -> None:
         super().__init__()

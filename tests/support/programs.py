@@ -92,7 +92,7 @@ def start_ranks(folder: Path, count: int, config: Path, output: Path, *words: st
 
 
 def start_group(folder: Path, count: int, function: Callable[..., Any], *arguments: Any) -> list[Program]:
-    """`function(*arguments)` in as many processes, which the environment tells of each other."""
+    """`function(*arguments)` in as many processes, which know each other by environment variables."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -32,7 +32,7 @@ def die_at_three(number: int) -> int:
 
 
 def note(folder: Path, number: int) -> int:
-    """Leave a file named by the number and the process, slowly enough to be killed meanwhile."""
+    """Leave a file named after the number and the process, slowly enough to be killed meanwhile."""
     (folder / f"begun-{number}-{os.getpid()}").touch()
     time.sleep(0.1)
     (folder / f"done-{number}-{os.getpid()}").touch()

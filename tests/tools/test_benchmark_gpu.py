@@ -41,7 +41,7 @@ def shell(name: str, text: str, limit_s: float = 60) -> Step:
     return Step(name, ["-c", text], limit_s, lambda: 7)
 
 
-def test_steps_that_fail_or_hang_are_told_and_the_next_goes_on(toy_root, tmp_path, monkeypatch):
+def test_steps_that_fail_or_hang_are_reported_and_the_next_goes_on(toy_root, tmp_path, monkeypatch):
     hang = "import time; print('so far', flush=True); time.sleep(600)"
     steps = [shell("wrong", "raise SystemExit('no such thing')"), shell("hangs", hang, 4), shell("right", "")]
     monkeypatch.setattr(benchmark_gpu, "make_steps", lambda *_: steps)

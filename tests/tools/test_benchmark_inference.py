@@ -1,4 +1,4 @@
-"""The benchmark of inference runs on a data set's images and tells what it measured."""
+"""The benchmark of inference runs on a data set's images and reports what it measured."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def test_stages_add_up_and_torch_is_the_measure(toy_root, repository, tmp_path, 
     more = ["--objects", "1", "--rounds", "2", "--json", str(tmp_path / "a.json")]
     small_detector.save(tmp_path / "detector.safetensors")
     main([str(scene), *words, *more, "--detector", str(tmp_path / "detector.safetensors")])
-    told = json.loads((tmp_path / "a.json").read_text())
-    assert [row["variant"] for row in told["rows"]] == ["torch", "bf16", "onnxruntime"]
-    assert [row["variant"] for row in told["detector"]] == ["detector", "detector, bf16"]
-    assert told["rows"][0]["off_degrees"] == told["rows"][0]["off_mm"] == [0, 0]
-    assert told["rows"][2]["off_degrees"][1] < 0.1
-    assert told["rows"][0]["times_torch"] == 1
-    for row in told["rows"]:
+    written = json.loads((tmp_path / "a.json").read_text())
+    assert [row["variant"] for row in written["rows"]] == ["torch", "bf16", "onnxruntime"]
+    assert [row["variant"] for row in written["detector"]] == ["detector", "detector, bf16"]
+    assert written["rows"][0]["off_degrees"] == written["rows"][0]["off_mm"] == [0, 0]
+    assert written["rows"][2]["off_degrees"][1] < 0.1
+    assert written["rows"][0]["times_torch"] == 1
+    for row in written["rows"]:
         assert row["total"] == pytest.approx(sum(row[stage] for stage in STAGES))
         assert sum(row["share"].values()) == pytest.approx(1)
 
 
-def test_a_source_that_is_none_is_told(write_tiny_config, tmp_path):
+def test_a_source_that_is_none_is_reported(write_tiny_config, tmp_path):
     with pytest.raises(UserError, match="nowhere"):
         main(["nowhere", "--config-file", str(write_tiny_config(tmp_path)), "--variants", "torch"])

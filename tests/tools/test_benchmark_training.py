@@ -60,7 +60,7 @@ def test_a_case_runs_the_files_of_its_revision(config, tmp_path, capsys):
     assert "1.00 (1.00-1.00)" in capsys.readouterr().out
 
 
-def test_what_git_does_not_know_is_told(tmp_path):
+def test_what_git_does_not_know_is_reported(tmp_path):
     with pytest.raises(UserError, match="git knows no revision 'nowhere'"):
         checked_out("nowhere", tmp_path)
 

@@ -36,7 +36,7 @@ def faulty(toy_root, tmp_path) -> Path:
     return root
 
 
-def test_sound_data_are_told_in_a_few_lines(toy_root, capsys):
+def test_sound_data_are_reported_in_a_few_lines(toy_root, capsys):
     main([str(toy_root), "--images", "2", "--workers", "1", "--splits", "test"])
     said = capsys.readouterr().out
     assert "4 listed, 2 looked at" in said and "no errors, no warnings, no notes" in said
@@ -50,7 +50,7 @@ def test_faults_leave_with_1_and_one_line(faulty):
     assert "Traceback" not in done.stderr
 
 
-def test_findings_are_told_by_kind_with_their_places(faulty, capsys):
+def test_findings_are_reported_by_kind_with_their_places(faulty, capsys):
     with pytest.raises(UserError, match="2 errors"):
         main([str(faulty), "--images", "0", "--workers", "1"])
     said = capsys.readouterr().out
@@ -100,7 +100,7 @@ def test_the_data_set_is_only_read(faulty):
     assert before == {path: path.stat().st_mtime_ns for path in faulty.rglob("*")}
 
 
-def test_a_place_that_cannot_be_written_is_told_before_the_work(faulty, tmp_path):
+def test_a_place_that_cannot_be_written_is_reported_before_the_work(faulty, tmp_path):
     with pytest.raises(UserError, match="is a folder"):
         main([str(faulty), "--html", str(tmp_path)])
 

@@ -62,16 +62,16 @@ def test_there_and_back_changes_no_bit(tmp_path, prefix):
     assert set(torch.load(tmp_path / "back.pth", weights_only=True)) == {"model", "iteration", "facts"}
 
 
-def test_what_is_written_and_left_aside_is_told(tmp_path, capsys):
+def test_what_is_written_and_left_aside_is_reported(tmp_path, capsys):
     checkpoint(tmp_path / "old.pth")
     main([str(tmp_path / "old.pth"), str(tmp_path / "a.safetensors")])
-    told = capsys.readouterr().out
-    assert "8 tensors (float32, int64), 2 second names" in told
-    assert "kept: objects, config, iteration" in told
-    assert "left aside: optimizer, scheduler" in told
+    printed = capsys.readouterr().out
+    assert "8 tensors (float32, int64), 2 second names" in printed
+    assert "kept: objects, config, iteration" in printed
+    assert "left aside: optimizer, scheduler" in printed
 
 
-def test_a_moving_average_is_preferred_and_told(tmp_path, capsys):
+def test_a_moving_average_is_preferred_and_reported(tmp_path, capsys):
     average = {"module.weight": torch.ones(2), "n_averaged": torch.tensor(3)}
     torch.save({"model": {"weight": torch.zeros(2)}, "ema_model": average}, tmp_path / "old.pth")
     main([str(tmp_path / "old.pth"), str(tmp_path / "a.safetensors")])

@@ -43,7 +43,7 @@ def test_every_key_and_retired_name_is_on_the_page():
     assert "<folder>" not in page  # would be a tag
 
 
-def test_check_tells_a_stale_page_and_writes_nothing(tmp_path):
+def test_check_reports_a_stale_page_and_writes_nothing(tmp_path):
     page = tmp_path / "page.md"
     with pytest.raises(UserError, match=r"run python tools/document_config\.py"):
         main(["--check", "--output", str(page)])

@@ -86,7 +86,7 @@ def test_wrong_usage_leaves_with_2(folder, wrong):
     assert left.value.code == 2
 
 
-def test_what_is_not_there_is_told_before_work(folder, tmp_path):
+def test_what_is_not_there_is_reported_before_work(folder, tmp_path):
     with pytest.raises(UserError, match=r"no model of object 9 .* objects here: 3, 4"):
         main([str(folder), "--objects", "9", "--output", str(tmp_path / "a.png")])
     (tmp_path / "empty").mkdir()

@@ -25,16 +25,19 @@ def runs(toy_run, tmp_path) -> list[str]:
 
 def test_checkpoints_are_scored_drawn_and_compared(runs, tmp_path, capsys):
     main([*runs, "--sets", "renderings=toy_test", "--output", str(tmp_path / "curve")])
-    told = json.loads((tmp_path / "curve" / "results.json").read_text())
-    assert [point["label"] for point in told] == ["before", "now"]
-    assert told[0]["minutes"] == pytest.approx(2 * told[1]["minutes"]) and told[0]["results"] == told[1]["results"]
+    written = json.loads((tmp_path / "curve" / "results.json").read_text())
+    assert [point["label"] for point in written] == ["before", "now"]
+    assert (
+        written[0]["minutes"] == pytest.approx(2 * written[1]["minutes"])
+        and written[0]["results"] == written[1]["results"]
+    )
     printed = capsys.readouterr().out
     assert "+0.0 (+0.0 to +0.0)" in printed and "error of P, mm" in printed
     height, width, _ = read_image(tmp_path / "curve" / "curve.png").shape
     assert width > 5 * height
 
 
-def test_a_folder_without_checkpoints_is_told(runs, tmp_path):
+def test_a_folder_without_checkpoints_is_reported(runs, tmp_path):
     for path in (tmp_path / "run").glob("model_*"):
         path.unlink()
     with pytest.raises(UserError, match="has no checkpoint; train it first"):

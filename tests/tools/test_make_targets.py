@@ -81,7 +81,7 @@ def test_a_targets_file_is_not_written_over_unasked(mine):
     assert load_targets(mine / TARGETS_NAME)
 
 
-def test_a_missing_model_is_told_before_anything_is_written(mine):
+def test_a_missing_model_is_reported_before_anything_is_written(mine):
     (mine / "models/obj_000002.ply").unlink()
     with pytest.raises(UserError, match="obj_000002"):
         run(mine)

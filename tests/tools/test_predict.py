@@ -130,18 +130,18 @@ def test_boxes_of_a_scene_are_those_of_its_ids(scene, known, tmp_path):
         ({"score": 0.2}, "none of its 1 boxes has a score of --threshold 0.3, the best has 0.2"),
     ],
 )
-def test_boxes_of_no_image_are_told(scene, known, tmp_path, caplog, change, words):
+def test_boxes_of_no_image_are_reported(scene, known, tmp_path, caplog, change, words):
     predict(scene, tmp_path / "out", "--boxes", write_boxes(tmp_path / "boxes.json", **change))
     assert words in caplog.text and "no box in any image" in caplog.text
     assert json.loads((tmp_path / "out/poses.json").read_text())[0]["poses"] == []
 
 
-def test_boxes_of_objects_that_nobody_knows_are_told(scene, known, tmp_path):
+def test_boxes_of_objects_that_nobody_knows_are_reported(scene, known, tmp_path):
     with pytest.raises(UserError, match=r"boxes of objects 5, x\.pth knows 2 can"):
         predict(scene, tmp_path / "out", "--boxes", write_boxes(tmp_path / "boxes.json", obj_id=5))
 
 
-def test_poses_that_are_no_numbers_are_told(scene, known, tmp_path):
+def test_poses_that_are_no_numbers_are_reported(scene, known, tmp_path):
     known.depth = np.nan
     with pytest.raises(UserError, match=r"none of the 1 poses is finite: the weights of x\.pth are damaged"):
         predict(scene, tmp_path / "out", "--box", "can,0,0,9,9")
@@ -167,7 +167,7 @@ def film(tmp_path):
     return path
 
 
-def test_a_video_that_cannot_be_written_is_told(film, known, tmp_path, monkeypatch):
+def test_a_video_that_cannot_be_written_is_reported(film, known, tmp_path, monkeypatch):
     words = ("--K", "50,50,15.5,11.5", "--box", "can,0,0,9,9")
     predict(film, tmp_path / "out", *words)
     assert len(list(open_frames(str(tmp_path / "out/poses.mp4")))) == 3
@@ -178,7 +178,7 @@ def test_a_video_that_cannot_be_written_is_told(film, known, tmp_path, monkeypat
     assert not (tmp_path / "none/poses.mp4").exists()
 
 
-def test_a_video_for_which_there_is_no_room_is_told(film, known, tmp_path):
+def test_a_video_for_which_there_is_no_room_is_reported(film, known, tmp_path):
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))

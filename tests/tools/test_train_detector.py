@@ -99,7 +99,7 @@ def test_a_finished_run_is_scored_again(trained, capsys, tmp_path):
 def test_another_network_does_not_go_on(trained):
     config, output = trained
     other = [*SMALL, "--resume", "--backbone", "resnet14t"]
-    with pytest.raises(UserError, match="backbone=resnet10t, and would go on with resnet14t"):
+    with pytest.raises(UserError, match="backbone=resnet10t, and would continue with resnet14t"):
         main(["--config-file", str(config), "--output", str(output), *other])
 
 
@@ -108,7 +108,7 @@ def test_a_signal_leaves_a_checkpoint(write_tiny_config, tmp_path):
     program = Program(tmp_path / "said", run_words, [*words, *SMALL], main)
     program.read_until("iter ")
     program.send_signal(signal.SIGTERM)
-    assert program.wait(60) == 0 and "go on with --resume" in program.said.read_text()
+    assert program.wait(60) == 0 and "continue with --resume" in program.said.read_text()
     assert last_checkpoint(tmp_path / "run") is not None
     assert not (tmp_path / "run" / "detector.safetensors").exists()
 
@@ -122,7 +122,7 @@ def test_a_signal_leaves_a_checkpoint(write_tiny_config, tmp_path):
         (["DATALOADER.FILTER_VISIB_THR=1.0"], "has no object to learn"),
     ],
 )
-def test_bad_input_is_told_in_one_line(write_tiny_config, tmp_path, words, message):
+def test_bad_input_is_reported_in_one_line(write_tiny_config, tmp_path, words, message):
     config = write_tiny_config(tmp_path)
     with pytest.raises(UserError, match=message) as caught:
         main(["--config-file", str(config), "--output", str(tmp_path / "run"), *SMALL, "--opts", *words])

@@ -44,7 +44,7 @@ def test_a_refiner_is_trained_and_used_for_evaluation(refiner, toy_run, tmp_path
     assert "before second looks" in next(tmp_path.rglob("report.html")).read_text()
 
 
-def test_what_looks_do_is_told_by_a_table(refiner, toy_run, tmp_path, capsys):
+def test_what_looks_do_is_shown_in_a_table(refiner, toy_run, tmp_path, capsys):
     evaluate_refiner(
         [
             *("--refiner", str(refiner), "--config-file", str(toy_run["config"]), "--output", str(tmp_path)),
@@ -55,8 +55,8 @@ def test_what_looks_do_is_told_by_a_table(refiner, toy_run, tmp_path, capsys):
     assert table.strip() == capsys.readouterr().out.strip()
     for start in ("network", "perturbed", "true"):
         assert f"from {start} poses" in table
-    told = json.loads((tmp_path / "results.json").read_text())
-    from_true = next(entry["results"] for entry in told if entry["start"] == "true")
+    written = json.loads((tmp_path / "results.json").read_text())
+    from_true = next(entry["results"] for entry in written if entry["start"] == "true")
     assert all(target["mssd"] < 1e-9 for target in from_true["0"]) and len(from_true["0"]) == len(from_true["1"])
 
 

@@ -146,7 +146,7 @@ def test_a_flat_mesh_is_shown(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         (["--objects", "brackett"], "did you mean 'bracket'"),
         (["--scene", "77"], "no image of scene 77; choose among scenes"),
@@ -157,8 +157,8 @@ def test_a_flat_mesh_is_shown(tmp_path):
         (["--html", "/"], "is a folder"),
     ],
 )
-def test_wrong_choices_are_told_in_a_line(words, tmp_path, wrong, told):
-    with pytest.raises(UserError, match=re.escape(told)) as error:
+def test_wrong_choices_are_reported_in_a_line(words, tmp_path, wrong, message):
+    with pytest.raises(UserError, match=re.escape(message)) as error:
         main([*words, *wrong])
     assert "\n" not in str(error.value) and not (tmp_path / "view.html").exists()
 

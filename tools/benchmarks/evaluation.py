@@ -1,10 +1,10 @@
 """Time of MSSD, MSPD and ADD(-S) of one csv against functions of the official kind, one pair after the other.
 
 The reference transforms all vertices of every pair, builds a KD-tree for every estimate's ADI and loops over the
-symmetries, as evaluation scripts of the field do. It is timed on a sample of the pairs and told per pair. Two
-references are told: ADI of every pair (both ADD and ADI are then known, as those scripts have it), and ADI of the
+symmetries, as evaluation scripts of the field do. It is timed on a sample of the pairs and given per pair. Two
+references are given: ADI of every pair (both ADD and ADI are then known, as those scripts have it), and ADI of the
 symmetric objects alone, which is all that ADD(-S) needs and what ours computes. Ours includes grouping, matching,
-recalls and bootstrap intervals. Wall time and processor time (of all threads) are told, each the least of the
+recalls and bootstrap intervals. Wall time and processor time (of all threads) are given, each the least of the
 repeats, since a machine that others use adds to both. Growth is measured on the same csv with every estimate ten times.
 """
 
@@ -50,7 +50,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dataset", required=True, help="a BOP folder under the root, or a path to one")
     parser.add_argument("--datasets-root", type=Path, default=Path("datasets/BOP_DATASETS"), metavar="DIR")
     parser.add_argument("--pairs", type=int, default=300, help="pairs that the reference is timed on (default: 300)")
-    parser.add_argument("--repeats", type=int, default=3, help="measurements, the least is told (default: 3)")
+    parser.add_argument("--repeats", type=int, default=3, help="measurements, the least is given (default: 3)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers")
     args = parser.parse_args(argv)
     if args.pairs < 1 or args.repeats < 1:

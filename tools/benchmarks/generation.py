@@ -137,14 +137,16 @@ def _measure(folder: Path, layer: str, count: int, workers: int, dtype: str) -> 
     script = Path(__file__).resolve().parents[2] / "gdrn_selfocc_modeling" / "tools" / TOOLS[layer]
     words = ["--dataset", str(folder), "--split", SPLIT, "--workers", str(workers), "--dtype", dtype]
     start, peak = time.monotonic(), 0.0
-    with tempfile.TemporaryFile() as told:
-        process = subprocess.Popen([sys.executable, script, *words], stdout=told, stderr=told, start_new_session=True)
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            [sys.executable, script, *words], stdout=output, stderr=output, start_new_session=True
+        )
         while process.poll() is None:
             peak = max(peak, _memory_mib(process.pid))
             time.sleep(POLL)
         seconds = time.monotonic() - start
-        told.seek(0)
-        lines = told.read().decode().splitlines()
+        output.seek(0)
+        lines = output.read().decode().splitlines()
     if process.returncode:
         raise UserError(f"{script.name} failed: {lines[-1] if lines else process.returncode}")
     files = list((folder / SPLIT / FOLDERS[layer]).rglob("*.npz"))
@@ -155,7 +157,7 @@ def _measure(folder: Path, layer: str, count: int, workers: int, dtype: str) -> 
 
 
 def _memory_mib(session: int) -> float:
-    """Memory of a session's processes, MiB; 0 where the system doesn't tell. Their libraries' pages count once."""
+    """Memory of a session's processes, MiB; 0 where the system doesn't report it. Their libraries' pages count once."""
     private, shared = 0, [0]
     for path in Path("/proc").glob("[0-9]*"):
         try:

@@ -1,8 +1,8 @@
 """What is to be known of a GPU, in one go of at most nine minutes: the tests that need one, then speeds.
 
 Each step is a program of its own with a limit of time. The file of numbers is written anew after every step, so that
-what was measured outlasts a machine that is taken away; a step that fails or takes too long is told there, with the end
-of its output, and the next one starts.
+what was measured outlasts a machine that is taken away; a step that fails or takes too long is noted there, with the
+end of its output, and the next one starts.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 GPU_TESTS = ["tests/core/rays/test_bvh_caster.py", "tests/gdrn_selfocc_modeling/data/test_device_batches.py"]
 # Seconds a step may take; all of them are less than nine minutes.
 LIMITS = {"tests": 70, "rendering": 50, "training": 62, "inference": 40, "detector": 60, "maps": 25}
-TOLD = 3000  # characters of a step's output that are kept
+MOST_CHARACTERS = 3000  # characters of a step's output that are kept
 EPILOG = """examples:
   python tools/benchmarks/gpu.py --datasets-root path/to/bop --backgrounds path/to/photos --json output/gpu.json
   python tools/benchmarks/gpu.py --datasets-root datasets/BOP_DATASETS --json output/dry_run.json --dry-run
@@ -62,7 +62,7 @@ class Sizes:
     rendering: list[str]
     runtimes: list[str]  # of inference, each compared with torch
     inference: list[str]
-    objects: int  # in the images that train the detector, which tells its time every 20 steps
+    objects: int  # in the images that train the detector, which reports its time every 20 steps
     detector: list[str]
     maps: list[str]
 
@@ -198,7 +198,7 @@ def detector(words: list[str], overrides: list[str], folder: Path) -> Step:
 
     def read() -> list[dict[str, float]]:
         if not (rows := read_metrics(output / "metrics.json")):
-            raise UserError(f"the detector told nothing in {output}; give it more time")
+            raise UserError(f"the detector reported nothing in {output}; give it more time")
         return rows
 
     command = ["sopose detector", "--output", str(output), "--epochs", "1", "--pretrained", "none", *words]
@@ -206,7 +206,7 @@ def detector(words: list[str], overrides: list[str], folder: Path) -> Step:
 
 
 def run_step(step: Step, limit_s: float) -> dict[str, object]:
-    """Run a program for at most `limit_s` seconds, and tell what became of it: "done", "failed" or "cut off"."""
+    """Run a program for at most `limit_s` seconds, and return what became of it: "done", "failed" or "cut off"."""
     started = time.monotonic()
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
@@ -233,7 +233,7 @@ def run_step(step: Step, limit_s: float) -> dict[str, object]:
         "seconds": time.monotonic() - started,
         "returncode": process.returncode,
         "numbers": numbers,
-        "output": text[-TOLD:],
+        "output": text[-MOST_CHARACTERS:],
     }
 
 

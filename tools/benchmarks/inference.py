@@ -128,8 +128,8 @@ def main(argv: list[str] | None = None) -> None:
         print("\n" + "\n".join(aligned(detector_table(found))))
     if args.json:
         numbers = [{**keys(row), **summary(row, rows)} for row in rows]
-        told = {"machine": describe(), "rounds": args.rounds, "rows": numbers, "detector": found}
-        write_json(args.json, told)
+        content = {"machine": describe(), "rounds": args.rounds, "rows": numbers, "detector": found}
+        write_json(args.json, content)
 
 
 def make_estimators(args: argparse.Namespace, device: torch.device, threads: int) -> dict[str, PoseEstimator]:
@@ -324,8 +324,8 @@ def detector_rows(args: argparse.Namespace, frames: Sequence[Frame]) -> list[dic
         ratio = float(np.median(np.array(times["detector", count]) / np.array(taken)))
         both = whole.keys() & boxes[name].keys()
         off = [float(np.abs(whole[key] - boxes[name][key]).max()) for key in both] or [np.nan]
-        told = {"off_px": [float(np.median(off)), max(off)], "found_by_one": len(whole.keys() ^ boxes[name].keys())}
-        rows.append({"variant": name, "threads": count, "ms": 1e3 * float(np.median(taken)), "times": ratio, **told})
+        change = {"off_px": [float(np.median(off)), max(off)], "found_by_one": len(whole.keys() ^ boxes[name].keys())}
+        rows.append({"variant": name, "threads": count, "ms": 1e3 * float(np.median(taken)), "times": ratio, **change})
     return rows
 
 
@@ -339,8 +339,8 @@ def detector_table(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
     cells = [["", "threads", "ms", "float32 = 1", "off, pixels", "boxes found by one alone"]]
     for row in rows:
         off = "{:.2f} / {:.1f}".format(*row["off_px"])
-        told = [f"{row['ms']:.1f}", f"{row['times']:.2f} x", off, str(row["found_by_one"])]
-        cells.append([row["variant"], str(row["threads"]), *told])
+        values = [f"{row['ms']:.1f}", f"{row['times']:.2f} x", off, str(row["found_by_one"])]
+        cells.append([row["variant"], str(row["threads"]), *values])
     return cells
 
 

@@ -1,7 +1,7 @@
 """How fast training samples and images are rendered from CAD models, and where the time goes.
 
 One thread, medians. Parts of a sample are timed in the same run as the whole, so that a busy machine slows all alike;
-processor time is told beside wall time, which on a busy machine is what the work takes. Loaders with one and two
+processor time is given beside wall time, which on a busy machine is what the work takes. Loaders with one and two
 workers take turns.
 """
 

@@ -1,6 +1,6 @@
 """Time of the P and Q maps of every object in a frame against the bare Embree call on the same rays.
 
-Both are measured in turns, in processor time, so that a busy machine slows both alike; medians are told. The bare
+Both are measured in turns, in processor time, so that a busy machine slows both alike; medians are given. The bare
 call gets its float32 rays ready-made, and names the triangles only; ours starts from pose and pixel positions and
 ends with the P map, the six channels of Q and their masks.
 

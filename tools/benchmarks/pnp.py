@@ -97,10 +97,10 @@ def _true_batch(test_set: EvalSet, indices: Sequence[int]) -> Batch:
     """What a network without fault would say, beside the pose of one with some."""
     rois, _, _ = collate_samples([test_set.source.sample(index) for index in indices])
     targets = collate([test_set.source.targets(index) for index in indices])
-    return _told(targets), rois
+    return _true_prediction(targets), rois
 
 
-def _told(targets: RoiTargets) -> Prediction:
+def _true_prediction(targets: RoiTargets) -> Prediction:
     turn = torch.from_numpy(Rotation.from_rotvec(np.radians([TURN, 0, 0])).as_matrix()).float()
     return Prediction(
         mask=targets.mask_visib[:, None],

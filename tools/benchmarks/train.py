@@ -3,7 +3,7 @@
 The three take turns in one process: batches from the loader that nobody uses, steps on a batch that is there already,
 and training, which can't be faster than the slower of the two. Medians of the turns; the ratio is taken within a turn,
 so that a busy machine slows all alike. Processor time counts this process and the loader's, and is what a crop costs
-where neighbours are busy; --shares tells what it is spent on.
+where neighbours are busy; --shares shows what it is spent on.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ def rate(act: Any, rois: int, steps: int, device: torch.device) -> float:
 
 
 def processor_seconds() -> float:
-    """Processor time so far of this process and, where the system tells, of its workers."""
+    """Processor time so far of this process and, where the system reports it, of its workers."""
     total = time.process_time()
     for child in multiprocessing.active_children():
         try:

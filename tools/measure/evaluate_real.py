@@ -326,15 +326,15 @@ def draw_curve(axes: Axes, rows: Sequence[Row]) -> None:
     """ADD(-S) over the iteration in the weights' names, or over their place: a line for each set and method."""
     names = list(dict.fromkeys(row.weights for row in rows))
     numbers = [re.search(r"(\d+)$", name) for name in names]
-    told = all(numbers)
-    places = [int(number[1]) for number in numbers] if told else list(range(len(names)))
+    numbered = all(numbers)
+    places = [int(number[1]) for number in numbers] if numbered else list(range(len(names)))
     for index, method in enumerate(dict.fromkeys(row.method for row in rows)):
         for style, images in zip(("-", "--", "-.", ":"), dict.fromkeys(row.images for row in rows), strict=False):
             chosen = [row for row in rows if (row.method, row.images) == (method, images)]
             values = [100 * row.scores["as estimated"][RECALL] for row in chosen]
             label = f"{images}, {method}"
             axes.plot(places, values, style, color=PALETTE[index], marker="o", markersize=3, label=label)
-    axes.set(xlabel="iteration" if told else "weights", ylabel="ADD(-S) 0.1 d, %", ylim=(0, None))
+    axes.set(xlabel="iteration" if numbered else "weights", ylabel="ADD(-S) 0.1 d, %", ylim=(0, None))
     axes.legend(fontsize=7, ncols=2)
 
 

@@ -99,7 +99,7 @@ def main(argv: list[str] | None = None) -> None:
     device = select_device(settings.model.device)
     share_cores(0, settings.cpu_threads, computes=device.type == "cpu")
     refiner = PoseRefiner.from_file(args.refiner, device)
-    texts, told = [], []
+    texts, records = [], []
     for test_set in build_sets(settings, args.images):
         for start in args.starts:
             coarse = build_starts(start, settings, args.weights, test_set)
@@ -112,9 +112,9 @@ def main(argv: list[str] | None = None) -> None:
             title = f"{test_set.spec.name}, from {start} poses: {len(coarse)} targets"
             texts.append("\n".join([title, *score_table(results), *sureness(test_set, looked[-1]), ""]))
             print(texts[-1], flush=True)
-            told.append({"set": test_set.spec.name, "start": start, "results": _plain(results)})
+            records.append({"set": test_set.spec.name, "start": start, "results": _plain(results)})
     write_text(args.output / "table.txt", "\n".join(texts))
-    write_json(args.output / "results.json", finite(told), indent=None)
+    write_json(args.output / "results.json", finite(records), indent=None)
 
 
 def build_sets(settings: Settings, images: int | None) -> list[EvalSet]:
@@ -206,8 +206,8 @@ def sureness(test_set: EvalSet, looked: Looked) -> list[str]:
         factor = float(np.median(squares) / chdtri(6, 0.5))
         for words, scale in (("as it is", 1.0), (f"times {factor:.3g}", factor)):
             inside = [100 * np.mean(np.array(squares) / scale < chdtri(6, 1 - level)) for level in LEVELS]
-            told = ", ".join(f"{level:.0%}: {share:.0f} %" for level, share in zip(LEVELS, inside, strict=True))
-            lines.append(f"truths inside of ellipsoids, covariance {words}: {told}")
+            shares = ", ".join(f"{level:.0%}: {share:.0f} %" for level, share in zip(LEVELS, inside, strict=True))
+            lines.append(f"truths inside of ellipsoids, covariance {words}: {shares}")
     return lines
 
 

@@ -44,7 +44,7 @@ EPILOG = """example:
       --run before output/before0 50 --run now output/now0 16 --run now output/now1 16 \\
       --opts DATASETS.ROOT=path/to/bop --output output/curve
 
-A run is a label, its OUTPUT_DIR (config.py tells the rest) and milliseconds of processor time a crop.
+A run is a label, its OUTPUT_DIR (config.py holds the rest) and milliseconds of processor time a crop.
 """
 
 
@@ -96,8 +96,8 @@ def main(argv: list[str] | None = None) -> None:
     for run in args.run:
         require_dir(run.folder, "give a run's OUTPUT_DIR")
     points = [point for images, split in args.sets.items() for point in curve(args.run, images, split, args.opts)]
-    told = [{**vars(point), "results": plain_results(point.results)} for point in points]
-    write_json(args.output / "results.json", finite(told), indent=None)
+    records = [{**vars(point), "results": plain_results(point.results)} for point in points]
+    write_json(args.output / "results.json", finite(records), indent=None)
     rows = [[partial(draw, points=points, images=images, measure=name) for name in MEASURES] for images in args.sets]
     with atomic_path(args.output / "curve.png") as beside:
         beside.write_bytes(plots_png(rows, size=(4.2, 3.2)))

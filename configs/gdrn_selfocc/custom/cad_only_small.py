@@ -1,4 +1,4 @@
-"""Your own objects from their CAD models, with a small network: for a first look, or for want of a GPU.
+"""Your own objects from their CAD models, with a small network: for a first look, or where there is no GPU.
 
 Expects datasets/BOP_DATASETS/mine as sopose new makes it, see docs/own_object.md. Copy this file, and change
 what has a comment.

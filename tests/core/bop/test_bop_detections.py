@@ -70,7 +70,7 @@ def test_a_mask_s_text_is_the_run_lengths_that_pycocotools_writes():
         {"score": float("inf")},
     ],
 )
-def test_one_detection_that_is_none_costs_itself_alone_and_is_told(tmp_path, change, caplog):
+def test_one_detection_that_is_none_costs_itself_alone_and_is_reported(tmp_path, change, caplog):
     (tmp_path / "d.json").write_text(json.dumps([BOP[0], BOP[0] | change, BOP[0]]))
     assert len(read_detections(tmp_path / "d.json")) == 2
     (record,) = caplog.records
@@ -122,7 +122,7 @@ def without(key):
         ({"annotations": [{"image_id": 1, "bbox": [1, 2, 3, 4]}]}, "COCO file of annotations"),
     ],
 )
-def test_a_damaged_file_is_told_in_one_line(tmp_path, content, words):
+def test_a_damaged_file_is_reported_in_one_line(tmp_path, content, words):
     path = tmp_path / "d.json"
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match=words) as caught:
@@ -134,17 +134,17 @@ def make(im_id, obj_id, score):
     return Detection(1, im_id, obj_id, np.array([0.0, 0, 1, 1]), score)
 
 
-def told(detections):
+def ids_and_scores(detections):
     return [(item.im_id, item.obj_id, item.score) for item in detections]
 
 
 def test_the_best_of_each_object_in_each_image():
     given = [make(2, 1, 0.3), make(2, 1, 0.8), make(2, 2, 0.5), make(1, 1, 0.1), make(2, 1, 0.6)]
-    assert told(select_detections(given, topk_per_obj=1)) == [(2, 1, 0.8), (2, 2, 0.5), (1, 1, 0.1)]
-    assert told(select_detections(given, topk_per_obj=2, threshold=0.5)) == [
+    assert ids_and_scores(select_detections(given, topk_per_obj=1)) == [(2, 1, 0.8), (2, 2, 0.5), (1, 1, 0.1)]
+    assert ids_and_scores(select_detections(given, topk_per_obj=2, threshold=0.5)) == [
         (2, 1, 0.8),
         (2, 1, 0.6),
         (2, 2, 0.5),
     ]
-    assert told(select_detections(given, topk_per_image=1)) == [(2, 1, 0.8), (1, 1, 0.1)]
+    assert ids_and_scores(select_detections(given, topk_per_image=1)) == [(2, 1, 0.8), (1, 1, 0.1)]
     assert len(select_detections(given)) == 5

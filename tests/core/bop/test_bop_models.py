@@ -96,14 +96,14 @@ def test_flat_and_straight_points_have_a_diameter_too(flat):
     assert measure(points)[0] == pytest.approx(distances.max(), rel=1e-12)
 
 
-def test_a_symmetry_written_column_by_column_is_told(tiny_bop):
+def test_a_symmetry_written_column_by_column_is_reported(tiny_bop):
     columns = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 5, 0, 0, 1]
     edit_json(tiny_bop / "models/models_info.json", lambda c: c["1"].update(symmetries_discrete=[columns]))
     with pytest.raises(UserError, match=r"object 1: symmetries_discrete must have 0 0 0 1 .* written column by column"):
         load_models(tiny_bop / "models")
 
 
-def test_an_object_that_is_there_twice_is_told(tiny_bop):
+def test_an_object_that_is_there_twice_is_reported(tiny_bop):
     edit_json(tiny_bop / "models/models_info.json", lambda c: c.update({"000001": c["1"]}))
     with pytest.raises(UserError, match="the id 1 twice"):
         load_models(tiny_bop / "models")
@@ -171,7 +171,7 @@ def test_diameter_is_the_largest_distance_of_two_vertices():
         ),
     ],
 )
-def test_a_damaged_models_folder_is_told_in_one_line(tiny_bop, damage, words):
+def test_a_damaged_models_folder_is_reported_in_one_line(tiny_bop, damage, words):
     damage(tiny_bop / "models")
     with pytest.raises(UserError) as caught:
         load_models(tiny_bop / "models")

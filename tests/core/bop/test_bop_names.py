@@ -208,6 +208,6 @@ def test_one_object_of_lm_needs_its_own_list_only(world, tmp_path):
         load_split(resolve_split("lmo_train", tmp_path))
 
 
-def test_an_object_that_a_split_leaves_out_is_told(world):
+def test_an_object_that_a_split_leaves_out_is_reported(world):
     with pytest.raises(UserError, match="'lm_13_train' doesn't have that object"):
         resolve_split("lm_cup_13_train", world)

@@ -148,7 +148,7 @@ def test_columns_and_rows_say_the_same():
     assert len(Estimates.of([])) == 0
 
 
-def test_a_missing_file_is_told(tmp_path):
+def test_a_missing_file_is_reported(tmp_path):
     with pytest.raises(UserError, match="missing"):
         read_results(tmp_path / "none.csv")
 

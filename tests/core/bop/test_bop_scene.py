@@ -146,7 +146,7 @@ def first(content):
         ("scene_gt_info", lambda c: c["3"].__setitem__(0, 5), ["must be an object"]),
     ],
 )
-def test_a_damaged_annotation_is_told_in_one_line(tiny_bop, name, change, words):
+def test_a_damaged_annotation_is_reported_in_one_line(tiny_bop, name, change, words):
     edit_json(tiny_bop / "test/000001" / f"{name}.json", change)
     with pytest.raises(UserError) as caught:
         load_split(mini(tiny_bop))
@@ -154,7 +154,7 @@ def test_a_damaged_annotation_is_told_in_one_line(tiny_bop, name, change, words)
     assert all(word in str(caught.value) for word in words), caught.value
 
 
-def test_a_json_of_another_kind_is_told(tiny_bop):
+def test_a_json_of_another_kind_is_reported(tiny_bop):
     (tiny_bop / "test/000001/scene_camera.json").write_text("[1]")
     with pytest.raises(UserError, match="image ids as keys"):
         load_split(mini(tiny_bop))
@@ -184,7 +184,7 @@ def test_a_damaged_list_names_its_line(tiny_bop, line):
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n broken"])
-def test_a_corrupt_image_is_told(tiny_bop, content):
+def test_a_corrupt_image_is_reported(tiny_bop, content):
     record = load_split(mini(tiny_bop))[0]
     record.rgb_path.write_bytes(content)
     record.depth_path.write_bytes(content)
@@ -211,7 +211,7 @@ def test_targets_count_visible_instances(tiny_bop):
 
 @pytest.mark.parametrize("t", [[10.0, -20.0, -500.0], [900.0, -20.0, 500.0], [0.0, 400.0, 500.0]])
 def test_objects_behind_the_camera_and_out_of_view_are_no_targets(tiny_bop, t):
-    """Where `scene_gt_info.json` is missing; what is in view counts, as nothing tells how much of it is hidden."""
+    """Where `scene_gt_info.json` is missing; what is in view counts, as nothing states how much of it is hidden."""
     scene = tiny_bop / "test/000001"
     (scene / "scene_gt_info.json").unlink()
     edit_json(scene / "scene_gt.json", lambda gt: gt["7"][0].update(cam_t_m2c=t))
@@ -261,7 +261,7 @@ def test_files_without_a_number_and_hidden_ones_are_no_images_of_a_scene(tiny_bo
     assert [record.rgb_path.name for record in load_split(mini(tiny_bop))] == ["3.png", "000007.png"]
 
 
-def test_two_folders_of_one_scene_are_told(tiny_bop):
+def test_two_folders_of_one_scene_are_reported(tiny_bop):
     shutil.copytree(tiny_bop / "test/000001", tiny_bop / "test/1")
     with pytest.raises(UserError, match=r"test/.*1 and .*test/.*1 are both scene 1; remove or rename one"):
         load_split(mini(tiny_bop))
@@ -337,7 +337,7 @@ def test_scenes_that_a_sensor_did_not_take_are_left_out(tiny_bop):
     assert read_image_size(replace(record, rgb_path=tiny_bop / "absent.png"), tiny_bop) == (99, 48)
 
 
-def test_an_image_that_a_file_names_twice_is_told(tiny_bop):
+def test_an_image_that_a_file_names_twice_is_reported(tiny_bop):
     edit_json(tiny_bop / "test/000001/scene_camera.json", lambda cameras: cameras.update({"000003": cameras["3"]}))
     with pytest.raises(UserError, match=r"scene_camera\.json has the id 3 twice"):
         load_split(mini(tiny_bop))
@@ -395,7 +395,7 @@ def test_an_images_size_without_its_file_is_the_cameras(tiny_bop):
 @pytest.mark.parametrize(
     "K", [[100, 0, 32, 0, 100, 24, 0, 0, 0], [100, 100, 32, 100, 100, 24, 0, 0, 1], [100, 0, 32, 0, 100, 24, 0, 1, 1]]
 )
-def test_a_camera_without_inverse_is_told(tiny_bop, K):
+def test_a_camera_without_inverse_is_reported(tiny_bop, K):
     edit_json(tiny_bop / "test/000001/scene_camera.json", lambda cameras: cameras["3"].update(cam_K=K))
     with pytest.raises(UserError, match=r"image 3: cam_K must have an inverse and end in 0, 0, 1"):
         load_split(mini(tiny_bop))

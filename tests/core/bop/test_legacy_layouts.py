@@ -150,7 +150,7 @@ def test_lmo_s_camera_serves_too(root):
             load(root, name)
 
 
-def test_an_object_without_a_folder_is_told(root):
+def test_an_object_without_a_folder_is_reported(root):
     with pytest.raises(UserError, match=r"ape is missing, .*DATASETS\.OBJS"):
         load(root, "lm_blender_13_train")
     assert len(load_split(resolve_split("lm_blender_13_train", root), [6])) == 2
@@ -173,7 +173,7 @@ def entry(content):
         (lambda c: c.update(x=1), ["key 'x'"]),
     ],
 )
-def test_a_damaged_annotation_is_told_in_one_line(root, change, words):
+def test_a_damaged_annotation_is_reported_in_one_line(root, change, words):
     edit_json(root / "lm_renders_blender/renders/cat/cat_gt.json", change)
     with pytest.raises(UserError) as caught:
         load(root, BLENDER)
@@ -191,14 +191,14 @@ def test_a_damaged_annotation_is_told_in_one_line(root, change, words):
         ("\xff\x00", "12 numbers"),
     ],
 )
-def test_a_damaged_pose_is_told_in_one_line(root, text, words):
+def test_a_damaged_pose_is_reported_in_one_line(root, text, words):
     (root / "lm_imgn/imgn/cat/000005-pose.txt").write_text(text)
     with pytest.raises(UserError, match=words) as caught:
         load(root, IMGN)
     assert "000005-pose.txt" in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_missing_files_are_told(root):
+def test_missing_files_are_reported(root):
     (root / "lm_imgn/imgn/cat/000005-pose.txt").unlink()
     with pytest.raises(UserError, match=r"000005-pose\.txt is missing"):
         load(root, IMGN)
@@ -211,7 +211,7 @@ def test_missing_files_are_told(root):
 
 
 @pytest.mark.parametrize(("key", "value"), [("fx", 0), ("cy", None), ("fy", "x")])
-def test_a_damaged_camera_is_told(root, key, value):
+def test_a_damaged_camera_is_reported(root, key, value):
     edit_json(root / "lm/camera.json", lambda camera: camera.update({key: value}))
     with pytest.raises(UserError, match=r"camera\.json"):
         load(root, IMGN)

@@ -87,8 +87,8 @@ def test_facts():
 
 def test_splits_named_test_are_those_with_test_images(empty_folders):
     """LINEMOD keeps its training images in the folder test; every name in the table says what it is for."""
-    told = {name: has_test_images(resolve_split(name, empty_folders)) for name in TABLE}
-    assert told == {name: name.endswith("test") for name in TABLE}
+    found = {name: has_test_images(resolve_split(name, empty_folders)) for name in TABLE}
+    assert found == {name: name.endswith("test") for name in TABLE}
 
 
 @pytest.mark.parametrize("name", ["lmo_bop_test", "tless_test", "ycbv_024_bowl_test", "{root}/lmo:test"])
@@ -136,7 +136,7 @@ def test_a_path_with_a_split(tiny_bop):
         (":test", ["existing folder"]),
     ],
 )
-def test_a_wrong_name_is_told(name, words, tiny_bop):
+def test_a_wrong_name_is_reported(name, words, tiny_bop):
     with pytest.raises(UserError) as caught:
         resolve_split(name, tiny_bop.parent)
     assert all(word in str(caught.value) for word in words), caught.value

@@ -95,13 +95,13 @@ def test_every_number_is_finite(schema, tmp_path, text, name):
         ("SOLVER.BATCH=null", "SOLVER.BATCH must be a whole number"),
     ],
 )
-def test_mistakes_are_told(schema, tmp_path, override, message):
+def test_mistakes_are_reported(schema, tmp_path, override, message):
     with pytest.raises(UserError, match=message) as caught:
         load_config(write(tmp_path, "SEED = 1"), schema, [override])
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file_is_told(schema, tmp_path):
+def test_a_missing_file_is_reported(schema, tmp_path):
     with pytest.raises(UserError, match="is missing"):
         load_config(tmp_path / "absent.py", schema)
 

@@ -21,7 +21,7 @@ SCHEMA = {
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        # any value, of a key that the schema doesn't tell of
+        # any value, of a key that the schema doesn't contain
         *(("NEW=1e-3", 1e-3), ("NEW=(1, 2)", (1, 2)), ("NEW=[ape, can]", ["ape", "can"]), ("NEW=['ape']", ["ape"])),
         *(("NEW=true", True), ("NEW=True", True), ("NEW=a/b.pth", "a/b.pth"), ("NEW=", ""), ("NEW=None", None)),
         *(("NEW=__import__('os')", "__import__('os')"), ("NEW=-0.5", -0.5), ("NEW=[1e-4, x]", [1e-4, "x"])),

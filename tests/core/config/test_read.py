@@ -69,14 +69,14 @@ def test_a_base_that_is_there_counts_before_ours(ours, tmp_path):
 
 
 @pytest.mark.parametrize("spare", [True, False])
-def test_a_missing_base_of_another_name_is_told(ours, tmp_path, spare):
+def test_a_missing_base_of_another_name_is_reported(ours, tmp_path, spare):
     path = write(tmp_path / "theirs" / "a.py", "_base_ = ['../gone/special.py']")
     with pytest.raises(UserError, match=r"special\.py, which is missing; copy it there or correct _base_") as caught:
         read_config(path, ours if spare else None)
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_based_on_itself_is_told(tmp_path):
+def test_a_file_based_on_itself_is_reported(tmp_path):
     write(tmp_path / "a.py", "_base_ = './b.py'")
     write(tmp_path / "b.py", "_base_ = './a.py'")
     with pytest.raises(UserError, match="is a base of itself"):
@@ -127,7 +127,7 @@ def test_yaml_makes_nothing_but_plain_values(tmp_path, monkeypatch, name, text):
         ("a.txt", "a: 1", "must end in one of .py"),
     ],
 )
-def test_mistakes_are_told_in_one_line(tmp_path, name, text, message):
+def test_mistakes_are_reported_in_one_line(tmp_path, name, text, message):
     with pytest.raises(UserError, match=message) as caught:
         read_config(write(tmp_path / name, text))
     assert "\n" not in str(caught.value)

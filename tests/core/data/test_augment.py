@@ -196,7 +196,7 @@ def test_every_operation_runs_with_its_defaults(name, image):
         ("Add(*x)", "starred"),
     ],
 )
-def test_what_the_text_may_not_hold_is_told(code, message):
+def test_what_the_text_may_not_hold_is_reported(code, message):
     with pytest.raises(UserError, match=message):
         parse_augmentation(code)
 

@@ -30,7 +30,7 @@ def test_names_without_numbers_are_counted(tmp_path):
     assert [(frame.name, frame.im_id) for frame in open_frames(str(tmp_path))] == [("a.png", 0), ("b.png", 1)]
 
 
-def test_a_bop_scene_tells_its_ids(tmp_path):
+def test_a_bop_scene_names_its_ids(tmp_path):
     write(tmp_path / "000007" / "rgb" / "000003.png", 5)
     frames = open_frames(str(tmp_path / "000007"))
     assert frames.folder == tmp_path / "000007"
@@ -116,7 +116,7 @@ def test_a_video_has_its_frames_in_rgb(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["avi", "mkv"])
-def test_a_damaged_video_is_told(tmp_path, suffix, caplog, capfd):
+def test_a_damaged_video_is_reported(tmp_path, suffix, caplog, capfd):
     path = tmp_path / f"a.{suffix}"
     video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (32, 24))
     rng = np.random.default_rng(0)
@@ -128,11 +128,11 @@ def test_a_damaged_video_is_told(tmp_path, suffix, caplog, capfd):
     read = len(list(open_frames(str(path))))
     assert 0 < read < 30
     (record,) = caplog.records
-    assert f"a.{suffix}: only {read} of the 30 frames it tells of can be read" in record.message
+    assert f"a.{suffix}: only {read} of the 30 frames that it declares can be read" in record.message
     assert capfd.readouterr().err == ""
 
 
-def test_a_video_without_a_frame_is_told(tmp_path):
+def test_a_video_without_a_frame_is_reported(tmp_path):
     path = tmp_path / "a.avi"
     video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (32, 24))
     video.write(np.zeros((24, 32, 3), np.uint8))
@@ -145,7 +145,7 @@ def test_a_video_without_a_frame_is_told(tmp_path):
         open_frames(str(path))
 
 
-def test_a_broken_image_is_told_when_it_is_read(tmp_path):
+def test_a_broken_image_is_reported_when_it_is_read(tmp_path):
     (tmp_path / "1.png").write_bytes(b"no image")
     (frame,) = open_frames(str(tmp_path))
     with pytest.raises(UserError, match="cannot be decoded"):
@@ -163,13 +163,13 @@ def test_a_full_grey_folder_is_read_beside_an_empty_one(tmp_path):
         assert [frame.im_id for frame in open_frames(str(source))] == [2]
 
 
-def test_what_holds_no_frame_is_told(tmp_path):
+def test_what_holds_no_frame_is_reported(tmp_path):
     (tmp_path / "broken.mp4").write_bytes(b"no video")
-    for source, told in (
+    for source, message in (
         (tmp_path / "none", "is no image, folder or video"),
         (tmp_path, "holds no image"),
         (tmp_path / "broken.mp4", "cannot be opened"),
         ("webcam:97", "cannot be opened"),
     ):
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             open_frames(str(source))

@@ -1,4 +1,4 @@
-"""Broken samples of a training set: replaced alike everywhere, told once, counted, and ended when too many."""
+"""Broken samples of a training set: replaced alike everywhere, reported once, counted, and ended when too many."""
 
 from __future__ import annotations
 
@@ -125,8 +125,8 @@ def test_each_message_is_logged_once(caplog, many_may_break):
     lines = caplog.messages
     assert len(lines) == len(BROKEN) < loader.broken
     pattern = r"image(\d+)\.png cannot be decoded; restore the file; another sample takes its place"
-    told = [re.fullmatch(pattern + r" \(\d+ broken of \d+ so far\)", line) for line in lines]
-    assert {int(match[1]) for match in told} == {*BROKEN}
+    matches = [re.fullmatch(pattern + r" \(\d+ broken of \d+ so far\)", line) for line in lines]
+    assert {int(match[1]) for match in matches} == {*BROKEN}
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

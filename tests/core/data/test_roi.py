@@ -109,7 +109,7 @@ def test_dzi_repeats_with_its_seed(dzi_type):
     assert first.size == second.size and (first.center == second.center).all()
 
 
-def test_an_unknown_dzi_type_is_told_its_neighbour():
+def test_an_unknown_dzi_type_is_reported_its_neighbour():
     with pytest.raises(UserError, match="did you mean 'uniform'"):
         sample_dzi(BOX, SIZE, np.random.default_rng(0), "unifrm")
 

@@ -36,9 +36,9 @@ def source_of(records, labeler, augmentation=PLAIN, side=320) -> DetectionSource
 
 def test_rays_give_the_boxes_that_annotations_lack(toy_records, toy_labeler):
     for record in toy_records[:3]:
-        told, cast = (toy_labeler.of_image(r, (320, 240)) for r in (record, without_info(record)))
-        assert [item.instance.gt_index for item in told] == [item.instance.gt_index for item in cast]
-        np.testing.assert_array_equal([item.box for item in told], [item.box for item in cast])
+        annotated, cast = (toy_labeler.of_image(r, (320, 240)) for r in (record, without_info(record)))
+        assert [item.instance.gt_index for item in annotated] == [item.instance.gt_index for item in cast]
+        np.testing.assert_array_equal([item.box for item in annotated], [item.box for item in cast])
 
 
 def test_rays_give_the_masks_that_annotations_lack(toy_records, toy_labeler):

@@ -87,11 +87,11 @@ def test_a_run_goes_on_as_the_detector_it_is(source, small_facts, tmp_path, capl
     assert not start(source, small_facts, tmp_path, 1, resume=False).train()
     others = replace(small_facts, objects=tuple(reversed(small_facts.objects)))
     wider = replace(small_facts, design=replace(small_facts.design, side=2 * small_facts.design.side))
-    for facts, told in ((others, "objects="), (wider, "side=")):
-        with pytest.raises(UserError, match=f"holds a run with {told}.*another folder"):
+    for facts, words in ((others, "objects="), (wider, "side=")):
+        with pytest.raises(UserError, match=f"holds a run with {words}.*another folder"):
             start(source, facts, tmp_path, 20, resume=True)
     steeper = replace(OPTIONS, lr=2 * OPTIONS.lr, batch_size=OPTIONS.batch_size + 1)
     trainer = start(source, small_facts, tmp_path, 20, resume=True, options=steeper)
     assert trainer.schedule.base_lrs == [2 * OPTIONS.lr]
-    for told in ("before lr=", "before batch_size="):
-        assert caplog.text.count(told) == 1
+    for words in ("before lr=", "before batch_size="):
+        assert caplog.text.count(words) == 1

@@ -30,7 +30,7 @@ def codes_of(examination: Examination, *severities: Severity) -> set[str]:
     return {kind.code for kind, _, _ in examination.findings if kind.severity in (severities or tuple(Severity))}
 
 
-def told(examination: Examination, code: str) -> list[str]:
+def lines_of(examination: Examination, code: str) -> list[str]:
     return [f"{f.where}: {f.what}" for kind, _, worst in examination.findings if kind.code == code for f in worst]
 
 
@@ -48,9 +48,9 @@ def toy(small_toy, tmp_path) -> Path:
     return Path(shutil.copytree(small_toy, tmp_path / "toy"))
 
 
-def assert_told(found: Examination, planted: Fault, subject: Toy) -> None:
+def assert_found(found: Examination, planted: Fault, subject: Toy) -> None:
     """There is a finding of the fault's code that says what it has to."""
-    words = "\n".join(told(found, planted.code))
+    words = "\n".join(lines_of(found, planted.code))
     values = {**vars(subject), "scene": SCENE}
     says = re.sub(r"\{[^}]+\}", lambda match: match[0].format(**values), planted.says)
     says = re.sub(r"\((object \d+)\)", r"\\(\1\\)", says)
@@ -62,7 +62,7 @@ def test_a_planted_fault_is_found_by_its_code_and_place_and_nothing_else(toy, pl
     subject = Toy(toy)
     planted.damage(subject)
     found = examine(toy, images=0)
-    assert_told(found, planted, subject)
+    assert_found(found, planted, subject)
     faults = codes_of(found, Severity.ERROR, Severity.WARNING)
     assert faults <= {planted.code, *planted.also}, format_findings(found.findings)
 
@@ -90,7 +90,7 @@ def test_what_is_good_to_know_is_a_note(toy, planted):
     subject = Toy(toy)
     planted.damage(subject)
     found = examine(toy, images=0)
-    assert_told(found, planted, subject)
+    assert_found(found, planted, subject)
     assert codes_of(found) == {planted.code} and found.findings.count(Severity.NOTE) == 1
 
 
@@ -102,7 +102,7 @@ def test_images_turned_by_their_tag_are_a_warning(toy):
         image.transpose(Image.Transpose.ROTATE_180).save(path.with_suffix(".jpg"), exif=tag, quality=95)
     path.unlink()
     found = examine(toy, images=0)
-    assert told(found, "image-turned") == [f"{SCENE}/rgb/000001.jpg: EXIF orientation 3"]
+    assert lines_of(found, "image-turned") == [f"{SCENE}/rgb/000001.jpg: EXIF orientation 3"]
     assert codes_of(found) == {"image-turned"}
 
 
@@ -114,12 +114,12 @@ def test_what_is_not_there_is_a_note(toy, lacking):
         (toy / SCENE / "scene_gt_info.json").unlink()
     found = examine(toy, images=0)
     assert codes_of(found) == {"absent"}
-    assert any(f"{SCENE}/{lacking}" in line for line in told(found, "absent"))
+    assert any(f"{SCENE}/{lacking}" in line for line in lines_of(found, "absent"))
 
 
 def test_half_of_the_annotations_is_an_error_as_it_is_to_the_loader(toy):
     (toy / SCENE / "scene_gt.json").unlink()
-    (finding,) = told(examine(toy, images=0), "json-broken")
+    (finding,) = lines_of(examine(toy, images=0), "json-broken")
     assert f"{SCENE}/scene_gt.json" in finding and "missing" in finding
 
 
@@ -137,7 +137,7 @@ def test_most_images_of_a_scene_may_be_elsewhere(toy):
     for im_id in (0, 1, 3):
         (toy / SCENE / f"rgb/{im_id:06d}.png").unlink()
     found = examine(toy, images=0)
-    assert told(found, "absent") == [f"{SCENE}/rgb: 3 of 4 files are not there"] and codes_of(found) == {"absent"}
+    assert lines_of(found, "absent") == [f"{SCENE}/rgb: 3 of 4 files are not there"] and codes_of(found) == {"absent"}
 
 
 def test_silhouettes_of_another_renderer_fit(tmp_path):
@@ -242,11 +242,11 @@ def test_processes_find_the_same(toy):
     assert format_findings(alone.findings, KEPT) == format_findings(together.findings, KEPT) != ""
 
 
-def test_leaks_between_splits_are_told(toy):
+def test_leaks_between_splits_are_reported(toy):
     (toy / "train/000001/rgb").mkdir(parents=True)
     shutil.copy(toy / SCENE / "rgb/000002.png", toy / "train/000001/rgb/000000.png")
     (toy / "train/000001/scene_camera.json").write_text((toy / SCENE / "scene_camera.json").read_text())
-    assert told(examine(toy, images=1), "image-duplicate") == [
+    assert lines_of(examine(toy, images=1), "image-duplicate") == [
         f"train/000001/rgb/000000.png: the same bytes as {SCENE}/rgb/000002.png"
     ]
 
@@ -256,13 +256,13 @@ def test_a_list_of_images_alone_is_no_fault_and_its_images_are_looked_up(toy):
     (toy / "test_targets_bop24.json").write_text(json.dumps(entries))
     assert codes_of(examine(toy, images=1)) == set()
     (toy / "test_targets_bop24.json").write_text(json.dumps([*entries, {"scene_id": 1, "im_id": 4}]))
-    (line,) = told(examine(toy, images=1), "target-image")
+    (line,) = lines_of(examine(toy, images=1), "target-image")
     assert line == "test_targets_bop24.json, entry 4: scene 1 has no image 4"
 
 
-def test_two_folders_of_one_scene_are_told_as_the_loader_refuses_them(toy):
+def test_two_folders_of_one_scene_are_reported_as_the_loader_refuses_them(toy):
     shutil.copytree(toy / SCENE, toy / "test/1")
-    (line,) = told(examine(toy, images=1), "scene-twice")
+    (line,) = lines_of(examine(toy, images=1), "scene-twice")
     assert line in ("test/1: 000001 is scene 1 too", "test/000001: 1 is scene 1 too")
     with pytest.raises(UserError, match="are both scene 1"):
         load_split(resolve_split(f"{toy}:test", toy))
@@ -275,14 +275,14 @@ def test_lists_of_images_are_read_as_the_ancestor_s_names_read_them(toy, tmp_pat
     listed.parent.mkdir()
     listed.write_text("0001/000002\n\n1/0\n")
     found = examine(root, images=1)
-    assert not told(found, "list-broken") and not told(found, "list-image")
+    assert not lines_of(found, "list-broken") and not lines_of(found, "list-image")
     listed.write_text("000001/000002\n3\n1/x\n9/0\n1/99\n")
     found = examine(root, images=1)
-    assert told(found, "list-broken") == [
+    assert lines_of(found, "list-broken") == [
         "image_sets/keyframe.txt, line 2: must be scene/image and is '3'; repair the list",
         "image_sets/keyframe.txt, line 3: must be a whole number and is 'x'; repair the file",
     ]
-    assert told(found, "list-image") == [
+    assert lines_of(found, "list-image") == [
         "image_sets/keyframe.txt, line 4: there is no scene 9",
         "image_sets/keyframe.txt, line 5: scene 1 has no image 99",
     ]
@@ -303,7 +303,7 @@ def test_each_sensor_of_a_scene_is_examined_as_it_is_read(toy):
     (toy / SCENE / "mask_visib_xyz/000001_000000.png").write_bytes(b"no image")
     obj_id = json.loads((toy / SCENE / "scene_gt_xyz.json").read_text())["2"][0]["obj_id"]
     found = examine(toy, images=0)
-    lines = [*told(found, "gt-rotation"), *told(found, "scene-ids"), *told(found, "image-broken")]
+    lines = [*lines_of(found, "gt-rotation"), *lines_of(found, "scene-ids"), *lines_of(found, "image-broken")]
     assert [line.partition(":")[0] for line in lines] == [
         f"{SCENE}/scene_gt_xyz.json, image 2, entry 0 (object {obj_id})",
         *(f"{SCENE}/scene_camera_cam1.json, image 3", f"{SCENE}/mask_visib_xyz/000001_000000.png"),
@@ -330,7 +330,7 @@ def test_what_is_no_data_set_is_said_in_one_line(tmp_path, where):
         examine(tmp_path / where)
 
 
-def test_an_unknown_split_is_told_with_those_there_are(toy):
+def test_an_unknown_split_is_reported_with_those_there_are(toy):
     with pytest.raises(UserError, match="'tset'; did you mean 'test'"):
         examine(toy, ["tset"])
 

@@ -23,7 +23,7 @@ class Numbers:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
-def test_a_run_computes_in_the_precision_that_it_tells(tmp_path: Path, precision: str):
+def test_a_run_computes_in_the_precision_that_it_reports(tmp_path: Path, precision: str):
     network = nn.Linear(1, 1)
     lesson = Lesson(
         Numbers(), torch.stack, lambda batch, _: {"loss": network(batch).square().mean()}, lambda batch: {}, str, "none"

@@ -1,4 +1,4 @@
-"""Weights into a network: what matches, what is told of the rest, and when that is an error."""
+"""Weights into a network: what matches, what is reported of the rest, and when that is an error."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def weights_of(network: nn.Module, **changes: torch.Tensor | None) -> dict[str, 
     return {name: value for name, value in state.items() if value is not None}
 
 
-def test_what_fits_is_kept_and_the_rest_told(caplog):
+def test_what_fits_is_kept_and_the_rest_reported(caplog):
     source, network = Network(), Network(features=3)
     before = network.fc.weight.clone()
     weights = weights_of(source, fc_bias=None, log_var=torch.ones(1))
@@ -69,7 +69,7 @@ def test_a_network_that_is_to_be_used_needs_every_tensor(change):
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())  # untouched
 
 
-def test_what_a_network_does_not_have_is_only_told(caplog):
+def test_what_a_network_does_not_have_is_only_reported(caplog):
     with caplog.at_level(logging.INFO):
         report = load_weights(Network(), weights_of(Network(), other_head=torch.ones(1)), FILE)
     assert report.complete and report.left_over == ("other.head",)
@@ -147,7 +147,7 @@ def test_norms_of_old_files_lack_their_counters():
     assert report.complete and torch.equal(network.running_mean, source.running_mean)
 
 
-def test_of_many_shapes_the_first_is_told():
+def test_of_many_shapes_the_first_is_reported():
     reshaped = {f"net.{i}": ((i,), (9,)) for i in range(5)} | {"fc.bias": ((1,), (2,))}
     assert LoadReport((), (), (), reshaped).differences() == [
         "of another shape 5 of net, fc.bias, the first net.0 (0,) instead of (9,)"

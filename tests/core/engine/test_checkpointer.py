@@ -1,4 +1,4 @@
-"""Checkpoints on disk: damaged ones are passed over, the best stays, a full disk costs nothing, random draws go on."""
+"""Checkpoints on disk: damaged ones are passed over, the best stays, a full disk costs nothing, draws continue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps that are not finite: counted, told, and too many in a row end the run."""
+"""Steps that are not finite: counted, reported, and too many in a row end the run."""
 
 from __future__ import annotations
 

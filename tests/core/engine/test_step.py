@@ -72,9 +72,9 @@ def test_a_step_that_is_not_finite_changes_nothing(name, spoilt):
     compute, poison = losses_of(model), {"on": False}
 
     def losses(x: Tensor, iteration: int) -> Losses:
-        told = compute(x, iteration)
+        computed = compute(x, iteration)
         # An infinite loss whose own gradient is finite.
-        return told | ({"loss_a": told["loss_a"] + torch.inf} if poison["on"] and spoilt == "loss" else {})
+        return computed | ({"loss_a": computed["loss_a"] + torch.inf} if poison["on"] and spoilt == "loss" else {})
 
     step = OptimisationStep(model, losses, OPTIMIZERS[name](model.parameters()), StepOptions())
     assert not advance(step, batch(1)) and not advance(step, batch(2))
@@ -98,7 +98,7 @@ def test_a_step_that_is_not_finite_changes_nothing(name, spoilt):
 
 @pytest.mark.parametrize("name", ["Ranger", "AdamW fused"])
 def test_a_device_skips_as_the_host_does(name):
-    """`found_inf`, which a GPU's step sets, against leaving the step out; Lookahead's period goes on."""
+    """`found_inf`, which a GPU's step sets, against leaving the step out; Lookahead's period continues."""
     models = [Net(), Net()]
     optimizers = [OPTIMIZERS[name](model.parameters()) for model in models]
     assert all(map(takes_found_inf, optimizers))
@@ -227,7 +227,7 @@ class Waits(TorchDispatchMode):
 
 @pytest.mark.parametrize("name", ["Ranger", "AdamW fused"])
 def test_a_step_asks_nothing_of_a_device(name, monkeypatch):
-    """As on a GPU: the optimizer is told by a tensor whether to step, and answers are looked at later."""
+    """As on a GPU: a tensor says to the optimizer whether to step, and answers are looked at later."""
     model = Net()
     optimizer = OPTIMIZERS[name](model.parameters())
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: 1.0)

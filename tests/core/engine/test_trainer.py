@@ -222,7 +222,7 @@ def test_bytes_that_are_no_text_stop_neither_pointer_nor_metrics(tmp_path):
     assert read_metrics(tmp_path / "metrics.json") == [{"iteration": 1}]
 
 
-def test_what_the_machine_cannot_do_is_told():
+def test_what_the_machine_cannot_do_is_reported():
     with pytest.raises(UserError, match="mps"):
         select_device("mps")
     with pytest.raises(UserError, match="SEED"):
@@ -290,7 +290,7 @@ def test_a_lost_worker_leaves_a_checkpoint_to_go_on_from(tmp_path):
         max_iter=10,
         hooks=[SaveCheckpoint(0, checkpointer)],
     )
-    with pytest.raises(UserError, match=r"^stopped after iteration 3, go on with --resume: a process was killed$"):
+    with pytest.raises(UserError, match=r"^stopped after iteration 3, continue with --resume: a process was killed$"):
         trainer.train()
     state = read_checkpoint(last_checkpoint(tmp_path))
     assert state["iteration"] == 3 and torch.equal(state["model"]["weight"], network.weight)

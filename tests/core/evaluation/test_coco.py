@@ -124,7 +124,7 @@ def test_masks_are_scored_as_masks(records):
         {"counts": [-1, 9001], "size": [90, 100]},
     ],
 )
-def test_masks_that_pycocotools_would_not_survive_are_told(records, segmentation):
+def test_masks_that_pycocotools_would_not_survive_are_reported(records, segmentation):
     with pytest.raises(UserError, match="segmentation"):
         coco_scores(detect(segmentation=segmentation), records, TARGETS, "segm")
 
@@ -161,7 +161,7 @@ def test_without_a_detection_ap_is_zero(records):
     assert coco_scores([replace(d, im_id=77) for d in detect()], records, TARGETS).ap == 0
 
 
-def test_ground_truth_without_boxes_or_images_is_told(records):
+def test_ground_truth_without_boxes_or_images_is_reported(records):
     bare = [replace(r, instances=tuple(Instance(i.obj_id, 0, POSE) for i in r.instances)) for r in records]
     with pytest.raises(UserError, match=r"no box.*make_targets"):
         coco_scores(detect(), bare, TARGETS)

@@ -160,7 +160,7 @@ def test_a_wrong_path_is_one_line_and_exit_code_1(toy_root):
     assert done.stderr.count("\n") == 1 and "no_toy-test.csv is missing" in done.stderr
 
 
-def test_results_of_one_name_in_two_folders_are_told_apart(toy_root, results, tmp_path, capsys):
+def test_results_of_one_name_in_two_folders_are_distinguished(toy_root, results, tmp_path, capsys):
     files = [tmp_path / folder / "m_toy-test.csv" for folder in ("one", "other")]
     for file, name in zip(files, ("truth", "half"), strict=True):
         file.parent.mkdir()

@@ -133,7 +133,7 @@ def test_scores_do_not_depend_on_the_order_of_the_estimates(world):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"targets": []}, "nothing to evaluate"),
         ({"targets": [Target(3, 77, 1, 1)]}, "image 77"),
@@ -142,12 +142,12 @@ def test_scores_do_not_depend_on_the_order_of_the_estimates(world):
         ({"image_width": None}, "image width"),
     ],
 )
-def test_what_does_not_fit_is_told(world, change, told):
-    with pytest.raises(UserError, match=told):
+def test_what_does_not_fit_is_reported(world, change, message):
+    with pytest.raises(UserError, match=message):
         world.score(world.truth(), **change)
 
 
-def test_a_missing_model_is_told(world):
+def test_a_missing_model_is_reported(world):
     del world.models[2]
     with pytest.raises(UserError, match=r"\[2\]"):
         world.score(world.truth())
@@ -200,17 +200,17 @@ def test_a_time_that_is_no_number_is_unknown(world):
     assert world.score(world.truth(time=np.inf)).time_per_image is None
 
 
-def test_estimates_that_are_no_numbers_are_told(world):
+def test_estimates_that_are_no_numbers_are_reported(world):
     nothing = Pose(np.full((3, 3), np.nan), np.full(3, np.nan))
     (note, *_) = world.score(world.truth(pose=nothing)).notes
     assert note.startswith("9 of 9 estimates have nan or infinity, which is never right: the weights may be damaged")
 
 
 @pytest.mark.parametrize(("factor", "unit"), [(1e-3, "metres"), (0.1, "centimetres"), (1.2, ""), (0.7, "")])
-def test_estimates_in_another_unit_are_told(world, factor, unit):
+def test_estimates_in_another_unit_are_reported(world, factor, unit):
     scaled = [replace(e, pose=Pose(e.pose.cam_R_obj, factor * e.pose.cam_t_obj)) for e in world.truth()]
-    told = [note for note in world.score(scaled).notes if "as if t were in" in note]
-    assert (f"as if t were in {unit}; a BOP csv has millimetres" in told[0]) if unit else not told
+    found = [note for note in world.score(scaled).notes if "as if t were in" in note]
+    assert (f"as if t were in {unit}; a BOP csv has millimetres" in found[0]) if unit else not found
 
 
 def test_means_lie_in_their_intervals(world):

@@ -19,7 +19,7 @@ def moved(along: float = 0.0, across: float = 0.0, degrees: float = 0.0) -> Pose
     return Pose(turned, TRUTH.cam_t_obj + along * SIGHT + across * ACROSS)
 
 
-def test_depth_and_place_are_told_apart():
+def test_depth_and_place_are_distinguished():
     found = error_parts([moved(0.05, 0.01), moved(0.03, 0.02), moved(-0.02, 0.03)], [TRUTH] * 3)
     assert found.depth_bias == pytest.approx(0.03, abs=1e-12)
     assert found.depth == pytest.approx(0.03, abs=1e-12)

@@ -60,9 +60,9 @@ def test_the_report_is_well_formed_and_self_contained(world, tmp_path):
     assert all(decode(uri) is not None for uri in page.addresses)
 
 
-def test_the_report_tells_scores_facts_and_cases_as_they_are(world, tmp_path):
+def test_the_report_shows_scores_facts_and_cases_as_they_are(world, tmp_path):
     text = Page(write(world, tmp_path)).text
-    for told in (
+    for expected in (
         "Boxes <1>",
         "none & nothing",
         "the <worst>",
@@ -71,7 +71,7 @@ def test_the_report_tells_scores_facts_and_cases_as_they_are(world, tmp_path):
         "mean over objects",
         "8/9",
     ):
-        assert told in text
+        assert expected in text
     assert "Training" not in text
 
 

@@ -21,7 +21,7 @@ def test_its_scores_are_ours(world, toolkit):
         assert a.errors == pytest.approx(b.errors, rel=1e-9)
 
 
-def test_a_difference_is_told(world, toolkit):
+def test_a_difference_is_reported(world, toolkit):
     found = differences(world.score(world.truth()), world.score(world.shifted(0.3)))
     assert found["ad_0.10"] == 1 and found["AR_MSSD"] > 0
 

@@ -153,7 +153,7 @@ def test_depth_that_cannot_be_used_costs_vsd_and_no_other_score(scene, tmp_path,
     assert str(record.depth_path) in scores.notes[0] and str(record.depth_path) in caplog.text
 
 
-def test_depth_of_half_the_size_is_told_by_K_where_no_image_is(scene):
+def test_depth_of_half_the_size_is_detected_by_K_where_no_image_is(scene):
     _, record, _ = scene
     assert measured_distance(record).shape == (60, 80)
     assert not record.rgb_path.is_file()

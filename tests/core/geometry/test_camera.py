@@ -23,12 +23,12 @@ def test_a_camera_is_a_matrix_or_four_numbers():
         *((1, 2, 3), (600, 600, np.inf, 240), (-600, 600, 320, 240), [[1, 2], [3]], "abc"),
     ],
 )
-def test_what_is_no_camera_is_told(K):
+def test_what_is_no_camera_is_reported(K):
     with pytest.raises(UserError, match=r"^K must be"):
         as_K(K)
 
 
-def test_the_camera_of_another_resolution_is_told():
+def test_the_camera_of_another_resolution_is_reported():
     K = as_K((600, 600, 320, 240))
     assert check_camera(K, 640, 480) == []
     with pytest.raises(UserError, match="another resolution"):

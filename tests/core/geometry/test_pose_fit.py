@@ -220,19 +220,19 @@ def test_a_vague_prior_changes_nothing_and_a_certain_one_lets_nothing_change():
     np.testing.assert_allclose(certain.cam_t_obj, before[1], atol=1e-8)
 
 
-def test_what_the_points_tell_badly_is_left_to_the_prior():
+def test_what_the_points_show_badly_is_left_to_the_prior():
     """Depth of a small object far away: the fit with a prior is nearer to the truth than points or prior alone."""
     rng, errors = np.random.default_rng(8), {"points": [], "prior": [], "both": []}
     for seed in range(40):
         seen, R, t = case(100 + seed)
         noisy = replace(seen, pixels=seen.pixels + rng.normal(0, 4, seen.pixels.shape), precision=seen.precision / 16)
         before = R, t + np.array([0, 0, 1]) * rng.normal(0, 0.01)
-        told = {
+        translations = {
             "points": fit_poses(noisy, *before).cam_t_obj,
             "prior": before[1],
             "both": fit_poses(noisy, *before, prior=normal_prior(*before, [1e-4, 1e-4, 0.01, 1, 1, 1])).cam_t_obj,
         }
-        for name, value in told.items():
+        for name, value in translations.items():
             errors[name].append(float((value - t)[0, 2]))
     spread = {name: float(np.sqrt(np.mean(np.square(values)))) for name, values in errors.items()}
     assert spread["both"] < min(spread["points"], spread["prior"])
@@ -243,13 +243,13 @@ def test_tensors_and_arrays_give_the_same_with_a_prior():
     before = perturbed(R, t, 10, by=0.5)
     prior = normal_prior(*before, [0.01, 0.01, 0.02, 0.1, 0.1, 0.1])
     found = fit_poses(seen, *before, prior=prior)
-    told = fit_poses(
+    of_tensors = fit_poses(
         as_tensors(seen),
         *map(torch.from_numpy, before),
         prior=PosePrior(*(torch.from_numpy(value) for value in vars(prior).values())),
     )
-    np.testing.assert_allclose(told.cam_t_obj, found.cam_t_obj, atol=1e-9)
-    np.testing.assert_allclose(told.covariance, found.covariance, rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(of_tensors.cam_t_obj, found.cam_t_obj, atol=1e-9)
+    np.testing.assert_allclose(of_tensors.covariance, found.covariance, rtol=1e-6, atol=1e-12)
 
 
 @given(seed=st.integers(0, 10**6))

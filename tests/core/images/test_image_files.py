@@ -89,7 +89,7 @@ def test_rare_formats_have_a_size_too(tmp_path, dtype):
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\nbroken", b"\xff\xd8\xff", b"{]"])
-def test_damaged_images_are_told_in_one_line(tmp_path, content, capfd):
+def test_damaged_images_are_reported_in_one_line(tmp_path, content, capfd):
     path = tmp_path / "damaged.png"
     path.write_bytes(content)
     for read in (read_image, read_header):
@@ -111,7 +111,7 @@ def test_no_beginning_of_an_image_is_taken_for_it_and_no_library_talks(tmp_path,
     assert capfd.readouterr().err == ""
 
 
-def test_a_png_with_a_wrong_byte_is_told(tmp_path, capfd):
+def test_a_png_with_a_wrong_byte_is_reported(tmp_path, capfd):
     path = tmp_path / "a.png"
     write_image(path, PICTURE)
     data = bytearray(path.read_bytes())

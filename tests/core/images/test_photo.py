@@ -63,14 +63,14 @@ def test_files_of_16_bits_grey_and_with_alpha(tmp_path):
         3,
     ],
 )
-def test_what_is_no_image_is_told(image):
+def test_what_is_no_image_is_reported(image):
     with pytest.raises(UserError) as caught:
         as_rgb(image)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("bits", [10, 12, 14])
-def test_few_bits_in_16_are_told_once(tmp_path, bits, caplog):
+def test_few_bits_in_16_are_reported_once(tmp_path, bits, caplog):
     few = RGB.astype(np.uint16) << (bits - 8)
     for name in ("a.png", "b.png"):
         cv2.imwrite(str(tmp_path / name), few)
@@ -79,7 +79,7 @@ def test_few_bits_in_16_are_told_once(tmp_path, bits, caplog):
     assert f"the images of {tmp_path} have 16 bits and values up to 16383 of 65535 at most" in record.message
 
 
-def test_whole_16_bits_and_black_are_not_told(tmp_path, caplog):
+def test_whole_16_bits_and_black_are_not_reported(tmp_path, caplog):
     for image in (RGB.astype(np.uint16) * 257, np.zeros_like(RGB, np.uint16)):
         cv2.imwrite(str(tmp_path / "a.png"), image)
         read_photo(tmp_path / "a.png", "")

@@ -69,7 +69,7 @@ def test_a_scene_of_several_sensors_is_known_by_the_folders_of_one(tmp_path):
         scene_of(tmp_path)
 
 
-def test_names_tell_their_numbers_and_others_are_counted_on():
+def test_names_hold_their_numbers_and_others_are_counted_on():
     assert [ids_of(stem) for stem in ("000003", "3_12", "3a", "", "٣", "9" * 30)] == [(3,), (3, 12), (), (), (), ()]
     assert ids_by_place(["000003", "cup", "3", "1"]) == [3, 4, 5, 1]
     assert ids_by_place(["b", "a"]) == [0, 1] and ids_by_place([]) == []

@@ -172,7 +172,7 @@ def test_a_name_cannot_be_given_a_state(tmp_path):
         (b"\x80\x02" + b"N\x85" * 20_000 + b".", "more than 10000 steps"),
     ],
 )
-def test_anything_else_is_told_in_one_line(data, words, tmp_path):
+def test_anything_else_is_reported_in_one_line(data, words, tmp_path):
     with pytest.raises(UserError) as caught:
         read_pickled_arrays(written(tmp_path, data))
     message = str(caught.value)

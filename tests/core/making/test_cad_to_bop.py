@@ -69,7 +69,7 @@ def test_sizes_survive_every_format_and_unit(write_box, tmp_path, suffix, unit):
         ("m", 10.0, "374 mm in mm, 3.74 m in cm: give --units mm"),
     ],
 )
-def test_a_wrong_unit_is_told_with_the_likely_one(write_box, unit, scale, likely):
+def test_a_wrong_unit_is_reported_with_the_likely_one(write_box, unit, scale, likely):
     path = write_box("part.stl", scale)
     with pytest.raises(UserError, match=rf"part\.stl is .* if its unit is {unit}; it would be {likely}"):
         read_object(path, "part", unit)
@@ -86,16 +86,16 @@ def test_no_unit_helps_what_is_out_of_all_bounds(write_box):
         read_object(write_box("part.stl", 1e-6), "part", "m")
 
 
-def test_a_far_origin_is_told_and_can_be_moved_into_the_object(write_box, tmp_path):
+def test_a_far_origin_is_reported_and_can_be_moved_into_the_object(write_box, tmp_path):
     path = write_box("part.stl", 1.0, (500, 0, 0))
     kept, moved = (read_object(path, "part", "mm", center=center) for center in (False, True))
     assert any("the origin lies 485 mm outside" in note for note in kept.notes)
     assert 1000 * moved.origin == pytest.approx([500, 0, 0], abs=1e-4)
     assert moved.model.bounds_min == pytest.approx(-moved.model.extent / 2, abs=1e-9)
     write_dataset(tmp_path / "set", [moved], None, Tolerance())
-    told = json.loads((tmp_path / "set" / "dataset_info.json").read_text())["sources"]["1"]
-    assert told["file"] == "part.stl" and told["units"] == "mm"
-    assert told["origin_mm"] == pytest.approx([500, 0, 0], abs=1e-4)
+    source = json.loads((tmp_path / "set" / "dataset_info.json").read_text())["sources"]["1"]
+    assert source["file"] == "part.stl" and source["units"] == "mm"
+    assert source["origin_mm"] == pytest.approx([500, 0, 0], abs=1e-4)
 
 
 def test_the_folder_is_a_data_set_with_names_symmetries_and_camera(write_box, tmp_path):

@@ -49,7 +49,7 @@ def test_every_edge_of_a_part_has_a_triangle_on_each_side(parts):
         assert all((b, a) in forward for a, b in forward)
 
 
-def test_a_turned_body_alone_is_told_to_be_one(parts):
+def test_a_turned_body_alone_is_reported_to_be_one(parts):
     """The first part of seed 0 is one, see the overview; its axis goes through the origin."""
     ((axis, offset),) = parts[0].model.symmetries_continuous
     assert abs(axis[2]) == pytest.approx(1.0, abs=1e-3)

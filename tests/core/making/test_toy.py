@@ -121,7 +121,7 @@ def test_files_hold_the_models(toy_root, models):
             np.testing.assert_allclose(loaded[obj_id].symmetry_transforms, model.symmetry_transforms, atol=1e-12)
 
 
-def test_gt_info_tells_what_the_masks_show(records):
+def test_gt_info_states_what_the_masks_show(records):
     for record in records:
         height, width = read_rgb(record).shape[:2]
         info = json.loads((record.rgb_path.parents[1] / "scene_gt_info.json").read_text())[str(record.im_id)]
@@ -220,7 +220,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nonsense_sizes_are_told(tmp_path):
+def test_nonsense_sizes_are_reported(tmp_path):
     for wrong in ({"num_train": 0}, {"image_size": (8, 8)}):
         with pytest.raises(UserError, match="needs"):
             make_toy_dataset(tmp_path / "toy", **{**SMALL, **wrong})

@@ -53,8 +53,8 @@ def test_every_format_gives_the_same_box(tmp_path, suffix):
     assert file.unit == ("m" if suffix == "glb" else None) and mesh.colors is None
 
 
-@pytest.mark.parametrize("unit, told", [("millimeter", "mm"), ("inch", "inch"), ("meter", "m"), ("foot", None)])
-def test_3mf_tells_its_unit(tmp_path, unit, told):
+@pytest.mark.parametrize("unit, expected", [("millimeter", "mm"), ("inch", "inch"), ("meter", "m"), ("foot", None)])
+def test_3mf_names_its_unit(tmp_path, unit, expected):
     pytest.importorskip("lxml")
     import zipfile
 
@@ -63,7 +63,7 @@ def test_3mf_tells_its_unit(tmp_path, unit, told):
     with zipfile.ZipFile(written) as source, zipfile.ZipFile(tmp_path / "b.3mf", "w") as target:
         for name in source.namelist():
             target.writestr(name, source.read(name).replace(b'unit="millimeter"', f'unit="{unit}"'.encode()))
-    assert read_cad(tmp_path / "b.3mf").unit == told
+    assert read_cad(tmp_path / "b.3mf").unit == expected
 
 
 def test_bodies_of_a_scene_stand_where_the_scene_puts_them(tmp_path):
@@ -114,7 +114,7 @@ def test_textures_and_colours_of_several_bodies_become_one_texture(tmp_path):
     assert np.unique(colors[middle == 2], axis=0).tolist() == [[200, 20, 20]]
 
 
-def test_a_missing_texture_is_told(tmp_path):
+def test_a_missing_texture_is_reported(tmp_path):
     export(textured(), tmp_path / "a.obj")
     for picture in tmp_path.glob("*.png"):
         picture.unlink()
@@ -123,13 +123,13 @@ def test_a_missing_texture_is_told(tmp_path):
 
 @pytest.mark.parametrize("suffix", FORMATS)
 @pytest.mark.parametrize("damage", ["empty", "garbage", "half"])
-def test_damaged_files_are_told_by_name_in_one_line(tmp_path, suffix, damage):
+def test_damaged_files_are_reported_by_name_in_one_line(tmp_path, suffix, damage):
     path = export(trimesh.creation.box(SIDES), tmp_path / f"part.{suffix}")
     whole = path.read_bytes()
     path.write_bytes({"empty": b"", "garbage": b"\x00what is this?" * 9, "half": whole[: len(whole) // 2]}[damage])
-    with pytest.raises(UserError, match=rf"part\.{suffix}") as told:
+    with pytest.raises(UserError, match=rf"part\.{suffix}") as caught:
         cleaned(read_cad(path).mesh, str(path))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_points_and_unknown_formats_are_no_meshes(tmp_path):
@@ -145,7 +145,7 @@ def test_points_and_unknown_formats_are_no_meshes(tmp_path):
     assert {"stl", "obj", "ply", "glb", "off"} <= set(readable_formats())
 
 
-def test_cleaning_tells_what_it_did_and_what_is_wrong():
+def test_cleaning_reports_what_it_did_and_what_is_wrong():
     box = trimesh.creation.box(SIDES)
     vertices = np.concatenate([box.vertices, box.vertices[:1], [[np.nan, 0, 0]]])
     useless = [[0, 0, 1], [0, 1, 9], box.faces[3]]

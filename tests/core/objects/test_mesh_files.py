@@ -102,7 +102,7 @@ def test_a_pipe_in_place_of_a_material_is_not_waited_for(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["cut", "giant"])
-def test_a_damaged_texture_is_told_as_every_other_image(tmp_path, damage):
+def test_a_damaged_texture_is_reported_as_every_other_image(tmp_path, damage):
     path = write_part(tmp_path, b"tex.png")
     write_picture(tmp_path / "tex.png")
     data = (tmp_path / "tex.png").read_bytes()

@@ -196,7 +196,7 @@ def test_no_beginning_of_a_file_is_taken_for_it(tmp_path, form):
         (b"list uchar int", b"list uint int"),
     ],
 )
-def test_damaged_headers_are_told_in_one_line_and_take_no_memory(tmp_path, old, new):
+def test_damaged_headers_are_reported_in_one_line_and_take_no_memory(tmp_path, old, new):
     content = box("binary_little_endian")
     assert old in content
     with pytest.raises(UserError, match=r"a\.ply .*restore the file") as caught:
@@ -204,13 +204,13 @@ def test_damaged_headers_are_told_in_one_line_and_take_no_memory(tmp_path, old, 
     assert "\n" not in str(caught.value)
 
 
-def test_a_word_that_is_no_number_is_told(tmp_path):
+def test_a_word_that_is_no_number_is_reported(tmp_path):
     with pytest.raises(UserError, match="no number"):
         read(tmp_path, box("ascii").replace(b"30.0", b"3o.0", 1))
 
 
 @pytest.mark.parametrize("index", [8, -1])
-def test_faces_without_vertices_are_told(tmp_path, index):
+def test_faces_without_vertices_are_reported(tmp_path, index):
     with pytest.raises(UserError, match="faces without vertices"):
         read(tmp_path, box("binary_little_endian", faces=[*QUADS, [0, 1, index]]))
 

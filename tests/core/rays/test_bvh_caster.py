@@ -74,7 +74,7 @@ def test_names_the_triangles_the_ray_caster_names(seed, size, distance, beside):
 
 @settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.003, 0.1, 2.0]), st.floats(1.5, 200.0))
-def test_agrees_with_a_float64_ray_caster_wherever_float64_can_tell(seed, size, distance):
+def test_agrees_with_a_float64_ray_caster_wherever_float64_can_decide(seed, size, distance):
     rng = np.random.default_rng(seed)
     vertices = size * rng.uniform(-0.5, 0.5, (30, 3))
     faces = rng.integers(0, 30, (40, 3))  # an open soup; some without area: two corners alike

@@ -46,7 +46,7 @@ def test_drawn_models_are_those_that_rays_meet(models, monkeypatch, side):
             patched.setattr(raycast, "has_embree", lambda: False)
             drawn = model.caster.cast(pose, K, uv)
         assert len(with_rays.ray) > 5
-        # A pixel on the outline's very edge may be told either way.
+        # A pixel on the outline's very edge may be decided either way.
         assert len(np.setxor1d(with_rays.ray, drawn.ray)) <= 2
         _, mine, theirs = np.intersect1d(drawn.ray, with_rays.ray, return_indices=True)
         np.testing.assert_allclose(drawn.points_obj[mine], with_rays.points_obj[theirs], atol=1e-9)  # metres

@@ -216,7 +216,7 @@ def test_pickle_leaves_the_scene_behind():
 
 
 @pytest.mark.parametrize(
-    ("vertices", "faces", "told"),
+    ("vertices", "faces", "message"),
     [
         (np.zeros((3, 2)), np.array([[0, 1, 2]]), "vertices"),
         (np.zeros((3, 3)), np.zeros((0, 3), int), "F > 0"),
@@ -225,6 +225,6 @@ def test_pickle_leaves_the_scene_behind():
         (np.zeros((3, 3)), np.array([[0, 1, 2]]), "area"),
     ],
 )
-def test_what_is_no_mesh_is_refused(vertices, faces, told):
-    with pytest.raises(UserError, match=told):
+def test_what_is_no_mesh_is_refused(vertices, faces, message):
+    with pytest.raises(UserError, match=message):
         RayCaster(vertices, faces)

@@ -16,7 +16,7 @@ def grid_of(owners: Tensor) -> Grid:
     return Grid(owners[tuple(places.T)], *places.T, tuple(owners.shape))
 
 
-def told(values: Tensor, asked: list[Tensor]) -> Measure:
+def measure_of(values: Tensor, asked: list[Tensor]) -> Measure:
     """Values (C, M) of points; what is measured point by point is kept in `asked`."""
 
     def measure(index: Tensor, which: Tensor | None) -> Tensor:
@@ -35,7 +35,7 @@ def everywhere(values: Tensor) -> Tensor:
 def test_what_is_even_or_linear_stays_so(stride):
     grid = grid_of(torch.zeros(2, 37, 50, dtype=torch.long))
     values = torch.stack([torch.full((2 * 37 * 50,), 0.3), grid.row + 0.5 * grid.column - grid.grid])
-    found = grid.measure(stride, told(values, []), everywhere(values))
+    found = grid.measure(stride, measure_of(values, []), everywhere(values))
     inner = (grid.row >= stride) & (grid.row < 37 - 2 * stride) & (grid.column >= stride)
     inner &= grid.column < 50 - 2 * stride
     torch.testing.assert_close(found[0], values[0])
@@ -50,7 +50,7 @@ def test_owners_and_grids_keep_their_light_to_themselves(stride):
     grid = grid_of(owners)
     values = grid.owner[None].float()
     asked: list[Tensor] = []
-    assert torch.equal(grid.measure(stride, told(values, asked), everywhere(values)).round(decimals=4), values)
+    assert torch.equal(grid.measure(stride, measure_of(values, asked), everywhere(values)).round(decimals=4), values)
     assert sum(map(len, asked)) < 0.1 * values.numel()
 
 
@@ -59,7 +59,7 @@ def test_a_point_without_a_neighbour_of_its_owner_is_measured_by_itself():
     owners[0, 5, 5] = 1
     grid, asked = grid_of(owners), []
     values = grid.owner[None].float()
-    found = grid.measure(4, told(values, asked), everywhere(values))
+    found = grid.measure(4, measure_of(values, asked), everywhere(values))
     assert torch.equal(found, values) and torch.cat(asked).tolist() == (grid.owner == 1).nonzero()[:, 0].tolist()
 
 
@@ -67,5 +67,5 @@ def test_values_that_do_not_count_are_not_spread():
     grid = grid_of(torch.zeros(1, 16, 16, dtype=torch.long))
     counts = (grid.column < 8)[None]
     values = torch.where(counts, 0.25, 99.0)
-    found = grid.measure(2, told(values, []), counts)
+    found = grid.measure(2, measure_of(values, []), counts)
     assert found[counts].sub(0.25).abs().max() < 1e-5

@@ -126,7 +126,7 @@ def test_optimizers_by_name():
         ("Ranger", {"k": 0}, "does not fit Ranger"),
     ],
 )
-def test_misfits_are_told(name, options, words):
+def test_misfits_are_reported(name, options, words):
     with pytest.raises(UserError, match=words):
         build_optimizer(make_parameters(), name, lr=0.1, **options)
 

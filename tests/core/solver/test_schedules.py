@@ -96,7 +96,7 @@ def test_each_group_keeps_its_ratio_and_resumes():
         ("flat_and_anneal", {"warmup": 3}, "'warmup' is no option"),
     ],
 )
-def test_misfits_are_told(name, options, words):
+def test_misfits_are_reported(name, options, words):
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
     with pytest.raises(UserError, match=words):
         build_schedule(optimizer, name, 100, **options)

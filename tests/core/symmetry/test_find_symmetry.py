@@ -192,7 +192,7 @@ def test_scanned_objects_of_lmo(real_data: Path, obj_id, turns):
         between = Rotation.from_matrix(motion[:3, :3] @ known[:3, :3].T).magnitude()
         assert np.degrees(between) < 2.5
         assert np.linalg.norm(motion[:3, 3] - known[:3, 3]) < 0.02 * model.diameter
-    if turns:  # at 1 % they are missed, and told
+    if turns:  # at 1 % they are missed, and reported
         strict = suggest_symmetries(model)
         assert not strict.discrete and strict.missed[0].order == 2
 

@@ -37,7 +37,7 @@ def test_a_background_has_the_wanted_size(folder, size, procedural):
     assert background.shape == (size[1], size[0], 3) and background.dtype == np.uint8
 
 
-def test_windows_keep_the_aspect_unless_told_otherwise(tmp_path):
+def test_windows_keep_the_aspect_unless_set_otherwise(tmp_path):
     image = np.zeros((100, 200, 3), np.uint8)
     cv2.circle(image, (100, 50), 40, (255, 255, 255), -1)
     cv2.imwrite(str(tmp_path / "disc.png"), image)
@@ -75,7 +75,7 @@ def test_the_cache_is_bounded_and_not_pickled(folder):
     assert len(pickle.loads(pickle.dumps(backgrounds))._cache) == 0
 
 
-def test_a_missing_or_empty_folder_and_a_broken_image_are_told(tmp_path):
+def test_a_missing_or_empty_folder_and_a_broken_image_are_reported(tmp_path):
     with pytest.raises(UserError, match="BG_IMGS_ROOT"):
         Backgrounds(tmp_path / "absent")
     with pytest.raises(UserError, match="has no image"):

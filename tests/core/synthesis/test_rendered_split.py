@@ -1,4 +1,4 @@
-"""Written splits: their annotations tell what the images show, and a killed run ends with the same bytes."""
+"""Written splits: their annotations say what the images show, and a killed run ends with the same bytes."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_bytes(written, tmp_path)
     assert not list(plan.split_dir.glob(".*"))
 
 
-def test_a_place_that_cannot_be_written_is_told(written, tmp_path):
+def test_a_place_that_cannot_be_written_is_reported(written, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="is a file"):
         write_split(replace(written, split_dir=tmp_path / "file/train"), workers=1, progress=False)

@@ -42,7 +42,7 @@ def test_json_survives_a_round_trip(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\nbroken", b"{]"])
-def test_damaged_files_are_told_in_one_line(tmp_path, content):
+def test_damaged_files_are_reported_in_one_line(tmp_path, content):
     path = tmp_path / "damaged.json"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"damaged\.json") as caught:
@@ -87,7 +87,7 @@ def test_a_script_leaves_with_one_line_and_a_code(error, code, capsys):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_a_place_that_cannot_be_written_to_is_told_and_nothing_is_made(tmp_path):
+def test_a_place_that_cannot_be_written_to_is_reported_and_nothing_is_made(tmp_path):
     (tmp_path / "file").write_text("kept")
     with pytest.raises(UserError, match="cannot be written"):
         write_json(tmp_path / "file" / "below" / "a.json", {})

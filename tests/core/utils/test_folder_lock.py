@@ -35,7 +35,7 @@ def holder(tmp_path):
     program.wait()
 
 
-def test_the_second_writer_is_told_who_is_the_first(holder, tmp_path):
+def test_the_second_writer_learns_who_is_the_first(holder, tmp_path):
     with pytest.raises(UserError, match=rf"^process {holder.pid} on .* is writing to .*out; wait") as caught:
         FolderLock(tmp_path / "out").take()
     assert "\n" not in str(caught.value)

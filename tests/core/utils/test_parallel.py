@@ -50,8 +50,8 @@ def test_no_job_is_no_work(workers):
 def test_the_bar_counts_weights(capsys):
     jobs = run_jobs(worker_jobs.square, [1, 2, 3], 1, description="squares", unit="thing", weights=[5, 10, 15])
     assert list(jobs) == [1, 4, 9]
-    told = capsys.readouterr().err
-    assert "squares: 100%" in told and "30/30" in told and "thing/s" in told
+    printed = capsys.readouterr().err
+    assert "squares: 100%" in printed and "30/30" in printed and "thing/s" in printed
     assert list(run_jobs(worker_jobs.square, [1], 1)) == [1] and not capsys.readouterr().err
 
 
@@ -62,7 +62,7 @@ def test_what_a_job_raises_is_raised(workers):
         list(results)
 
 
-def test_a_killed_process_is_told_in_one_line():
+def test_a_killed_process_is_reported_in_one_line():
     with pytest.raises(UserError, match="a worker process was killed") as caught:
         list(run_jobs(worker_jobs.die_at_three, range(8), 2))
     assert "\n" not in str(caught.value)
@@ -105,9 +105,9 @@ def workers_of(folder: Path) -> set[int]:
 
 def test_an_interrupt_stops_all_processes(noting_program, tmp_path):
     os.killpg(noting_program.pid, signal.SIGINT)  # as a terminal does
-    _, told = noting_program.communicate(timeout=60)
+    _, printed = noting_program.communicate(timeout=60)
     assert noting_program.returncode == 130
-    assert told.decode().rstrip().endswith("interrupted") and "Traceback" not in told.decode()
+    assert printed.decode().rstrip().endswith("interrupted") and "Traceback" not in printed.decode()
     wait_until(lambda: not any(map(is_running, workers_of(tmp_path))))
 
 
@@ -149,7 +149,7 @@ def test_a_cluster_does_the_jobs_of_a_killed_worker_again(cluster, tmp_path):
     assert len(done) < 40 and again == {str(number) for number in range(40)}
 
 
-def test_a_cluster_that_is_not_there_is_told(monkeypatch):
+def test_a_cluster_that_is_not_there_is_reported(monkeypatch):
     pytest.importorskip("distributed")
     monkeypatch.setattr(parallel, "CONNECT_TIMEOUT", 1)
     for address in ("tcp://127.0.0.1:9", "nonsense://x"):

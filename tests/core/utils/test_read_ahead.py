@@ -17,7 +17,7 @@ def test_the_items_come_in_order():
 
 
 @pytest.mark.parametrize("depth", [1, 3])
-def test_it_is_no_further_ahead_than_told(depth):
+def test_it_is_no_further_ahead_than_set(depth):
     made = []
 
     def items():

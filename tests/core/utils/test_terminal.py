@@ -15,11 +15,11 @@ from sopose.core.utils.terminal import printable
 
 # Retitles the window, hides what follows, moves back, turns the direction of writing; the last is no Unicode.
 NAME = "can\x1b]0;title\x07\x1b[8m\x9b2J\r\b\u202e\ud800"
-SHOWN = r"can\x1b]0;title\x07\x1b[8m\x9b2J\r\x08\u202e\ud800"
+ESCAPED = r"can\x1b]0;title\x07\x1b[8m\x9b2J\r\x08\u202e\ud800"
 
 
 def test_control_characters_are_written_out_and_text_stays():
-    assert printable(NAME) == SHOWN
+    assert printable(NAME) == ESCAPED
     assert printable("Tür\t1 × 2\nα 物") == "Tür\t1 × 2\nα 物"
 
 
@@ -34,15 +34,15 @@ def test_what_a_script_prints_logs_and_fails_with_is_plain(capsys):
     with pytest.raises(SystemExit):
         run_cli(main)
     said = capsys.readouterr()
-    assert said.out == f"{SHOWN} on two\nlines\n{SHOWN}\n"
-    assert said.err.splitlines()[-1] == rf"error: no '{SHOWN}'\nhere"
+    assert said.out == f"{ESCAPED} on two\nlines\n{ESCAPED}\n"
+    assert said.err.splitlines()[-1] == rf"error: no '{ESCAPED}'\nhere"
     assert sys.stdout is before and logging.getLogRecordFactory() is logging.LogRecord
 
 
 def test_a_record_is_plain_whoever_handles_it(caplog):
     with pytest.raises(SystemExit):
         run_cli(lambda argv: (logging.getLogger("test").warning("%s", NAME), sys.exit(0)))
-    assert caplog.records[0].getMessage() == SHOWN
+    assert caplog.records[0].getMessage() == ESCAPED
 
 
 WORK = """

@@ -54,9 +54,9 @@ K = np.array([[400.0, 6, 150], [0, 410, 130], [0, 0, 1]])  # not quite in the mi
 SIZE = 320, 240
 TRUE = Pose(Rotation.from_euler("xyz", [0.5, 0.7, 0.1]).as_matrix(), np.array([0.06, 0.03, 0.8]))
 ESTIMATED = Pose(TRUE.cam_R_obj, np.array([-0.09, -0.05, 0.8]))
-# Run in the page: it counts and places pixels of the truth's blue and the estimate's orange, and tells by the title.
+# Run in the page: it counts and places pixels of the truth's blue and the estimate's orange; the title holds them.
 PROBE = """<script>
-const told = {};
+const measured = {};
 function set(layer, on) { document.querySelector(`[data-layer="${layer}"]`).checked = on; }
 function pixels() {
   render();
@@ -76,21 +76,21 @@ function measure(name) {
     const x = 2 * (i % w + 0.5) / w - 1, y = 2 * (Math.floor(i / w) + 0.5) / h - 1;
     at[color].push([(x / sx + 1) / 2 * lens.width - 0.5, (1 - y / sy) / 2 * lens.height - 0.5]);
   }
-  told[name] = { colors: levels.size };
+  measured[name] = { colors: levels.size };
   for (const [color, found] of Object.entries(at)) {
     const side = (k, pick) => found.length ? found.reduce((best, uv) => pick(best, uv[k]), found[0][k]) : null;
-    told[name][color] = {
+    measured[name][color] = {
       pixels: found.length * lens.width * lens.height / (w * h * sx * sy),
       box: [side(0, Math.min), side(1, Math.min), side(0, Math.max), side(1, Math.max)],
     };
   }
 }
 addEventListener("load", () => setTimeout(() => {
-  told.canvases = document.querySelectorAll("#stage canvas").length;
-  told.failed = !document.getElementById("failure").hidden;
-  told.loaded = performance.getEntriesByType("resource").filter(entry => !entry.name.startsWith("data:")).length;
-  if (!told.failed) STEPS
-  document.title = "told " + JSON.stringify(told);
+  measured.canvases = document.querySelectorAll("#stage canvas").length;
+  measured.failed = !document.getElementById("failure").hidden;
+  measured.loaded = performance.getEntriesByType("resource").filter(entry => !entry.name.startsWith("data:")).length;
+  if (!measured.failed) STEPS
+  document.title = "measured " + JSON.stringify(measured);
 }, 500));
 </script>"""
 
@@ -129,13 +129,13 @@ def browser() -> str:
 
 
 def probed(browser: str, page: Path, steps: str, *more: str) -> tuple[dict, str]:
-    """What the probe tells after `steps` (javascript), and the browser's messages."""
+    """What the probe measures after `steps` (javascript), and the browser's messages."""
     probe = page.with_name("probe.html")
     text = page.read_text(encoding="utf-8").replace("</body>", PROBE.replace("STEPS", f"{{ {steps} }}") + "</body>")
     probe.write_text(text, encoding="utf-8")
     command = [browser, *FLAGS, *more, f"--user-data-dir={page.parent / 'profile'}", probe.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, cwd=page.parent)
-    title = re.search(r"<title>told (.*?)</title>", done.stdout)
+    title = re.search(r"<title>measured (.*?)</title>", done.stdout)
     assert title is not None, done.stderr
     return json.loads(html.unescape(title[1])), done.stderr
 
@@ -146,7 +146,7 @@ def data_of(page: Path) -> dict:
 
 def test_the_camera_s_view_shows_each_pose_where_the_camera_saw_it(browser, scene, tmp_path):
     write_scene_view(tmp_path / "view.html", "cube", *scene)
-    told, messages = probed(
+    found, messages = probed(
         browser,
         tmp_path / "view.html",
         """
@@ -162,26 +162,26 @@ def test_the_camera_s_view_shows_each_pose_where_the_camera_saw_it(browser, scen
         set("object:0", true); measure("focus");
         const wheel = { deltaY: 500, clientX: 0, clientY: 0, cancelable: true };
         renderer.domElement.dispatchEvent(new WheelEvent("wheel", wheel));
-        told.wheel = { scale: zoom.scale, inCamera };
+        measured.wheel = { scale: zoom.scale, inCamera };
         focus(0);
-        told.wheel.before = zoom.scale;
+        measured.wheel.before = zoom.scale;
         """,
     )
     assert "CONSOLE" not in messages
-    assert (told["canvases"], told["failed"], told["loaded"]) == (1, False, 0)
-    assert told["overview"]["colors"] > 2
+    assert (found["canvases"], found["failed"], found["loaded"]) == (1, False, 0)
+    assert found["overview"]["colors"] > 2
     for color, pose in (("blue", TRUE), ("orange", ESTIMATED)):
         uv = project(pose.transform(cube().vertices), K)
-        seen = told["both"][color]
+        seen = found["both"][color]
         assert seen["box"] == pytest.approx([*uv.min(0), *uv.max(0)], abs=0.5)  # pixels of the photograph
         assert seen["pixels"] == pytest.approx(cv2.contourArea(cv2.convexHull(uv.astype(np.float32))), rel=0.03)
     for state, shown in (("no truth", ["orange"]), ("no estimate", ["blue"]), ("no object", [])):
-        assert [color for color in ("blue", "orange") if told[state][color]["pixels"]] == shown, state
-    near = told["focus"]["blue"]
-    assert near["pixels"] > 3 * told["both"]["blue"]["pixels"]
+        assert [color for color in ("blue", "orange") if found[state][color]["pixels"]] == shown, state
+    near = found["focus"]["blue"]
+    assert near["pixels"] > 3 * found["both"]["blue"]["pixels"]
     middle = np.reshape(near["box"], (2, 2)).mean(0)
     np.testing.assert_allclose(middle, [(SIZE[0] - 1) / 2, (SIZE[1] - 1) / 2], atol=10)
-    assert told["wheel"]["inCamera"] and told["wheel"]["scale"] < 0.6 * told["wheel"]["before"]
+    assert found["wheel"]["inCamera"] and found["wheel"]["scale"] < 0.6 * found["wheel"]["before"]
 
 
 def test_a_model_alone_is_drawn_with_its_colours_and_switches(browser, tmp_path):
@@ -189,7 +189,7 @@ def test_a_model_alone_is_drawn_with_its_colours_and_switches(browser, tmp_path)
     turn = np.diag([-1.0, -1, 1, 1])
     model = cube(colors=colors, symmetries_discrete=[turn])
     write_scene_view(tmp_path / "model.html", "cube", [ViewedObject("cube", model)], facts=model_facts(model))
-    told, messages = probed(
+    found, messages = probed(
         browser,
         tmp_path / "model.html",
         """
@@ -197,23 +197,23 @@ def test_a_model_alone_is_drawn_with_its_colours_and_switches(browser, tmp_path)
         measure("mesh"); set("mesh:model", false); measure("empty"); set("box", true); measure("box");
         """,
     )
-    assert "CONSOLE" not in messages and not told["failed"]
-    assert told["mesh"]["orange"]["pixels"] > 20_000 and told["mesh"]["colors"] > 2
-    assert told["empty"]["colors"] == 1 and told["box"]["colors"] > 1
+    assert "CONSOLE" not in messages and not found["failed"]
+    assert found["mesh"]["orange"]["pixels"] > 20_000 and found["mesh"]["colors"] > 2
+    assert found["empty"]["colors"] == 1 and found["box"]["colors"] > 1
 
 
 def test_a_browser_without_webgl_says_so(browser, scene, tmp_path):
     write_scene_view(tmp_path / "view.html", "cube", *scene)
-    told, _ = probed(browser, tmp_path / "view.html", "", "--disable-3d-apis")
-    assert told["failed"] and told["canvases"] == 0
+    found, _ = probed(browser, tmp_path / "view.html", "", "--disable-3d-apis")
+    assert found["failed"] and found["canvases"] == 0
 
 
 def test_words_are_text_and_never_markup(scene, tmp_path):
     objects, photograph = scene
     name = "</script><b>\"'&"
     estimate = ViewedEstimate(name, ESTIMATED, {name: name})
-    told = [replace(objects[0], label=name, estimates=[estimate])]
-    write_scene_view(tmp_path / "view.html", name, told, photograph, {name: name})
+    named = [replace(objects[0], label=name, estimates=[estimate])]
+    write_scene_view(tmp_path / "view.html", name, named, photograph, {name: name})
     page = (tmp_path / "view.html").read_text()
     assert "<b>" not in page
     assert data_of(tmp_path / "view.html")["poses"][1]["series"] == name
@@ -222,7 +222,7 @@ def test_words_are_text_and_never_markup(scene, tmp_path):
     assert "Permission is hereby granted" in page
 
 
-def test_an_object_has_a_row_with_what_is_told_of_it(scene, tmp_path):
+def test_an_object_has_a_row_with_what_is_known_of_it(scene, tmp_path):
     write_scene_view(tmp_path / "view.html", "cube", *scene)
     page = (tmp_path / "view.html").read_text()
     assert ">a cube</button>" in page and "<td>170.0 mm</td>" in page

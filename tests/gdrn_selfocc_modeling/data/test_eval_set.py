@@ -99,7 +99,7 @@ def test_a_pose_behind_the_camera_or_of_no_numbers_gives_no_box(make_set, annota
     assert "1 estimated poses are not ahead of the camera" in caplog.text
 
 
-def test_detections_of_which_none_is_left_are_told(make_set, annotated, tmp_path):
+def test_detections_of_which_none_is_left_are_reported(make_set, annotated, tmp_path):
     item = annotated.source.items[0]
     write_detections(
         tmp_path / "d.json", [Detection(item.record.scene_id, item.record.im_id, item.obj_id, item.box, 0.2)]
@@ -158,7 +158,7 @@ def test_jitter_scales_and_moves_about_the_box():
         (["TEST.TEST_BBOX_TYPE=est", "TEST.BBOX_JITTER=0.1"], "TEST.BBOX_JITTER"),
     ],
 )
-def test_boxes_that_cannot_be_had_are_told(make_set, words, message):
+def test_boxes_that_cannot_be_had_are_reported(make_set, words, message):
     with pytest.raises(UserError, match=message) as caught:
         make_set(*words)
     assert "\n" not in str(caught.value)

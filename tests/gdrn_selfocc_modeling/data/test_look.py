@@ -215,7 +215,7 @@ def test_the_pose_loss_is_least_where_displacements_spread_as_much_as_they_say(l
     """Noise of a known Laplace law in each cell: its scale is the spread that the loss likes best."""
     look, targets, _ = looks
     truth, scale = true_shift(look, targets), 0.8
-    # Nothing is known before: what is left is what the displacements tell.
+    # Nothing is known before: what is left is what the displacements give.
     targets = replace(targets, precision=1e-6 * targets.precision)
     law = torch.distributions.Laplace(0.0, scale)
     torch.manual_seed(0)

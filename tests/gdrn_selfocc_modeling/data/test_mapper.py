@@ -225,7 +225,7 @@ def test_detections_become_items_of_their_images(records, objects, models):
     assert targets is None and (info.score, info.time) == (0.7, 0.02)
 
 
-def test_the_test_source_sees_no_truth_and_can_tell_it(items, objects, models):
+def test_the_test_source_sees_no_truth_and_can_give_it(items, objects, models):
     record = items[0][0]
     targets = [Target(record.scene_id, record.im_id, obj_id, 1) for obj_id in models]
     source = EvalSource(items_from_targets([record], targets, models), objects, models, FORMAT, 1.5)
@@ -324,7 +324,7 @@ def test_more_objects_than_a_class_aware_network_has_classes_are_refused(make_sm
         ("DATALOADER.FILTER_VISIB_THR=1.0", "FILTER_VISIB_THR"),
     ],
 )
-def test_a_wrong_setting_is_told(make_small_config, toy_root, override, message):
+def test_a_wrong_setting_is_reported(make_small_config, toy_root, override, message):
     cfg = make_small_config(
         f"DATASETS.ROOT={toy_root.parent}", "DATASETS.TRAIN=['toy_train']", "DATASETS.TRAIN2=[]", override
     )

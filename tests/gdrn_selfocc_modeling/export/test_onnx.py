@@ -145,10 +145,10 @@ def test_the_file_says_all_that_the_checkpoint_says(export, weights):
     path = export()
     session = open_session(path)
     metadata = session.metadata
-    told = read_checkpoint(weights)[FACTS]
+    stored = read_checkpoint(weights)[FACTS]
     facts = json.loads(metadata["facts"])
     assert {key: facts[key] for key in ("settings", "models", "focal")} == {
-        key: json.loads(json.dumps(told[key])) for key in ("settings", "models", "focal")
+        key: json.loads(json.dumps(stored[key])) for key in ("settings", "models", "focal")
     }
     estimator = PoseEstimator.from_checkpoint(weights, "cpu")
     crop = json.loads(metadata["crop"])
@@ -161,7 +161,7 @@ def test_the_file_says_all_that_the_checkpoint_says(export, weights):
 
 
 @pytest.mark.slow
-def test_maps_are_told_where_asked_for(export, weights, photo):
+def test_maps_are_given_where_asked_for(export, weights, photo):
     rgb, K, boxes = photo
     path = export("--maps")
     ours, theirs = (PoseEstimator.from_checkpoint(p, "cpu", ["TEST.USE_PNP=True"]) for p in (weights, path))
@@ -217,7 +217,7 @@ TRANSLATIONS = cycle([("centroid_z", "REL"), ("centroid_z", "ABS"), ("trans", "R
         for rot_type, translation in zip(EACH_ROTATION, TRANSLATIONS, strict=False)
     ],
 )
-def test_every_kind_of_pose_can_be_told(make_ellipsoids, rot_type, trans_type, z_type):
+def test_every_kind_of_pose_can_be_described(make_ellipsoids, rot_type, trans_type, z_type):
     torch.manual_seed(0)
     model = Regressor(PoseDecoder(rot_type, trans_type, z_type)).eval()
     exported = open_graph(
@@ -241,7 +241,7 @@ NETWORKS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("overrides", NETWORKS.values(), ids=NETWORKS.keys())
-def test_other_networks_can_be_told(make_small_config, make_ellipsoids, overrides):
+def test_other_networks_can_be_described(make_small_config, make_ellipsoids, overrides):
     torch.manual_seed(3)
     cfg = make_small_config(*overrides)
     model = model_of(cfg, pretrained=False).eval()
@@ -294,7 +294,7 @@ def changed(content: bytes, key: str, value: str | None) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda content: b"no graph", "is no .onnx file that onnxruntime can run"),
         (lambda content: content[: len(content) // 2], "is no .onnx file that onnxruntime can run"),
@@ -306,15 +306,15 @@ def changed(content: bytes, key: str, value: str | None) -> bytes:
         (lambda content: changed(content, "facts", '{"settings": {"A": 1}, "models": [3]}'), "'A'"),
     ],
 )
-def test_a_file_that_is_none_of_ours_is_told(export, tmp_path, change, told):
+def test_a_file_that_is_none_of_ours_is_reported(export, tmp_path, change, message):
     path = tmp_path / "a.onnx"
     path.write_bytes(change(export().read_bytes()))
-    with pytest.raises(UserError, match=told) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         PoseEstimator.from_checkpoint(path, "cpu")
     assert "\n" not in str(caught.value)
 
 
-def test_damage_anywhere_in_the_file_is_told(export, tmp_path):
+def test_damage_anywhere_in_the_file_is_reported(export, tmp_path):
     content, path = export().read_bytes(), tmp_path / "a.onnx"
     weights = onnx.load(export()).graph.initializer
     largest = max(weights, key=lambda tensor: len(tensor.raw_data)).raw_data
@@ -339,7 +339,7 @@ def test_the_checksum_is_metadata_for_anybody_and_foreign_files_need_none():
     assert is_sealed_and_damaged(b"", {GRAPH_CHECKSUM: ""})
 
 
-def test_a_missing_file_and_a_missing_device_are_told(export, tmp_path):
+def test_a_missing_file_and_a_missing_device_are_reported(export, tmp_path):
     with pytest.raises(UserError, match="is missing"):
         PoseEstimator.from_checkpoint(tmp_path / "none.onnx")
     with pytest.raises(UserError, match="has no CUDA"):
@@ -361,15 +361,15 @@ def test_a_graph_that_differs_is_not_written(export, weights, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--output", "a.pt"], "must end in .onnx"),
         (["--output", "a.onnx", "--split", "toy_tset"], "toy_tset"),
         (["--output", "a.onnx", "--checkpoint", "b.onnx"], "exported already"),
     ],
 )
-def test_wrong_words_are_told(weights, words, told, tmp_path, monkeypatch):
+def test_wrong_words_are_reported(weights, words, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         write_onnx(["--checkpoint", str(weights), *words])
     assert not list(tmp_path.iterdir())

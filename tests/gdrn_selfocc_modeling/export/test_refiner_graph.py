@@ -28,7 +28,7 @@ POSES = [
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> dict[str, Path]:
-    """A refiner that tells something at once, and its export."""
+    """A refiner that predicts something at once, and its export."""
     folder = tmp_path_factory.mktemp("refiner")
     torch.manual_seed(3)
     network = build_refiner(DESIGN)

@@ -148,7 +148,7 @@ def test_no_box_gives_no_pose_and_many_give_as_many(estimator, photo):
 
 
 @pytest.mark.parametrize(
-    ("xyxy", "told"),
+    ("xyxy", "message"),
     [
         ((5000, 5000, 5100, 5100), "outside of the image"),
         ((-300, -300, -200, -200), "outside of the image"),
@@ -157,15 +157,15 @@ def test_no_box_gives_no_pose_and_many_give_as_many(estimator, photo):
         ((90, 90, 50, 50), "no area"),
     ],
 )
-def test_a_box_that_shows_nothing_is_answered_with_a_warning(estimator, photo, xyxy, told):
+def test_a_box_that_shows_nothing_is_answered_with_a_warning(estimator, photo, xyxy, message):
     rgb, K, box = photo
     good, odd = estimator(rgb, K, [box, Box(box.object, xyxy)])
     assert good.reliable
-    assert not odd.reliable and told in " ".join(odd.warnings)
+    assert not odd.reliable and message in " ".join(odd.warnings)
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"object": "mugg"}, "did you mean 'mug'"),
         ({"object": 3}, "doesn't know '3'"),
@@ -173,9 +173,9 @@ def test_a_box_that_shows_nothing_is_answered_with_a_warning(estimator, photo, x
         ({"xyxy": (1, 2, np.nan, 4)}, "four finite numbers"),
     ],
 )
-def test_a_box_that_is_none_is_told(estimator, photo, change, told):
+def test_a_box_that_is_none_is_reported(estimator, photo, change, message):
     rgb, K, box = photo
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         estimator(rgb, K, [Box(**{"object": box.object, "xyxy": box.xyxy} | change)])
 
 
@@ -221,7 +221,7 @@ def test_another_focal_length_is_the_same_picture_enlarged(estimator, photo):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda facts: facts.pop("models"), "doesn't say what it needs to run alone"),
         (lambda facts: facts.update(models=3), "of other types"),
@@ -246,11 +246,11 @@ def test_another_focal_length_is_the_same_picture_enlarged(estimator, photo):
         (lambda facts: head_of(facts).update(feat_dim=2**16), "does not fit"),
     ],
 )
-def test_a_checkpoint_of_other_words_is_told(trained, tmp_path, change, told):
+def test_a_checkpoint_of_other_words_is_reported(trained, tmp_path, change, message):
     state = read_checkpoint(trained["checkpoint"])
     change(state["facts"])
     torch.save({"model": state["model"], "facts": state["facts"]}, tmp_path / "a.pth")
-    with pytest.raises(UserError, match=told) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         PoseEstimator.from_checkpoint(tmp_path / "a.pth")
     assert "\n" not in str(caught.value)
 
@@ -288,7 +288,7 @@ def test_a_video_gives_a_video(run, photo, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--box", "mug,1,2,3"], "four finite numbers"),
         (["--box", "mug,a,2,3,4"], "--box must be NAME"),
@@ -298,16 +298,16 @@ def test_a_video_gives_a_video(run, photo, tmp_path):
         (["--boxes", "none.json"], "none.json is missing"),
     ],
 )
-def test_wrong_words_are_told(run, photo, tmp_path, words, told):
+def test_wrong_words_are_reported(run, photo, tmp_path, words, message):
     cv2.imwrite(str(tmp_path / "a.png"), photo[0][..., ::-1])
     camera = [] if "--K" in words else ["--K", "600,600,160,120"]
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         predict(
             [str(tmp_path / "a.png"), "--checkpoint", str(run["weights"]), *words, *camera, "--output", str(tmp_path)]
         )
 
 
-def test_an_image_without_a_camera_is_told(run, photo, tmp_path):
+def test_an_image_without_a_camera_is_reported(run, photo, tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), photo[0][..., ::-1])
-    with pytest.raises(UserError, match="doesn't tell its camera"):
+    with pytest.raises(UserError, match="doesn't state its camera"):
         predict([str(tmp_path / "a.png"), "--checkpoint", str(run["weights"]), "--box", "mug,1,2,30,40"])

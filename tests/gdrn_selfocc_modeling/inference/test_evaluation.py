@@ -48,8 +48,8 @@ def test_an_images_time_adds_up_and_is_unknown_where_the_detectors_is():
     assert times == pytest.approx([1.0, 1.0, -1.0, -1.0], abs=1e-12)  # seconds
 
 
-class BoxTeller(torch.nn.Module):
-    """Says as pose where its ROI lies, so that an estimate tells which ROI it was made from."""
+class BoxEcho(torch.nn.Module):
+    """Predicts as pose where its ROI lies, so that an estimate shows which ROI it was made from."""
 
     pnp_input = PnPInput()
 
@@ -95,8 +95,8 @@ def assert_each_roi_once(estimates: list[Estimate], test_set: EvalSet) -> None:
     assert len(estimates) == len(test_set.source)
     for estimate, item in zip(estimates, test_set.source.items, strict=True):
         roi = eval_roi(item.box, (640, 480), 1.5)
-        told = [*roi.center, roi.wh[0]]
-        assert estimate.pose.cam_t_obj == pytest.approx(told, abs=1e-3)  # pixels, rounded to float32
+        expected = [*roi.center, roi.wh[0]]
+        assert estimate.pose.cam_t_obj == pytest.approx(expected, abs=1e-3)  # pixels, rounded to float32
         ids = estimate.scene_id, estimate.im_id, estimate.obj_id, estimate.score
         assert ids == (item.record.scene_id, item.record.im_id, item.obj_id, item.score)
 
@@ -104,12 +104,12 @@ def assert_each_roi_once(estimates: list[Estimate], test_set: EvalSet) -> None:
 def test_every_roi_of_a_crowded_image_gets_its_own_estimate(crowd, crowded_cfg):
     keys = [(item.record.im_id, item.obj_id) for item in crowd.source.items]
     assert max(keys.count(key) for key in set(keys)) >= 3
-    assert_each_roi_once(run_inference(BoxTeller(), crowd, build_plan(crowded_cfg), CPU).estimates, crowd)
+    assert_each_roi_once(run_inference(BoxEcho(), crowd, build_plan(crowded_cfg), CPU).estimates, crowd)
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_the_network_is_tested_in_evaluation_mode_and_left_as_it_was(crowd, crowded_cfg, training):
-    model = BoxTeller().train(training)
+    model = BoxEcho().train(training)
     run_inference(model, crowd, build_plan(crowded_cfg), CPU)
     assert model.training is training
     assert not any(was_training for was_training, _ in model.calls)
@@ -122,14 +122,14 @@ def test_an_images_time_has_the_solver_in_it(crowd, crowded_cfg, monkeypatch):
         return [POSE] * len(rois)
 
     monkeypatch.setattr(evaluation, "build_pose_solver", lambda test, net, model: slow)
-    estimates = run_inference(BoxTeller(), crowd, build_plan(crowded_cfg), CPU).estimates
+    estimates = run_inference(BoxEcho(), crowd, build_plan(crowded_cfg), CPU).estimates
     for estimate in estimates:
         same_image = sum(other.im_id == estimate.im_id for other in estimates)
         assert estimate.time >= 0.25 + 0.01 * same_image - 1e-6  # the detector's and the solver's
 
 
 def test_the_mode_comes_back_after_an_error():
-    model = BoxTeller().train()
+    model = BoxEcho().train()
     with pytest.raises(ZeroDivisionError), evaluation_mode(model):
         assert not model.training
         raise ZeroDivisionError
@@ -148,10 +148,10 @@ def spread(total: int, count: int) -> list[int]:
 
 
 @pytest.fixture
-def evaluated(crowded_cfg, crowd, tmp_path) -> tuple[BoxTeller, EvaluationPlan]:
+def evaluated(crowded_cfg, crowd, tmp_path) -> tuple[BoxEcho, EvaluationPlan]:
     """A network that was evaluated with pictures of six ROIs, and how."""
     plan = replace(build_plan(crowded_cfg), output_dir=tmp_path / "out", report_cases=6)
-    model = BoxTeller()
+    model = BoxEcho()
     evaluate_model(model, crowd, plan, CPU, "a test")
     return model, plan
 
@@ -175,8 +175,8 @@ def test_the_network_runs_once_and_all_is_reported_again_without_it(evaluated, c
 def test_predictions_of_other_boxes_are_refused(evaluated, crowd):
     _, plan = evaluated
     moved = [replace(item, box=item.box + 0.5) for item in crowd.source.items]
-    for items, told in ((moved, "in other places"), (moved[1:], "of other objects")):
-        with pytest.raises(UserError, match=told):
+    for items, message in ((moved, "in other places"), (moved[1:], "of other objects")):
+        with pytest.raises(UserError, match=message):
             report_predictions(replace(crowd, source=crowd.source.of_items(items)), plan)
 
 
@@ -188,7 +188,7 @@ def test_a_bad_mask_costs_a_picture_and_nothing_else(crowd, crowded_cfg, tmp_pat
     bad.write_bytes(b"no image")
     truth = replace(first.truth, mask_visib_path=bad)
     items = [replace(first, truth=truth), *crowd.source.items[1:]]
-    scores = evaluate_model(BoxTeller(), replace(crowd, source=crowd.source.of_items(items)), plan, CPU, "")
+    scores = evaluate_model(BoxEcho(), replace(crowd, source=crowd.source.of_items(items)), plan, CPU, "")
     report = (output_folder(plan, crowd) / "report.html").read_text()
     assert scores.found == scores.targets and report.count("The picture is missing") == 1
     assert str(bad) in caplog.text and report.count("estimate and truth</figcaption>") == 3
@@ -200,21 +200,21 @@ def evaluate_as_rank(cfg: Settings, folder: Path) -> None:
     dist.init_process_group("gloo")
     rank = dist.get_rank()
     try:
-        model, test_set = BoxTeller().train(), eval_set_of(cfg, "toy_test")
+        model, test_set = BoxEcho().train(), eval_set_of(cfg, "toy_test")
         # A folder for each rank shows which of them wrote.
         plan = replace(build_plan(cfg), output_dir=Path(folder, f"rank{rank}"), report_cases=5)
         scores = evaluate_model(model, test_set, plan, CPU, "")
         estimates = run_inference(model, test_set, plan, CPU).estimates
         assert_each_roi_once(estimates, test_set)
-        told = sum(count for _, count in model.calls) // 2
-        (folder / f"told{rank}").write_text(f"{told} {scores is None} {model.training}")
+        total = sum(count for _, count in model.calls) // 2
+        (folder / f"counts{rank}").write_text(f"{total} {scores is None} {model.training}")
     finally:
         dist.destroy_process_group()
 
 
 def test_two_processes_share_the_rois_and_one_writes(crowded_cfg, crowd, tmp_path):
     finish(start_group(tmp_path, 2, evaluate_as_rank, crowded_cfg, tmp_path))
-    counts, silent, training = zip(*((tmp_path / f"told{rank}").read_text().split() for rank in (0, 1)), strict=True)
+    counts, silent, training = zip(*((tmp_path / f"counts{rank}").read_text().split() for rank in (0, 1)), strict=True)
     assert sum(map(int, counts)) == len(crowd.source) and abs(int(counts[0]) - int(counts[1])) <= 1
     assert silent == ("False", "True") and training == ("True", "True")
     written = list(tmp_path.rglob("*.csv"))

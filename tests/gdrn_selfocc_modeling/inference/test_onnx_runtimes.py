@@ -1,4 +1,4 @@
-"""An exported network says the same by every runtime, and what a runtime can't do is told."""
+"""An exported network says the same by every runtime, and what a runtime can't do is reported."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def exported(weights, toy_root, tmp_path_factory) -> Path:
     return shared_folder(tmp_path_factory, "onnx", make) / "model.onnx"
 
 
-def test_a_missing_package_is_told(monkeypatch):
+def test_a_missing_package_is_reported(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match=r"pip install -e '.\[export\]'"):
         open_session(b"")
@@ -84,7 +84,7 @@ def test_openvino_in_bfloat16_is_for_processors_with_it(openvino, exported, weig
         PoseEstimator.from_checkpoint(exported, "cpu", runtime="openvino-bf16")
 
 
-def test_what_openvino_cannot_is_told(openvino, exported, tmp_path):
+def test_what_openvino_cannot_is_reported(openvino, exported, tmp_path):
     damaged = tmp_path / "a.onnx"
     damaged.write_bytes(b"no graph")
     with pytest.raises(UserError, match=r"is no \.onnx file that openvino can run") as caught:
@@ -99,7 +99,7 @@ def test_a_checkpoint_has_no_other_runtime(weights):
         PoseEstimator.from_checkpoint(weights, "cpu", runtime="openvino")
 
 
-def test_a_missing_runtime_is_told(monkeypatch):
+def test_a_missing_runtime_is_reported(monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(UserError, match=r"pip install -e '.\[openvino\]'"):
         open_session(b"", runtime="openvino")

@@ -82,7 +82,7 @@ def rewritten(predictions, tmp_path) -> Callable[..., Path]:
 
 
 @pytest.mark.parametrize(
-    ("arrays", "told"),
+    ("arrays", "message"),
     [
         ({"score": None}, "lacks score"),
         ({"version": np.array("9")}, "version '9'"),
@@ -102,8 +102,8 @@ def rewritten(predictions, tmp_path) -> Callable[..., Path]:
         ({"ids": np.array([object()])}, "cannot be read as arrays"),
     ],
 )
-def test_a_file_that_does_not_fit_is_refused(rewritten, arrays, told):
-    with pytest.raises(UserError, match=f"p.npz.*{told}.*; evaluate again"):
+def test_a_file_that_does_not_fit_is_refused(rewritten, arrays, message):
+    with pytest.raises(UserError, match=f"p.npz.*{message}.*; evaluate again"):
         read_predictions(rewritten(**arrays))
 
 

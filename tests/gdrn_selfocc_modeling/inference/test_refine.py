@@ -1,4 +1,4 @@
-"""Second looks: they lead to the pose that the displacements tell, and are used wherever a pose comes out."""
+"""Second looks: they lead to the pose that the displacements give, and are used wherever a pose comes out."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_true_displacements_lead_to_the_true_pose(models):
 
 
 def test_who_is_unsure_leaves_the_pose_as_it_was(models):
-    """Displacements that are told without knowing them weigh nothing against the pose before."""
+    """Displacements that are predicted without knowing them weigh nothing against the pose before."""
     model, start = models[min(models)], wrong(TRUTH)
     unsure = Oracle(TRUTH, scale=50.0)
     (refined,) = PoseRefiner(unsure, replace(DESIGN, correlation=250.0))(PICTURE, CAMERA, [model], [start], 3)
@@ -113,8 +113,8 @@ class Still(Oracle):
     """Sees every surface point where it is rendered."""
 
     def forward(self, look):
-        told = super().forward(look)
-        return replace(told, shift=torch.zeros_like(told.shift))
+        predicted = super().forward(look)
+        return replace(predicted, shift=torch.zeros_like(predicted.shift))
 
 
 def test_predictions_keep_the_poses_before_and_the_time_of_looks(test_set, tmp_path):

@@ -327,7 +327,7 @@ def test_scenes_and_objects_are_chosen(make_bare_split):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_a_check_tells_rounding_from_error(make_bare_split, dtype):
+def test_a_check_distinguishes_rounding_from_error(make_bare_split, dtype):
     root = make_bare_split()
     write_all(root, dtype=dtype)
     spec, records = split_of(root), select_records(split_of(root))
@@ -354,7 +354,7 @@ def test_a_check_tells_rounding_from_error(make_bare_split, dtype):
         check_maps(spec, records, P_MAP, 1000)
 
 
-def test_a_mesh_without_area_is_told_by_its_file(make_bare_split):
+def test_a_mesh_without_area_is_reported_by_its_file(make_bare_split):
     root = make_bare_split()
     info = (root / "models/models_info.json").read_text()
     (root / "models").unlink()

@@ -154,7 +154,7 @@ def with_nan(array: np.ndarray) -> np.ndarray:
         (lambda maps: maps.pop("xyz_crop"), "needs the key 'xyz_crop'"),
     ],
 )
-def test_a_damaged_file_is_told_in_one_line(items, objects, tmp_path, damage, words, pickled):
+def test_a_damaged_file_is_reported_in_one_line(items, objects, tmp_path, damage, words, pickled):
     record, instance = items[0]
     maps = image_maps(record, instance, objects[instance.obj_id])
     damage(maps)
@@ -165,7 +165,7 @@ def test_a_damaged_file_is_told_in_one_line(items, objects, tmp_path, damage, wo
 
 
 @pytest.mark.parametrize("header", ["no json", "[1, 2]", "null", 7, [1, 2]])
-def test_a_damaged_header_is_told(items, objects, tmp_path, header):
+def test_a_damaged_header_is_reported(items, objects, tmp_path, header):
     record, instance = items[0]
     target = objects[instance.obj_id]
     maps = image_maps(record, instance, target)
@@ -183,7 +183,7 @@ class _Call:
         return os.system, ("false",)
 
 
-def test_missing_cut_and_hostile_files_are_told(items, objects, tmp_path):
+def test_missing_cut_and_hostile_files_are_reported(items, objects, tmp_path):
     record, instance = items[0]
     write(tmp_path, record, instance, image_maps(record, instance, objects[instance.obj_id]))
     maps, view = MapFiles(tmp_path), integer_view(record, instance, 2)
@@ -263,6 +263,6 @@ def test_a_rendered_source_casts_whatever_the_option_says(make_small_config, toy
     assert source.sample(0, np.random.default_rng(0))[1].mask_obj.any()
 
 
-def test_another_word_is_told_at_the_start(make_small_config, toy_root):
+def test_another_word_is_reported_at_the_start(make_small_config, toy_root):
     with pytest.raises(UserError, match=r"XYZ_SOURCE 'file'; did you mean 'files'\? \(known: online, files\)"):
         sources(make_small_config, toy_root, "INPUT.XYZ_SOURCE=file")

@@ -192,7 +192,7 @@ def test_every_rotation_type_gives_rotations(rot_type, make_ellipsoids):
         ([f"{NET}.GEO_HEAD.INIT_CFG.act='sine'"], "unknown activation 'sine'"),
     ],
 )
-def test_misfits_are_told(overrides, words, make_small_config):
+def test_misfits_are_reported(overrides, words, make_small_config):
     with pytest.raises(UserError, match=words):
         model_of(make_small_config(*overrides))
 
@@ -214,7 +214,7 @@ def test_a_plain_backbone_has_no_weights_to_download():
         make_backbone("own/plain", pretrained="timm")
 
 
-def test_unreachable_weights_tell_the_way_out(monkeypatch):
+def test_unreachable_weights_name_the_way_out(monkeypatch):
     def offline(*args, pretrained, **options):
         raise ConnectionError("no route to host")
 

@@ -1,4 +1,4 @@
-"""Networks and losses reproduce the numbers of the authors' code, and what compares them would tell if not."""
+"""Networks and losses reproduce the numbers of the authors' code, and the comparison would fail if not."""
 
 from __future__ import annotations
 
@@ -135,14 +135,14 @@ def test_a_difference_is_found(override, found, write_pair, make_small_config, t
     assert found <= {item.name for item in compare(read_pair(tmp_path / "pair"), *parts(cfg)) if not item.holds}
 
 
-def test_another_network_is_told(write_pair, make_small_config, tmp_path):
+def test_another_network_is_reported(write_pair, make_small_config, tmp_path):
     write_pair(tmp_path)
     cfg = make_small_config(*REFERENCE_OPTIONS, f"{NET}.PNP_NET.WITH_2D_COORD=False")
     with pytest.raises(UserError, match=r"1 parameters differ, such as pnp_net.features.0.weight \(ours \(128, 73"):
         [*compare(read_pair(tmp_path / "pair"), *parts(cfg))]
 
 
-def test_a_damaged_pair_is_told(write_pair, tmp_path):
+def test_a_damaged_pair_is_reported(write_pair, tmp_path):
     write_pair(tmp_path)
     (tmp_path / "pair.json").write_text('{"parameters": [], "losses": {}}')
     with pytest.raises(UserError, match="no pair of reference numbers"):
@@ -152,7 +152,7 @@ def test_a_damaged_pair_is_told(write_pair, tmp_path):
         read_pair(tmp_path / "pair")
 
 
-def test_the_script_prints_every_number_and_tells_what_fails(repository, write_pair, tmp_path, capsys):
+def test_the_script_prints_every_number_and_reports_what_fails(repository, write_pair, tmp_path, capsys):
     cfg = write_pair(tmp_path)
     save_settings(cfg, tmp_path / "small.py")
     main([str(tmp_path / "pair.json"), "--config-file", str(tmp_path / "small.py")])

@@ -126,23 +126,23 @@ def test_sure_points_outweigh_unsure_ones():
     assert np.median(errors["weighted"]) < 0.5 * np.median(errors["alike"])
 
 
-def test_an_unknown_type_is_told():
+def test_an_unknown_type_is_reported():
     with pytest.raises(UserError, match=r"TEST\.PNP_TYPE.*did you mean 'ransac_pnp'"):
         solve_pose("ransac_pmp", *scene(0), OPTIONS)
 
 
 @pytest.fixture
-def told(make_ellipsoids, tell_truth):
+def true_maps(make_ellipsoids, predict_truth):
     rois, targets = make_ellipsoids(4, seed=1)
-    return rois, targets, tell_truth(targets)
+    return rois, targets, predict_truth(targets)
 
 
 def reader(**changes: object) -> MapReader:
     return MapReader(PnPInput(mask_type="L1"), **changes)
 
 
-def test_cells_lie_where_the_crop_was_sampled(told):
-    rois, targets, _ = told
+def test_cells_lie_where_the_crop_was_sampled(true_maps):
+    rois, targets, _ = true_maps
     pixels = torch.from_numpy(cell_positions(rois, 32)).permute(0, 3, 1, 2)
     torch.testing.assert_close(pixels.float(), targets.pixel, rtol=0, atol=1e-3)  # of float32 centres and sides
     relative = rois.roi_coord_2d * torch.tensor([639.0, 479.0])[:, None, None]
@@ -150,8 +150,8 @@ def test_cells_lie_where_the_crop_was_sampled(told):
 
 
 @pytest.mark.parametrize("layers", ["P", "P+Q"])
-def test_correspondences_of_true_maps_project_to_their_own_pixels(told, layers):
-    rois, targets, prediction = told
+def test_correspondences_of_true_maps_project_to_their_own_pixels(true_maps, layers):
+    rois, targets, prediction = true_maps
     found = reader(layers=layers)(prediction, rois)
     q_cells = (targets.Q.unflatten(1, (3, 2)) != 0).any(2).sum((1, 2, 3))
     wanted = targets.mask_trunc.sum((1, 2)) + (q_cells if layers == "P+Q" else 0)
@@ -163,22 +163,22 @@ def test_correspondences_of_true_maps_project_to_their_own_pixels(told, layers):
 
 @pytest.mark.parametrize("layers", ["P", "P+Q"])
 @pytest.mark.parametrize("pnp_type", ["ransac_pnp", "net_iter_pnp", "net_ransac_pnp", "weighted_pnp"])
-def test_true_maps_correct_the_network(told, pnp_type, layers):
-    rois, targets, prediction = told
+def test_true_maps_correct_the_network(true_maps, pnp_type, layers):
+    rois, targets, prediction = true_maps
     prediction = replace(prediction, cam_t_obj=prediction.cam_t_obj + torch.tensor([0.0, 0.0, 0.03]))
     poses = PoseSolver(pnp_type, reader(layers=layers))(prediction, rois)
     for pose, R, t in zip(poses, targets.cam_R_obj, targets.cam_t_obj, strict=True):
         assert_same(pose, Pose(R.double().numpy(), t.double().numpy()), 1e-4)
 
 
-def test_without_a_reader_poses_are_the_networks(told):
-    rois, targets, prediction = told
+def test_without_a_reader_poses_are_the_networks(true_maps):
+    rois, targets, prediction = true_maps
     for pose, t in zip(PoseSolver()(prediction, rois), targets.cam_t_obj, strict=True):
         np.testing.assert_array_equal(pose.cam_t_obj, t.double().numpy())
 
 
-def test_the_mask_decides_which_cells_count(told):
-    rois, _, prediction = told
+def test_the_mask_decides_which_cells_count(true_maps):
+    rois, _, prediction = true_maps
     half = prediction.mask.clone()
     half[..., :16] *= 0.4  # the left half is less certain
     for threshold, left in ((0.3, True), (0.5, False)):
@@ -191,8 +191,8 @@ def test_the_mask_decides_which_cells_count(told):
             assert (points.pixels[:, 0] < center[0] - 1e-3 * side).any() == left
 
 
-def test_points_are_as_sure_as_the_network_says(told):
-    rois, _, prediction = told
+def test_points_are_as_sure_as_the_network_says(true_maps):
+    rois, _, prediction = true_maps
     B, out = len(rois.extent), prediction.mask.shape[-1]
     scaled = replace(
         prediction, xyz_log_scale=torch.full((B, 1, out, out), -3.0), q_log_scale=torch.full((B, 3, out, out), -2.0)
@@ -209,8 +209,8 @@ def test_points_are_as_sure_as_the_network_says(told):
         )
 
 
-def test_predicted_validity_decides_which_Q_counts(told):
-    rois, targets, prediction = told
+def test_predicted_validity_decides_which_Q_counts(true_maps):
+    rois, targets, prediction = true_maps
     only_z = torch.zeros_like(targets.q_mask)
     only_z[:, 2] = 1
     found = reader(layers="P+Q")(replace(prediction, q_mask=only_z), rois)
@@ -219,8 +219,8 @@ def test_predicted_validity_decides_which_Q_counts(told):
         assert len(Q) > 0 and (Q[:, 2] == 0).all()
 
 
-def test_bins_of_the_background_give_no_point(told):
-    rois, targets, prediction = told
+def test_bins_of_the_background_give_no_point(true_maps):
+    rois, targets, prediction = true_maps
     bins = 8
     labels = (targets.P * bins).long().clamp(0, bins - 1)
     labels[:, 0, :, :16] = bins  # one coordinate of the left half says: background

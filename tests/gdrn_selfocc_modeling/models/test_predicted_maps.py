@@ -14,10 +14,10 @@ from sopose.models.predicted_maps import read_maps
 
 
 @pytest.fixture
-def batch(make_ellipsoids, tell_truth):
+def batch(make_ellipsoids, predict_truth):
     """Two ROIs, their truth, and the prediction of a network that is never wrong."""
     rois, targets = make_ellipsoids(2)
-    return rois, targets, tell_truth(targets)
+    return rois, targets, predict_truth(targets)
 
 
 def test_a_right_prediction_reads_as_the_truth(batch):

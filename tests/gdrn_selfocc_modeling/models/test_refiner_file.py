@@ -1,4 +1,4 @@
-"""A refiner's file tells all that it needs to run, and what tells otherwise is refused."""
+"""A refiner's file holds all that it needs to run, and a file that holds anything else is refused."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def test_what_changes_the_meaning_of_weights_is_refused_by_its_name_and_both_val
 
 
 @pytest.mark.parametrize("change", COURSE, ids=lambda change: change[0])
-def test_what_steers_a_training_is_told_and_allowed(plain, change):
+def test_what_steers_a_training_is_reported_and_allowed(plain, change):
     (found,) = changed_settings(plain, changed(plain, change))
     assert not found.of_meaning and found.key == change[0].upper()
     require_meaning(plain, changed(plain, change), Path("net.pth"))

@@ -121,7 +121,7 @@ PATHS = {
 
 
 @pytest.mark.parametrize("key", PATHS)
-def test_paths_of_another_machine_are_told_when_they_are_needed_and_not_before(key, tmp_path, caplog):
+def test_paths_of_another_machine_are_reported_when_they_are_needed_and_not_before(key, tmp_path, caplog):
     (tmp_path / "theirs.py").write_text("SEED = 1")
     with caplog.at_level(logging.INFO):
         cfg = load_settings(tmp_path / "theirs.py", [f"{key}={ABSENT}"])
@@ -169,7 +169,7 @@ def test_no_key_of_the_schema_is_called_retired():
         ("MODEL.POSE_NET.ROT_TYPE=x", "MODEL.POSE_NET.PNP_NET.ROT_TYPE"),
     ],
 )
-def test_an_unknown_key_is_told_its_nearest(word, meant):
+def test_an_unknown_key_is_reported_its_nearest(word, meant):
     with pytest.raises(UserError, match=f"did you mean '{re.escape(meant)}'"):
         load_settings(SHIPPED[0], [word])
 
@@ -249,7 +249,7 @@ def test_the_ways_to_a_pose_are_those_that_exist():
         ("TEST.PNP_ITERATIONS=0", "at least 1"),
     ],
 )
-def test_a_pnp_that_does_not_exist_is_told_before_the_run(override, message):
+def test_a_pnp_that_does_not_exist_is_reported_before_the_run(override, message):
     with pytest.raises(UserError, match=f"{override.partition('=')[0]}.*{message}"):
         load_settings(SHIPPED[0], ["TEST.USE_PNP=True", override])
 
@@ -280,11 +280,11 @@ def test_neither_underscore_nor_slash_of_a_given_name_reaches_it():
         *("DATASETS.TRAIN=[3]", "DATASETS.OBJS=[null]", "DATASETS.DET_FILES_TEST=[[]]"),
     ],
 )
-def test_values_that_mean_nothing_are_told_by_their_key(override):
+def test_values_that_mean_nothing_are_reported_by_their_key(override):
     with pytest.raises(UserError, match=override.partition("=")[0]):
         load_settings(SHIPPED[0], [override])
 
 
-def test_a_misspelt_argument_of_a_head_is_told():
+def test_a_misspelt_argument_of_a_head_is_reported():
     with pytest.raises(UserError, match=r"did you mean .*INIT_CFG\.feat_dim"):
         load_settings(SHIPPED[0], ["MODEL.POSE_NET.GEO_HEAD.INIT_CFG.featdims=3"])

@@ -83,7 +83,7 @@ def own_models(root: Path) -> Path:
     return root / "models"
 
 
-def test_a_split_is_written_told_and_checked(make_bare_split, run_tool):
+def test_a_split_is_written_reported_and_checked(make_bare_split, run_tool):
     root = make_bare_split()
     for layer, folder in (("P", "xyz_crop"), ("Q", "Q0")):
         code, said, errors = run_tool(layer, *options(root))
@@ -169,7 +169,7 @@ def file_for_a_folder(root: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_bad_input_is_told_in_one_line(make_bare_split, run_tool, damage, words, workers):
+def test_bad_input_is_reported_in_one_line(make_bare_split, run_tool, damage, words, workers):
     root = make_bare_split(repeats=4 * workers)  # enough for a job each
     damage(root)
     code, _, errors = run_tool("P", *options(root), "--workers", str(workers))
@@ -179,7 +179,7 @@ def test_bad_input_is_told_in_one_line(make_bare_split, run_tool, damage, words,
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--scenes", "5"], "has no scene 5"),
         (["--objects", "bracke"], "did you mean 'bracket'?"),
@@ -188,13 +188,13 @@ def test_bad_input_is_told_in_one_line(make_bare_split, run_tool, damage, words,
         (["--check", "3"], "-xyz.npz is missing"),
     ],
 )
-def test_wrong_words_are_told_in_one_line(make_bare_split, run_tool, monkeypatch, words, told):
+def test_wrong_words_are_reported_in_one_line(make_bare_split, run_tool, monkeypatch, words, message):
     monkeypatch.setattr("sopose.core.utils.parallel.CONNECT_TIMEOUT", 1)
     root = make_bare_split()
     if "--objects" in words:
-        told = "has no object 'bracke'"
+        message = "has no object 'bracke'"
     code, _, errors = run_tool("P", *options(root), *words)
-    assert code == 1 and told in errors and errors.startswith("error: ") and "\n" not in errors, errors
+    assert code == 1 and message in errors and errors.startswith("error: ") and "\n" not in errors, errors
     assert not files_of(root)
 
 
@@ -211,7 +211,7 @@ def small_disk(tmp_path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("more", [[], ["--also-masks"]])
-def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(make_bare_split, run_tool, small_disk, more):
+def test_a_full_disk_is_reported_and_the_run_goes_on_when_there_is_room(make_bare_split, run_tool, small_disk, more):
     root = make_bare_split()
     (root / "train/xyz_crop").symlink_to(small_disk)
     code, _, errors = run_tool("P", *options(root, *more))

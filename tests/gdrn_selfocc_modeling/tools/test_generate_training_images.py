@@ -89,6 +89,6 @@ def test_wrong_usage_leaves_with_2(toy_root, wrong):
     assert left.value.code == 2
 
 
-def test_a_folder_without_models_is_told(tmp_path):
+def test_a_folder_without_models_is_reported(tmp_path):
     with pytest.raises(UserError, match="models"):
         main([*SMALL, "--dataset-root", str(tmp_path)])

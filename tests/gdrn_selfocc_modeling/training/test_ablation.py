@@ -35,7 +35,7 @@ def targets(count: int, **changes: object) -> list[TargetError]:
     return [replace(HIT, im_id=i, visib_fract=i / (count - 1), **changes) for i in range(count)]
 
 
-def test_splits_are_told_apart():
+def test_splits_are_distinguished():
     cases = {("P", "gt"): {0: [*targets(3), *targets(2, split="other")]}}
     parts = by_split(cases)
     assert list(parts) == ["test", "other"]
@@ -69,7 +69,7 @@ def test_every_row_is_a_set_of_words_that_load(table, make_small_config):
         make_small_config(*as_words(words))
 
 
-def test_an_unknown_variant_is_told_its_nearest():
+def test_an_unknown_variant_is_reported_its_nearest():
     assert list(choose(VARIANTS, [], "variant")) == list(VARIANTS)
     with pytest.raises(UserError, match=r"unknown variant 'P\+q'; did you mean 'P\+Q'"):
         choose(VARIANTS, ["P+q"], "variant")

@@ -1,4 +1,4 @@
-"""The look at the first samples: known shares, invariance, and which mistakes in data it tells of."""
+"""The look at the first samples: known shares, invariance, and which mistakes in data it reports."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_shares_of_masks_are_counted_in_cells(make_ellipsoids):
     assert look.fill == pytest.approx((1 + 0.5) / 2)
 
 
-def test_samples_that_show_nothing_are_empty_and_tell_no_more(make_ellipsoids):
+def test_samples_that_show_nothing_are_empty_and_say_no_more(make_ellipsoids):
     roi, targets = make_ellipsoids(2)
     for mask in (targets.mask_obj, targets.mask_visib, targets.mask_erode, targets.q_mask):
         mask.zero_()
@@ -297,7 +297,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_planted_mistake_is_told(make_source, fault):
+def test_a_planted_mistake_is_reported(make_source, fault):
     how, words = FAULTS[fault]
     warnings = look_at(first_samples(make_source(**how), 24)).warnings()
     assert all(any(re.search(word, warning) for warning in warnings) for word in words), warnings

@@ -310,7 +310,7 @@ def test_dropblock_drops_while_training(key, values, make_small_config):
     assert not torch.equal(*kept)
 
 
-def test_linear_layers_start_as_told(make_small_config):
+def test_linear_layers_start_as_set(make_small_config):
     spreads = [
         model_of(make_small_config(f"{NET}.PNP_NET.INIT_CFG.linear_init={kind}")).pnp_net.fc2.weight.std().item()
         for kind in ("normal", "kaiming")
@@ -324,8 +324,8 @@ def test_points_do_not_have_an_order(make_small_config):
     order = torch.randperm(32 * 32, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         shuffled = net(maps.flatten(2)[..., order].view_as(maps))
-        for told, again in zip(net(maps), shuffled, strict=True):
-            torch.testing.assert_close(told, again, rtol=0, atol=1e-5)
+        for ordered, again in zip(net(maps), shuffled, strict=True):
+            torch.testing.assert_close(ordered, again, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -344,7 +344,7 @@ def test_points_do_not_have_an_order(make_small_config):
         ("LOSS.Q0_LOSS_TYPE=L7", "Q0_LOSS_TYPE is 'L7'"),
     ],
 )
-def test_values_that_do_not_fit_are_told(text, words, make_small_config):
+def test_values_that_do_not_fit_are_reported(text, words, make_small_config):
     with pytest.raises(UserError, match=words):
         cfg = make_small_config(*overrides(text))
         model_of(cfg)
@@ -387,7 +387,7 @@ def test_files_of_whole_timm_models_fit_their_feature_extractors(tmp_path):
     assert torch.equal(backbone.stages_2.blocks[0].conv_dw.weight, whole.stages[2].blocks[0].conv_dw.weight)
 
 
-def test_a_library_without_network_tells_the_way_out(monkeypatch):
+def test_a_library_without_network_names_the_way_out(monkeypatch):
     def offline(name, weights):
         raise ConnectionError("no route to host")
 

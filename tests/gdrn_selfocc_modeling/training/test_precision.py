@@ -1,4 +1,4 @@
-"""The type that a run computes in: asked for, chosen by the machine, and kept by a run that goes on."""
+"""The type that a run computes in: asked for, chosen by the machine, and kept by a run that is resumed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
         (True, "auto", CUDA, "", "", "bfloat16"),
         (True, "float16", CPU, "AMX", "", "float32"),
         (True, "float16", CUDA, "", "", "float16"),
-        # A run goes on as it began, on whatever machine and whatever is asked for now.
+        # A run continues as it began, on whatever machine and whatever is asked for now.
         (True, "auto", CPU, "", "bfloat16", "bfloat16"),
         (True, "auto", CPU, "AMX", "float32", "float32"),
         (False, "bfloat16", CPU, "AMX", "bfloat16", "bfloat16"),
@@ -47,7 +47,7 @@ def test_what_is_slow_or_other_than_before_is_said(caplog):
     choose_precision(AmpSettings(True, "bfloat16"), CPU, "")
     assert "no units for bfloat16" in caplog.text
     choose_precision(AmpSettings(False, "bfloat16"), CPU, "AMX", "bfloat16")
-    assert "began in bfloat16 and goes on in it; SOLVER.AMP says float32 now" in caplog.text
+    assert "began in bfloat16 and continues in it; SOLVER.AMP says float32 now" in caplog.text
 
 
 def test_a_resumed_run_computes_as_it_began(tmp_path, write_tiny_config, caplog, one_thread):
@@ -57,5 +57,5 @@ def test_a_resumed_run_computes_as_it_began(tmp_path, write_tiny_config, caplog,
     assert read_checkpoint(last_checkpoint(tmp_path / "out"))["facts"][PRECISION] == "bfloat16"
     caplog.clear()
     main([*arguments, "SOLVER.AMP.ENABLED=False", "SOLVER.TOTAL_EPOCHS=2"])
-    assert "goes on in it" in caplog.text
+    assert "continues in it" in caplog.text
     assert read_checkpoint(last_checkpoint(tmp_path / "out"))["facts"][PRECISION] == "bfloat16"

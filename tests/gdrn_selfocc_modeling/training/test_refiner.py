@@ -86,7 +86,7 @@ def test_correlated_errors_are_measured(source, models):
     """Errors that all cells share: the covariance of N independent cells is N times too small."""
 
     class Shifted(torch.nn.Module):
-        """Tells the truth, moved by one normal error a look, and how large such errors are."""
+        """Predicts the truth, moved by one normal error a look, and how large such errors are."""
 
         def __init__(self, deviation: float) -> None:
             super().__init__()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sopose.core.engine.checkpoint import checkpoint_facts, load_weights, model_weights, read_checkpoint
 from sopose.core.utils.errors import UserError
-from sopose.inference.agreement import told_objects
+from sopose.inference.agreement import recorded_objects
 from sopose.models.backbone import make_backbone
 from sopose.training.run import build_initial_model
 from tests.support.builders import model_of
@@ -95,12 +95,12 @@ def test_a_converted_checkpoint_is_the_same_network(make_small_config, tmp_path)
 def test_the_classes_of_a_network_survive_safetensors(tmp_path):
     torch.save({"model": {"weight": torch.ones(1)}, "facts": {"objects": ["mug", "cup"]}}, tmp_path / "a.pth")
     convert([str(tmp_path / "a.pth"), str(tmp_path / "a.safetensors")])
-    assert told_objects(checkpoint_facts(read_checkpoint(tmp_path / "a.safetensors"))) == ["mug", "cup"]
+    assert recorded_objects(checkpoint_facts(read_checkpoint(tmp_path / "a.safetensors"))) == ["mug", "cup"]
 
 
 @pytest.mark.parametrize("facts", [None, [], {}, {"objects": "mug"}, {"objects": [1]}, {"objects": {"mug": 1}}])
-def test_facts_of_another_form_tell_no_classes(facts):
-    assert told_objects(checkpoint_facts({"facts": facts})) == []
+def test_facts_of_another_form_give_no_classes(facts):
+    assert recorded_objects(checkpoint_facts({"facts": facts})) == []
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "backbone.", "module.backbone.", "model.backbone."])

@@ -52,10 +52,10 @@ def drawn_on(picture: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture
-def batch(make_ellipsoids, tell_truth):
+def batch(make_ellipsoids, predict_truth):
     """Three ROIs, their truth, and the prediction of a network that is never wrong."""
     rois, targets = make_ellipsoids(3)
-    return rois, targets, tell_truth(targets)
+    return rois, targets, predict_truth(targets)
 
 
 def test_a_topic_is_a_picture_with_a_row_for_each_of_the_first_rois(batch):
@@ -97,8 +97,8 @@ def test_classified_coordinates_and_logits_are_read(batch):
     labels = bin_labels(targets.P, present, bins)
     logits = torch.nn.functional.one_hot(labels, bins + 1).movedim(-1, 2).flatten(1, 2).float()
     sides = torch.stack([1 - targets.mask_obj, targets.mask_obj], dim=1)
-    told = replace(truth, xyz=40 * logits, mask=40 * sides, q=None)
-    pictures = draw(rois, targets, told, FORMAT, PnPInput(mask_type="CE", bins=bins))
+    prediction = replace(truth, xyz=40 * logits, mask=40 * sides, q=None)
+    pictures = draw(rois, targets, prediction, FORMAT, PnPInput(mask_type="CE", bins=bins))
     predicted, true = tiles(pictures["P"]).swapaxes(0, 1).astype(int)
     assert abs(predicted - true).max() <= 255 / (2 * bins) + 1  # levels: half a bin, and rounding
     np.testing.assert_array_equal(*tiles(pictures["masks"])[:, :2].swapaxes(0, 1))
@@ -110,7 +110,7 @@ def test_positions_in_the_crop_invert_those_of_the_roi(batch):
     cells = np.stack(np.meshgrid(np.arange(256), np.arange(256)), axis=-1)
     back = crop_positions(roi_positions(roi, 256), roi.center, roi.size, 256)
     assert abs(back - cells).max() < 1e-9
-    for b in range(len(rois)):  # a batch tells the same window, in float32
+    for b in range(len(rois)):  # a batch has the same window, in float32
         side = 32 / rois.resize_ratio[b].item()
         pixel = targets.pixel[b].permute(1, 2, 0).double().numpy()
         found = crop_positions(pixel, rois.box_center[b].double().numpy(), side, 64)
@@ -175,9 +175,9 @@ def test_an_image_that_is_not_finite_is_drawn(batch, number):
 
 def test_half_precision_in_a_graph_is_read_and_left_as_it_is(batch):
     rois, targets, truth = batch
-    told = truth.map(lambda tensor: tensor.bfloat16().requires_grad_())
+    prediction = truth.map(lambda tensor: tensor.bfloat16().requires_grad_())
     state = torch.random.get_rng_state()
-    pictures = draw(rois, targets, told, FORMAT)
+    pictures = draw(rois, targets, prediction, FORMAT)
     assert torch.equal(state, torch.random.get_rng_state())
     assert all(isinstance(picture, np.ndarray) for picture in pictures.values())
-    assert told.xyz.requires_grad and told.xyz.grad is None and told.xyz.dtype is torch.bfloat16
+    assert prediction.xyz.requires_grad and prediction.xyz.grad is None and prediction.xyz.dtype is torch.bfloat16

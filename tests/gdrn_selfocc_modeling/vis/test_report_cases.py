@@ -1,4 +1,4 @@
-"""Pictures of a prediction's errors and regions: right ones look so, known errors are told, nothing is too bad."""
+"""Pictures of a prediction's errors and regions: right ones look so, known errors are shown, nothing is too bad."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ MAPS = ["P", "Q_x", "Q_y", "Q_z"]
 
 
 @pytest.fixture
-def one(make_ellipsoids, tell_truth):
+def one(make_ellipsoids, predict_truth):
     """The maps of one ROI by a network that is never wrong, their truth, and the extent in metres."""
     rois, targets = make_ellipsoids(1)
-    maps = read_maps(tell_truth(targets), PnPInput())
+    maps = read_maps(predict_truth(targets), PnPInput())
     return *(part.map(lambda tensor: tensor[0]) for part in (maps, targets)), rois.extent[0].double().numpy()
 
 
@@ -41,7 +41,7 @@ def test_a_right_prediction_is_zero_everywhere(one):
         assert (cells(picture)[~inside] == BACKGROUND).all()
 
 
-def test_a_shift_in_space_is_told_in_millimetres_on_one_scale(one):
+def test_a_shift_in_space_is_given_in_millimetres_on_one_scale(one):
     maps, targets, extent = one
     shift = torch.tensor([0.003, 0.004, 0.012]) / torch.from_numpy(extent)  # 13 mm
     pairs = torch.tensor([1, 2, 0, 2, 0, 1])
@@ -97,6 +97,6 @@ def test_without_truth_or_layers_there_is_less(one):
 def test_no_number_is_too_bad_to_be_drawn(one, number):
     maps, targets, extent = one
     bad = maps.map(lambda values: torch.full_like(values, number) if values.is_floating_point() else values)
-    for told in (bad, replace(bad, mask=maps.mask)):
-        assert len(error_panels(told, targets, extent)) == 4
-        assert len(region_panels(told, targets)) == 2
+    for prediction in (bad, replace(bad, mask=maps.mask)):
+        assert len(error_panels(prediction, targets, extent)) == 4
+        assert len(region_panels(prediction, targets)) == 2
