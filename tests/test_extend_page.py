@@ -37,8 +37,8 @@ def module_of(text: str, folder: Path, name: str, monkeypatch):
 def test_the_loss_is_one_number(blocks, tmp_path, monkeypatch):
     module = module_of(blocks["loss"], tmp_path, "page_losses", monkeypatch)
     R = torch.from_numpy(np.stack([random_rotation(np.random.default_rng(k)) for k in range(3)])).float()
-    told = Prediction(*[R] * 6, R, R[:, 0], R[:, 0])
-    assert float(module.chordal(told, None, told)) == 0
+    truth = Prediction(*[R] * 6, R, R[:, 0], R[:, 0])
+    assert float(module.chordal(truth, None, truth)) == 0
 
 
 def test_the_backbone_says_its_sizes(blocks, tmp_path, monkeypatch):
