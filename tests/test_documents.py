@@ -1,0 +1,69 @@
+"""Pages: each command that stands there can be typed, each link leads somewhere, each picture is there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from sopose.cli.main import VERBS, load_verb, verb_parser
+
+PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/*.md", "configs/**/README.md")
+
+
+def pages(repository: Path) -> list[Path]:
+    return [path for pattern in PAGES for path in sorted(repository.glob(pattern))]
+
+
+def commands(text: str) -> list[list[str]]:
+    """The words behind `sopose` of each whole command in the code blocks; one with … stands for several."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    typed = [line.removeprefix("$ ") for line in lines if re.match(r"(\$ )?sopose ", line) and "…" not in line]
+    return [shlex.split(line.partition(" | ")[0], comments=True)[1:] for line in typed]
+
+
+def test_commands_of_the_pages_are_understood(repository):
+    names = {verb.name for verb in VERBS}
+    parsers = {name: verb_parser(name, load_verb(name, {})) for name in names}
+    count = 0
+    for page in pages(repository):
+        for name, *words in commands(page.read_text()):
+            if name.startswith("-") or name == "completion" or "--help" in words:
+                continue
+            assert name in names, f"{page}: sopose {name}"
+            try:
+                parsers[name].parse_args(words)
+            except SystemExit:
+                pytest.fail(f"{page}: sopose {name} {shlex.join(words)} is not understood")
+            count += 1
+    assert count > 40
+
+
+def test_configurations_that_pages_name_exist(repository):
+    for page in pages(repository):
+        for name in re.findall(r"configs/[\w/]+\.(?:py|safetensors)", page.read_text()):
+            assert (repository / name).is_file(), f"{page}: {name}"
+
+
+def test_links_and_pictures_lead_somewhere(repository):
+    for page in pages(repository):
+        text = page.read_text()
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            if target.startswith(("http", "mailto:")):
+                continue
+            path, _, anchor = target.partition("#")
+            other = page if not path else page.parent / path
+            assert other.exists(), f"{page}: {target}"
+            if anchor:
+                headings = re.findall(r"^#+ (.*)$", other.read_text(), re.MULTILINE)
+                slugs = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+                assert anchor in slugs, f"{page}: {target}"
+
+
+def test_every_page_is_in_the_index(repository):
+    index = (repository / "docs" / "README.md").read_text()
+    for page in (repository / "docs").glob("*.md"):
+        assert page.name == "README.md" or f"({page.name})" in index, page.name
