@@ -67,3 +67,21 @@ def test_every_page_is_in_the_index(repository):
     index = (repository / "docs" / "README.md").read_text()
     for page in (repository / "docs").glob("*.md"):
         assert page.name == "README.md" or f"({page.name})" in index, page.name
+
+
+def test_messages_that_the_help_explains_are_those_of_the_code(repository):
+    """Each part of a message between names and numbers stands in the code, or is another library's."""
+    sources = [path for folder in ("core", "gdrn_selfocc_modeling") for path in (repository / folder).rglob("*.py")]
+    code = "\n".join(path.read_text() for path in sources)
+    code = re.sub(r'"\s*\n\s*f?"', "", code)  # texts over several lines
+    code = re.sub(r"\{[^{}]*\}|%[sdg]", "…", code)
+    table = (repository / "docs" / "help.md").read_text().partition("## Messages")[2].partition("**No message")[0]
+    rows = [line.split(" | ")[0].lstrip("| ") for line in table.splitlines() if line.startswith("| `")]
+    missing = []
+    for row in rows:
+        if "PyTorch's text" in row:
+            continue
+        for message in re.findall(r"(?<!`)`([^`]+)`(?!`)", row):
+            parts = [part.strip(" .,;:'") for part in message.split("…")]
+            missing += [part for part in parts if len(part) > 8 and part not in code]
+    assert len(rows) > 30 and not missing
