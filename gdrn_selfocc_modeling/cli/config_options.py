@@ -42,7 +42,11 @@ class HelpConfig(argparse.Action):
         from sopose.core.config.describe import describe, format_entries
         from sopose.settings import SCHEMA
 
-        print(format_entries(describe(SCHEMA).find(group)))
+        found = describe(SCHEMA).find(group)
+        shown = [entry for entry in found if entry.has_effect or len(found) == 1]
+        print(format_entries(shown))
+        if len(shown) < len(found):
+            print(f"{len(found) - len(shown)} more are accepted from older files and do nothing")
         parser.exit()
 
 

@@ -80,6 +80,14 @@ def test_keys_of_a_group_are_shown(capsys):
     assert code == 0 and "ITERATIONS" in said and "WEIGHTS" in said
 
 
+def test_keys_without_effect_are_counted_not_shown(capsys):
+    code, said = left_with(["train", "--help-config", "MODEL.POSE_NET.SELFOCC_HEAD"], capsys)
+    assert code == 0 and "Q0_CLASS_AWARE" in said and "REGION_CLASS_AWARE" not in said
+    assert "more are accepted from older files and do nothing" in said
+    _, said = left_with(["train", "--help-config", "MODEL.POSE_NET.SELFOCC_HEAD.REGION_CLASS_AWARE"], capsys)
+    assert "accepted, without effect" in said
+
+
 def test_the_common_keys_exist(capsys):
     from sopose.cli.config_options import COMMON_KEYS
     from sopose.core.config.describe import describe
