@@ -24,8 +24,8 @@ from sopose.core.objects.cad_mesh import CadMesh, cleaned, object_model, refined
 from sopose.core.objects.mesh_files import METERS
 from sopose.core.objects.model import ObjectModel
 from sopose.core.symmetry.find_symmetry import Symmetries
-from sopose.core.symmetry.self_image import Tolerance
 from sopose.core.symmetry.suggestions import folder_models, suggest_symmetries, with_symmetries, write_symmetries
+from sopose.core.symmetry.tolerance import Tolerance
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import read_json, remove_parts, write_json
 from sopose.core.utils.units import M_TO_MM

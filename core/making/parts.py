@@ -16,7 +16,7 @@ from sopose.core.geometry.rotation import random_rotation
 from sopose.core.making.new_dataset import NewObject, require_place, with_found_symmetries, write_dataset
 from sopose.core.making.toy_models import CELL, Box, Mesh, grid_mesh, join, refine, revolve, sweep, vertex_normals
 from sopose.core.objects.model import ObjectModel, measure
-from sopose.core.symmetry.self_image import Tolerance
+from sopose.core.symmetry.tolerance import Tolerance
 from sopose.core.utils.files import require_writable_dir
 from sopose.core.utils.units import MM_TO_M
 

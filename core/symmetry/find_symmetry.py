@@ -23,7 +23,8 @@ from sopose.core.symmetry.motion_search import (
     search,
     through,
 )
-from sopose.core.symmetry.self_image import Deviation, SelfImage, Tolerance, worst
+from sopose.core.symmetry.self_image import Deviation, SelfImage, worst
+from sopose.core.symmetry.tolerance import Tolerance
 
 NEAR_MISS = 0.1  # of the diameter: what is farther off is not worth a word
 MISSES = 3  # reported at most

@@ -11,18 +11,11 @@ import numpy as np
 
 from sopose.core.geometry.surface import Surface, SurfacePoints, face_areas, sample_surface
 from sopose.core.symmetry.motion_search import color_field, distance_field, move, register
+from sopose.core.symmetry.tolerance import Tolerance
 
 SAMPLES, TESTED, TESTED_VERTICES, COLORED = 20_000, 2000, 1000, 150_000
 REGISTERED, REGISTERED_ROUGHLY = 1000, 300  # points that a motion is improved with
 MOST = 0.99  # share of the surface whose colours count
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """By how much an object may differ from itself and be called the same."""
-
-    deviation: float = 0.01  # of any point from the surface, as a share of the diameter
-    color: float | None = 30.0  # levels (0 to 255) that all but 1 % of the surface stay below; None: no matter
 
 
 @dataclass(frozen=True)

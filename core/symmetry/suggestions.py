@@ -27,7 +27,7 @@ from sopose.core.geometry.surface import SurfacePoints
 from sopose.core.objects.colors import encode, texture_colors
 from sopose.core.objects.model import ObjectModel
 from sopose.core.symmetry.find_symmetry import Symmetries, SymmetryAxis, find_symmetries
-from sopose.core.symmetry.self_image import Tolerance
+from sopose.core.symmetry.tolerance import Tolerance
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import read_json, require_dir, write_json
 from sopose.core.utils.units import M_TO_MM

@@ -12,8 +12,8 @@ from sopose.core.geometry.surface import Surface
 from sopose.core.objects.model import ObjectModel
 from sopose.core.symmetry.find_symmetry import Symmetries, SymmetryAxis
 from sopose.core.symmetry.motion_search import about, through
-from sopose.core.symmetry.self_image import Tolerance
 from sopose.core.symmetry.suggestions import describe_axis, first_of_each_order
+from sopose.core.symmetry.tolerance import Tolerance
 from sopose.core.vis.colors import PALETTE, bgr
 from sopose.core.vis.model_views import Portrait, View, draw_line, text_bar, tilted, titled
 

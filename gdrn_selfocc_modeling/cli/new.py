@@ -16,8 +16,7 @@ from sopose.cli.project import NAME, next_command, write_project
 from sopose.core.bop.fields import read_camera
 from sopose.core.geometry.camera import Camera, as_K
 from sopose.core.objects.mesh_files import METERS
-from sopose.core.symmetry.self_image import Tolerance
-from sopose.core.symmetry.suggestions import describe
+from sopose.core.symmetry.tolerance import Tolerance
 from sopose.core.utils.arguments import finite
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import require_writable_dir
@@ -156,6 +155,8 @@ def read_given_camera(text: str | None, image_size: Sequence[float] | None) -> C
 
 def table(objects: list[NewObject]) -> list[str]:
     """Lines that state of each object its size, symmetries, and what was done or is wrong."""
+    from sopose.core.symmetry.suggestions import describe
+
     lines = []
     for new in objects:
         model = new.model

@@ -19,7 +19,6 @@ from sopose.core.objects.cad_mesh import cleaned, object_model, with_normals
 from sopose.core.objects.mesh_files import METERS
 from sopose.core.objects.model import ObjectModel
 from sopose.core.symmetry.find_symmetry import Symmetries
-from sopose.core.symmetry.self_image import Tolerance
 from sopose.core.symmetry.suggestions import (
     describe,
     folder_models,
@@ -28,6 +27,7 @@ from sopose.core.symmetry.suggestions import (
     suggest_symmetries,
     write_symmetries,
 )
+from sopose.core.symmetry.tolerance import Tolerance
 from sopose.core.utils.arguments import finite
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import require_writable_file

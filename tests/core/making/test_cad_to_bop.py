@@ -27,7 +27,7 @@ from sopose.core.making.new_dataset import (
     with_found_symmetries,
     write_dataset,
 )
-from sopose.core.symmetry.self_image import Tolerance
+from sopose.core.symmetry.tolerance import Tolerance
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import remove_parts
 
