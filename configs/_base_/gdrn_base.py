@@ -182,6 +182,7 @@ MODEL = dict(  # the network, its weights and its losses
         INPUT_RES=128,  # side of the crop and of the rendering, pixels
         OUTPUT_RES=32,  # side of the map of displacements, cells
         PAD_SCALE=1.2,  # side of the crop over the longer side of the rendered object
+        CAUTION=1.0,  # covariances are this many times those measured on renderings: photographs are less certain
         POSE_LW=0.3,  # weight of the loss of the pose that the displacements lead to; theirs has 1
         START=dict(  # how wrong the poses are that it learns from: normal errors, times one of FACTORS
             ROTATION=8.0,  # degrees, root of the mean squared angle

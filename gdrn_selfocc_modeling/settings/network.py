@@ -235,6 +235,7 @@ class RefineSettings:
     output_res: Side
     pad_scale: Annotated[float, AtLeast(1.0)]
     pose_lw: Annotated[float, AtLeast(0.0)]
+    caution: Annotated[float, AtLeast(0.01)]
     start: StartSettings
 
 

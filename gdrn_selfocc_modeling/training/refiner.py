@@ -95,12 +95,18 @@ class RefinerRun:
     data: LookData
     device: torch.device
     start: dict[str, int]  # what `run.json` says of it
+    caution: float = 1.0  # by how much less sure displacements are in photographs
 
     def save(self, path: Path) -> None:
         """Write the refiner alone, with how far its cells' errors go together."""
-        correlation = float(np.clip(measured_correlation(self.network, self.data.source), *RANGES["correlation"]))
+        correlation = measured_correlation(self.network, self.data.source) * self.caution
         logger.info("errors of cells go together: covariances are %.3g times those of independent ones", correlation)
-        save_refiner(self.network, replace(self.design, correlation=correlation), self.data.objects, path)
+        save_refiner(
+            self.network,
+            replace(self.design, correlation=float(np.clip(correlation, *RANGES["correlation"]))),
+            self.data.objects,
+            path,
+        )
 
 
 def build_refiner_run(settings: Settings, resume: bool, should_stop: Callable[[], bool]) -> RefinerRun:
@@ -125,7 +131,7 @@ def build_refiner_run(settings: Settings, resume: bool, should_stop: Callable[[]
         *(machine, shares.threads, precision, device, shares.workers),
     )
     start = {"iteration": trainer.iteration, "seed": seed, "looks": len(data.source)}
-    return RefinerRun(trainer, network, design, data, device, start)
+    return RefinerRun(trainer, network, design, data, device, start, given.refine.caution)
 
 
 def build_refiner_trainer(

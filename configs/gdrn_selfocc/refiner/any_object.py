@@ -13,4 +13,5 @@ DATASETS = dict(
     TRAIN=("lmo_cad", "ycbv_cad", "parts_cad"), OBJS=("ape", "can", "duck", "eggbox", "glue", "holepuncher")
 )
 CAD = dict(EPOCH_LENGTH=1000, POOL=960, TINT=0.1, HIDE_PROB=0.75, STANDING_PROB=0.5)
-SOLVER = dict(IMS_PER_BATCH=32, TOTAL_EPOCHS=38)
+SOLVER = dict(IMS_PER_BATCH=32, TOTAL_EPOCHS=68)
+MODEL = dict(REFINE=dict(CAUTION=3.0, START=dict(FACTORS=(0.1, 0.35, 1.0, 1.0, 2.0))))
