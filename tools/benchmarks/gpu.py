@@ -156,26 +156,26 @@ def make_steps(sizes: Sizes, args: argparse.Namespace, folder: Path) -> list[Ste
 
     def tool(name: str, program: str, *words: str) -> Step:
         file = folder / f"{name}.json"
-        command = [f"tools/{program}.py", "--json", str(file), *words]
+        command = [f"tools/benchmarks/{program}.py", "--json", str(file), *words]
         return Step(name, command, LIMITS[name.split()[0]], lambda: read_json(file))
 
     def training(size: int, precision: str) -> Step:
         words = ["--batch-sizes", str(size), "--variants", precision, *sizes.turns, "--opts", *rendered]
-        return tool(f"training {size} {precision}", "benchmark_train", *config, *words)
+        return tool(f"training {size} {precision}", "train", *config, *words)
 
     def inference(runtime: str) -> Step:
         words = ["--variants", *dict.fromkeys(["torch", runtime]), "--opts", *overrides]
-        return tool(f"inference {runtime}", "benchmark_inference", *network, *words)
+        return tool(f"inference {runtime}", "inference", *network, *words)
 
     models = ["--models", str(dataset / "models"), "--device", sizes.device, *workers]
     network = [str(scene), *config, "--devices", sizes.device, *sizes.inference]
     return [
         tests(folder / "tests.xml"),
-        tool("rendering", "benchmark_device", *models, *sizes.rendering),
+        tool("rendering", "device", *models, *sizes.rendering),
         *(training(size, precision) for size in sizes.batches for precision in ("fp32", "bf16")),
         *(inference(runtime) for runtime in sizes.runtimes),
         detector([*config, *workers, *sizes.detector], [*overrides, f"CAD.EPOCH_LENGTH={sizes.objects}"], folder),
-        tool("maps", "benchmark_maps", "--dataset-root", str(dataset), *sizes.maps),
+        tool("maps", "maps", "--dataset-root", str(dataset), *sizes.maps),
     ]
 
 
@@ -201,7 +201,7 @@ def detector(words: list[str], overrides: list[str], folder: Path) -> Step:
             raise UserError(f"the detector reported nothing in {output}; give it more time")
         return rows
 
-    command = ["sopose detector", "--output", str(output), "--epochs", "1", "--pretrained", "none", *words]
+    command = ["-m", "sopose", "detector", "--output", str(output), "--epochs", "1", "--pretrained", "none", *words]
     return Step("detector", [*command, "--opts", *overrides], LIMITS["detector"], read)
 
 

@@ -120,7 +120,7 @@ def test_diameter_is_the_largest_distance_of_two_vertices():
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda d: (d / "models_info.json").unlink(), ["models_info.json", "missing", "new_dataset.py"]),
+        (lambda d: (d / "models_info.json").unlink(), ["models_info.json", "missing", "sopose new"]),
         (lambda d: (d / "models_info.json").write_text("{"), ["models_info.json", "json"]),
         (lambda d: (d / "models_info.json").write_text("[]"), ["models_info.json", "object ids"]),
         (

@@ -110,7 +110,7 @@ def test_masks_are_scored_as_masks(records):
         )
     with pytest.raises(UserError, match="no 'segmentation'"):
         coco_scores(detect(), records, TARGETS, "segm")
-    with pytest.raises(UserError, match=r"no mask.*make_targets"):
+    with pytest.raises(UserError, match=r"no mask.*sopose targets"):
         blind = [replace(r, instances=tuple(replace(i, mask_visib_path=None) for i in r.instances)) for r in records]
         coco_scores(detect(), blind, TARGETS, "segm")
 
@@ -163,7 +163,7 @@ def test_without_a_detection_ap_is_zero(records):
 
 def test_ground_truth_without_boxes_or_images_is_reported(records):
     bare = [replace(r, instances=tuple(Instance(i.obj_id, 0, POSE) for i in r.instances)) for r in records]
-    with pytest.raises(UserError, match=r"no box.*make_targets"):
+    with pytest.raises(UserError, match=r"no box.*sopose targets"):
         coco_scores(detect(), bare, TARGETS)
     with pytest.raises(UserError, match="without annotations"):
         coco_scores(detect(), records, [Target(3, 9, 1, 1)])

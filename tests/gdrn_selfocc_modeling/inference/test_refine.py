@@ -136,7 +136,7 @@ def test_predictions_keep_the_poses_before_and_the_time_of_looks(test_set, tmp_p
 def test_looks_are_asked_for_by_configuration(make_small_config, base, tmp_path):
     path = tmp_path / "refiner.safetensors"
     words = ["TEST.REFINE.ITERATIONS=2", f"TEST.REFINE.WEIGHTS={path}"]
-    with pytest.raises(UserError, match=r"refiner.safetensors.*train_refiner"):
+    with pytest.raises(UserError, match=r"refiner.safetensors.*sopose refiner"):
         build_plan(make_small_config(*base, *words))
     design = replace(DESIGN, output_res=16)
     save_refiner(build_refiner(design), design, ["x"], path)
