@@ -98,3 +98,11 @@ def test_what_a_tool_says_is_next_can_be_typed(followed, workshop):
     with contextlib.chdir(workshop):
         typed(script, ["--count", "1", "--output", str(picture), *words])
     assert picture.is_file()
+
+
+def test_what_is_given_takes_the_place_of_the_projects(followed, workshop):
+    """With another network the project's detector, models and camera still serve."""
+    network = workshop / "output" / "part" / "model_final.safetensors"
+    with contextlib.chdir(workshop):
+        said = typed("predict", ["photo.jpg", "--checkpoint", str(network), "--threshold", "0", "--output", "other"])
+    assert said.startswith("1 poses in 1 images") and (workshop / "other" / "poses.json").is_file()

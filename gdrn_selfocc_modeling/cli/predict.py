@@ -81,7 +81,7 @@ def handle(args: argparse.Namespace) -> None:
     from sopose.inference.pose_files import PredictOptions, run_predict
 
     given = vars(args)
-    if not args.checkpoint:
+    if not (args.checkpoint and (args.box or args.boxes or args.detector)):
         given = with_project(given)
     run_predict(PredictOptions(**given))
 
@@ -92,7 +92,7 @@ def with_project(given: dict[str, Any]) -> dict[str, Any]:
     Raises `UserError` where the project has not been trained yet.
     """
     project, _ = find_project()
-    own = {"checkpoint": project.output / "model_final.safetensors"}
+    own = {} if given["checkpoint"] else {"checkpoint": project.output / "model_final.safetensors"}
     if not (given["box"] or given["boxes"] or given["detector"]):
         own["detector"] = project.detector / "detector.safetensors"
     for path in own.values():
