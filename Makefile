@@ -19,7 +19,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install -e ".[pretrained]"
+	$(BIN)/python -m pip install -e ".[train]"
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python

@@ -1,7 +1,8 @@
 """Typed data between mapper, network, criterion and evaluation.
 
 Shapes: B regions of interest (ROI), `in` = INPUT_RES, `out` = OUTPUT_RES. Every dataclass here holds tensors
-with a leading B; an item that is not yet collated has the same fields without it.
+with a leading B; an item that is not yet collated has the same fields without it. What estimates poses holds arrays of
+NumPy in the same classes, and starts without torch.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
-from torch import Tensor
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 RENDERED = 7  # channels of what a second look renders: P, normals, mask
 T = TypeVar("T", bound="TensorFields")
@@ -20,12 +24,22 @@ T = TypeVar("T", bound="TensorFields")
 
 @dataclass(eq=False)
 class TensorFields:
-    """A dataclass whose fields are tensors or None."""
+    """A dataclass whose fields are tensors or None; or arrays or None."""
 
     def map(self: T, act: Callable[[Tensor], Tensor]) -> T:
         """The same fields, each tensor replaced by `act(tensor)`."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return type(self)(**{name: None if value is None else act(value) for name, value in values.items()})
+
+    def tensors(self: T) -> T:
+        """The same arrays as tensors on the host, which share their memory."""
+        import torch
+
+        return self.map(torch.from_numpy)
+
+    def arrays(self: T) -> T:
+        """The same fields as arrays on the host; those of floats as float32 unless they are float64."""
+        return self.map(_as_array)
 
     def to(self: T, device: torch.device | str, non_blocking: bool = False) -> T:
         """The same fields on `device`."""
@@ -42,18 +56,28 @@ class TensorFields:
     def __reduce__(self) -> tuple[Callable[..., TensorFields], tuple[Any, ...]]:
         """On the way between processes all tensors are one: each costs a file handle, and half a millisecond."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        tensors = {name: value.detach() for name, value in values.items() if value is not None}
-        if any(value.device.type != "cpu" for value in tensors.values()):
+        given = {name: value for name, value in values.items() if value is not None}
+        if any(isinstance(value, np.ndarray) or value.device.type != "cpu" for value in given.values()):
             return _rebuilt, (type(self), values)
+        tensors = {name: value.detach() for name, value in given.items()}
         return _unpacked, (type(self), *_packed(tensors))
 
 
-Layout = dict[str, tuple[int, torch.dtype, tuple[int, ...]]]  # of each tensor: first byte, type, shape
+def _as_array(values: Tensor | np.ndarray) -> np.ndarray:
+    if isinstance(values, np.ndarray):
+        return values
+    values = values.detach().cpu()
+    return (values.float() if values.element_size() < 4 and values.is_floating_point() else values).numpy()
+
+
+Layout = dict[str, "tuple[int, torch.dtype, tuple[int, ...]]"]  # of each tensor: first byte, type, shape
 ALIGNMENT = 16  # bytes at whose multiples a packed tensor begins: numbers of any type may stand there
 
 
 def _packed(tensors: Mapping[str, Tensor]) -> tuple[Layout, Tensor]:
     """CPU tensors one behind the other in one of bytes, and where each is."""
+    import torch
+
     layout: Layout = {}
     end = 0
     for name, value in tensors.items():
@@ -210,7 +234,10 @@ Sample = tuple[RoiBatch, RoiTargets | None, SampleInfo]
 
 
 def collate(items: Sequence[T]) -> T:
-    """Stack unbatched dataclasses of one type; shorter `symmetry_rotations` are padded with identities."""
+    """Stack unbatched dataclasses of one type, of tensors or of arrays.
+
+    Shorter `symmetry_rotations` are padded with identities.
+    """
     first = items[0]
     stacked = {}
     for field in fields(first):
@@ -220,7 +247,7 @@ def collate(items: Sequence[T]) -> T:
         elif field.name == "symmetry_rotations":
             stacked[field.name] = _stack_padded(values)
         else:
-            stacked[field.name] = torch.stack(values)
+            stacked[field.name] = _stack(values)
     return type(first)(**stacked)
 
 
@@ -230,8 +257,18 @@ def collate_samples(samples: Sequence[Sample]) -> tuple[RoiBatch, RoiTargets | N
     return collate(rois), None if targets[0] is None else collate(targets), list(infos)
 
 
+def _stack(values: Sequence[Tensor] | Sequence[np.ndarray]) -> Tensor | np.ndarray:
+    if isinstance(values[0], np.ndarray):
+        return np.stack(values)
+    import torch
+
+    return torch.stack(list(values))
+
+
 def _stack_padded(rotations: Sequence[Tensor]) -> Tensor:
     """Stack (S_i, 3, 3) rotations to (B, max S_i, 3, 3)."""
+    import torch
+
     longest = max(len(rotation) for rotation in rotations)
     return torch.stack(
         [

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sopose.core.geometry.arrays import Array, namespace, softmax
 from sopose.core.geometry.pose import Pose
 from sopose.core.rays.raycast import RayCaster, RayHits, camera_rays
 
@@ -188,14 +189,14 @@ def denormalise_P(P: Tensor, extent: Tensor) -> Tensor:
     return (P - 0.5) * extent[:, :, None, None]
 
 
-def pixel_variance(log_scale: Tensor, extent: Tensor, K: Tensor, depth: Tensor) -> Tensor:
+def pixel_variance(log_scale: Array, extent: Array, K: Array, depth: Array) -> Array:
     """(B, C, H, W) variance of where points are seen whose normalised numbers obey Laplace laws, pixels².
 
     log_scale (B, C, H, W), extent (B, 3) m, K (B, 3, 3), depth (B,) m of the object. A Laplace law of scale b has the
     variance 2 b²; what is known of the three numbers together is taken for each direction alike.
     """
     per_metre = (K[:, 0, 0] + K[:, 1, 1]) / 2 / depth
-    return 2 * (log_scale.exp() * (extent.mean(dim=1) * per_metre)[:, None, None, None]) ** 2
+    return 2 * (namespace(log_scale).exp(log_scale) * (extent.mean(1) * per_metre)[:, None, None, None]) ** 2
 
 
 def denormalise_Q(q: Tensor, extent: Tensor) -> Tensor:
@@ -217,9 +218,14 @@ def bin_labels(coordinates: Tensor, present: Tensor, bins: int) -> Tensor:
     return torch.where(present > 0, (coordinates * bins).long().clamp(0, bins - 1), bins)
 
 
-def bin_probability(logits: Tensor, bins: int) -> Tensor:
+def split_bins(logits: Array, bins: int) -> Array:
+    """Logits (B, C (bins + 1), H, W) -> (B, C, bins + 1, H, W), the background last."""
+    return logits.reshape(len(logits), -1, bins + 1, *logits.shape[2:])
+
+
+def bin_probability(logits: Array, bins: int) -> Array:
     """Logits -> (B, C, bins, H, W) probabilities of each coordinate's bins, background left out."""
-    return logits.unflatten(1, (-1, bins + 1))[:, :, :bins].softmax(dim=2)
+    return softmax(split_bins(logits, bins)[:, :, :bins], 2)
 
 
 def expected_coordinate(logits: Tensor, bins: int) -> Tensor:
@@ -230,6 +236,6 @@ def expected_coordinate(logits: Tensor, bins: int) -> Tensor:
     return torch.einsum("bcnhw,n->bchw", bin_probability(logits, bins), middles)
 
 
-def likeliest_coordinate(logits: Tensor, bins: int) -> Tensor:
+def likeliest_coordinate(logits: Array, bins: int) -> Array:
     """Logits -> (B, C, H, W) normalised: the middle of each coordinate's likeliest bin."""
-    return (bin_probability(logits, bins).argmax(dim=2) + 0.5) / bins
+    return (split_bins(logits, bins)[:, :, :bins].argmax(2) + 0.5) / bins

@@ -18,19 +18,15 @@ from torchvision.models.detection.fcos import FCOSHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FeaturePyramidNetwork
 
+from sopose.core.detection.boxes import CANDIDATES, LEAST_SCORE, MOST_BOXES, OVERLAP, STRIDES
 from sopose.core.detection.facts import DetectorDesign
 from sopose.core.detection.sample import DetectionBatch
 from sopose.core.engine.machine import has_fast_bfloat16
 from sopose.core.engine.modes import HalfConvolutions, without_batch_norms
 from sopose.core.utils.errors import UserError, nearest
 
-STRIDES = (8, 16, 32)  # of the features that boxes are found in
 BOX_START = 4.0  # first guess of a box's sides from its middle, in strides; from torchvision's 0 half are stuck
 PROBE_SIDE = 64  # of an image that shows the shapes of features
-LEAST_SCORE = 0.01  # of a box that is returned
-OVERLAP = 0.5  # IoU with a better box of the same object from which on a box is dropped
-CANDIDATES = 300  # boxes of each stride that are compared
-MOST_BOXES = 100  # of an image
 
 
 class Pyramid(nn.Module):

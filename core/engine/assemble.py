@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from sopose.core.data.loader import make_train_loader
 from sopose.core.data.sources import SampleSource
-from sopose.core.engine.checkpoint import checkpoint_facts, read_checkpoint
+from sopose.core.engine.checkpoint import read_checkpoint
 from sopose.core.engine.checkpointer import Checkpointer, last_checkpoint
+from sopose.core.engine.facts import checkpoint_facts
 from sopose.core.engine.guard import Guard
 from sopose.core.engine.hooks import SaveCheckpoint
 from sopose.core.engine.logs import ConsoleLog, JsonLog, TensorBoardLog

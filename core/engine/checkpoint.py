@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from sopose.core.engine.facts import FACTS
 from sopose.core.engine.integrity import contradiction, digest_of_tensors
 from sopose.core.engine.load_report import LoadReport
 from sopose.core.legacy.plain_numpy import PLAIN_NUMPY
@@ -29,7 +30,7 @@ COUNTER = "num_batches_tracked"  # of a norm; old files lack it, and nothing rea
 MOST_PACKED = 4  # times its size that a .pth may unpack to; torch packs nothing, and trained weights hardly shrink
 PREFIXES = ("model.",)  # taken off a file's names that the model knows only without them
 FITTING = "use the configuration it was trained with, or another checkpoint"
-FACTS, ITERATION = "facts", "iteration"
+ITERATION = "iteration"
 CHECKSUM = "weights_sha256"  # in a .safetensors file's metadata, of its tensors
 # One module under two names: the second is what published weights call it by its kind.
 NORM_NAMES = {"gn": "norm", "bn": "norm"}
@@ -127,29 +128,6 @@ def _is_dense(value: Any) -> bool:
         and value.device.type == "cpu"
         and not (value.is_quantized or value.is_nested)
     )
-
-
-def checkpoint_facts(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts that were written beside the weights; empty where there are none."""
-    facts = state.get(FACTS)
-    return dict(facts) if isinstance(facts, Mapping) else {}
-
-
-def plain_facts(state: Mapping[str, Any]) -> dict[str, Any]:
-    """What a checkpoint says beside its tensors: its facts (or "meta") and single values such as its iteration.
-
-    Only what json can hold; the state of optimizers and schedules is not among it.
-    """
-    single = {key: value for key, value in state.items() if isinstance(value, bool | int | float | str)}
-    groups = [group for group in (state.get("meta"), state.get(FACTS)) if isinstance(group, Mapping)]
-    facts: dict[str, Any] = {}
-    for key, value in (item for group in (*groups, single) for item in group.items()):
-        try:
-            if isinstance(key, str):
-                facts[key] = json.loads(json.dumps(value))
-        except (TypeError, ValueError, RecursionError):
-            continue
-    return facts
 
 
 def load_weights(

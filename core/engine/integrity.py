@@ -7,9 +7,10 @@ import zipfile
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 GRAPH_CHECKSUM = "content_sha256"  # in the metadata of an .onnx file, of all bytes before it
 _DIGITS = 64  # of a sha256
@@ -52,6 +53,8 @@ def contradiction(path: Path) -> str | None:
 
 def digest_of_tensors(tensors: Mapping[str, Tensor]) -> str:
     """The sha256 of tensors with their names, types and shapes, whatever their order."""
+    import torch  # here alone: checksums of files are looked at without it
+
     digest = hashlib.sha256()
     for name in sorted(tensors):
         value = tensors[name].detach().contiguous().cpu()

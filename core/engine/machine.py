@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import logging
 import os
 import platform
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
 
 logger = logging.getLogger(__name__)
 # oneDNN's names of instruction sets, from the least on; ONEDNN_MAX_CPU_ISA names the largest that it may use.
@@ -24,6 +24,7 @@ BFLOAT16_UNITS = {
     "AMX": (("amx_tile", "amx_bf16"), "AVX512_CORE_AMX"),
     "AVX512-BF16": (("avx512_bf16",), "AVX512_CORE_BF16"),
 }
+WITHOUT_TORCH = "pip install 'sopose[train]', or give a file that sopose export wrote"
 CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")  # "quota period", or "max period"
 MAX_WORKERS = 8  # more are seldom kept busy
 # glibc's mallopt parameters
@@ -51,6 +52,8 @@ def this_machine() -> Machine:
 
 def cpu_flags() -> list[str]:
     """What torch says of this CPU's instructions, those for bfloat16 among them."""
+    import torch  # here and below: networks in other runtimes start without it
+
     if hasattr(torch.cpu, "get_capabilities"):
         return [name for name, has in torch.cpu.get_capabilities().items() if has]
     # Older releases of torch report only these, by functions of their own.
@@ -103,12 +106,27 @@ def share_cores(workers: int, threads: int, computes: bool) -> Shares:
     leave, or what OMP_NUM_THREADS says: more than there are cores would wait for each other in every step. They are set
     where this process `computes` on the CPU. Several processes that torchrun started share the machine.
     """
+    import torch
+
     cores = max(usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1)
     if workers < 0:
         workers = min(2 ** ((cores // 2).bit_length() - 1), MAX_WORKERS) if cores > 1 else 0
     if computes and (threads or "OMP_NUM_THREADS" not in os.environ):
         torch.set_num_threads(threads or max(cores - workers, 1))
     return Shares(workers, torch.get_num_threads())
+
+
+def compute_threads() -> int:
+    """The threads that a runtime beside torch takes: as many as torch has, else OMP_NUM_THREADS or all cores."""
+    if "torch" in sys.modules:
+        return sys.modules["torch"].get_num_threads()
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return max(int(given), 1) if given.isdecimal() else usable_cores()
+
+
+def has_torch() -> bool:
+    """Whether torch is installed; estimating poses by .onnx files does without."""
+    return importlib.util.find_spec("torch") is not None
 
 
 def keep_freed_memory() -> None:

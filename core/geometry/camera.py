@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from sopose.core.geometry.arrays import Array
 from sopose.core.utils.errors import UserError
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-Array = TypeVar("Array", np.ndarray, "Tensor")
 FAR_OFF = 0.15  # of the image's side: usual lenses have their principal point nearer to the middle than this
 SAME_ASPECT = 0.01  # by which the factors of width and height may differ: sides are whole pixels
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sopose.core.geometry.arrays import Array, detached, namespace
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -31,30 +33,31 @@ class Pose:
         return Pose(self.cam_R_obj.T, -self.cam_R_obj.T @ self.cam_t_obj)
 
 
-def rotation_to_ray(cam_t_obj: Tensor) -> Tensor:
+def rotation_to_ray(cam_t_obj: Array) -> Array:
     """(B, 3, 3) smallest rotations that take the optical axis (0, 0, 1) to the rays `t / |t|` of (B, 3).
 
     Rodrigues with the axis unnormalised: R = I + [w]x + [w]x² / (1 + c), w = z × ray, c = z · ray.
     Exact for every ray but the one straight backwards, which has no smallest turn; the identity where t is 0.
     """
-    import torch  # for networks alone: what reads, draws and scores poses starts without it
-
+    xp = namespace(cam_t_obj)
+    tiny = xp.finfo(cam_t_obj.dtype).tiny
     # Brought to a size of 1 first: the squares of what a diverged network says leave float32.
-    size = cam_t_obj.detach().abs().amax(dim=-1, keepdim=True)
-    axis = torch.nn.functional.pad(torch.ones_like(size), (2, 0))
-    ray = torch.where(size > 0, cam_t_obj / size.clamp_min(torch.finfo(size.dtype).tiny), axis)
-    ray = torch.nn.functional.normalize(ray, dim=-1)
-    x, y, c = ray.unbind(-1)
+    size = xp.amax(xp.abs(detached(cam_t_obj)), axis=-1, keepdims=True)
+    axis = xp.zeros_like(cam_t_obj)
+    axis[..., 2] = 1.0
+    ray = xp.where(size > 0, cam_t_obj / size.clip(tiny, None), axis)
+    ray = ray / xp.sqrt((ray**2).sum(-1))[..., None]
+    x, y, c = ray[..., 0], ray[..., 1], ray[..., 2]
     # 1 / (1 + c) is (1 - c) / (x² + y²), which has all its digits behind the camera, where an untrained network looks.
     behind = c < 0
-    square = torch.where(behind, x * x + y * y, 1.0).clamp_min(torch.finfo(ray.dtype).tiny)
-    k = torch.where(behind, (1 - c) / square, 1 / (1 + c.clamp_min(0)))
+    square = xp.where(behind, x * x + y * y, xp.ones_like(c)).clip(tiny, None)
+    k = xp.where(behind, (1 - c) / square, 1 / (1 + c.clip(0, None)))
     rows = [
-        torch.stack([1 - k * x * x, -k * x * y, x], -1),
-        torch.stack([-k * x * y, 1 - k * y * y, y], -1),
-        torch.stack([-x, -y, c], -1),
+        xp.stack([1 - k * x * x, -k * x * y, x], -1),
+        xp.stack([-k * x * y, 1 - k * y * y, y], -1),
+        xp.stack([-x, -y, c], -1),
     ]
-    return torch.stack(rows, -2)
+    return xp.stack(rows, -2)
 
 
 def allo_to_ego(cam_R_allo: Tensor, cam_t_obj: Tensor) -> Tensor:

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
+from sopose.core.geometry.arrays import Array, namespace
 from sopose.core.geometry.camera import project
 from sopose.core.geometry.pose import Pose
+from sopose.core.geometry.rotation import lie_vec_to_matrix
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-Array = TypeVar("Array", np.ndarray, "Tensor")
 FIRST_DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-4, 1e-6, 1e8  # shares of the normal equations' diagonal
 SINGULAR = 1e-12  # added to them, so that what no point determines stays where it is
 LEAST_ERROR = 1e-6  # of a pose that is said to have none
@@ -85,7 +82,7 @@ def first_step(
     From the true poses it is how wrong the fit will be (Liu et al., Linear-covariance loss, ICCV 2023), where no error
     is so large that Huber's weights count.
     """
-    xp = _namespace(cam_t_obj)
+    xp = namespace(cam_t_obj)
     errors, weights, _ = _errors(xp, seen, cam_R_obj, cam_t_obj, ALL_COUNT, prior)
     J = _jacobian(xp, seen, cam_R_obj, cam_t_obj)
     pull = (prior.precision @ _from_prior(xp, prior, cam_R_obj, cam_t_obj)[..., None])[..., 0]
@@ -111,7 +108,7 @@ def fit_poses(
         huber: errors above so many standard deviations count by their length, not its square.
         prior: what is known beside the points; the most probable poses of both are found then.
     """
-    xp = _namespace(cam_t_obj)
+    xp = namespace(cam_t_obj)
     R, t = cam_R_obj, cam_t_obj
     errors, weights, cost = _errors(xp, seen, R, t, huber, prior)
     damping = xp.full_like(cost, FIRST_DAMPING)
@@ -147,24 +144,7 @@ def fit_poses(
 
 def moved(cam_R_obj: Array, cam_t_obj: Array, motion: Array) -> tuple[Array, Array]:
     """Poses after small motions (B, 6) as `PoseFit` has them: metres, radians, about the objects' own origins."""
-    return rotation_exp(motion[..., 3:]) @ cam_R_obj, cam_t_obj + motion[..., :3]
-
-
-def rotation_exp(rotvec: Array) -> Array:
-    """(..., 3, 3) rotations of axes times angles (..., 3), radians."""
-    if isinstance(rotvec, np.ndarray):
-        return Rotation.from_rotvec(rotvec.reshape(-1, 3)).as_matrix().reshape(*rotvec.shape, 3)
-    from sopose.core.geometry.rotation import lie_vec_to_matrix  # with torch, which arrays do without
-
-    return lie_vec_to_matrix(rotvec)
-
-
-def _namespace(array: Array) -> ModuleType:
-    if isinstance(array, np.ndarray):
-        return np
-    import torch  # for tensors alone: what solves arrays starts without it
-
-    return torch
+    return lie_vec_to_matrix(motion[..., 3:]) @ cam_R_obj, cam_t_obj + motion[..., :3]
 
 
 def _from_prior(xp: ModuleType, prior: PosePrior, R: Array, t: Array) -> Array:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import ConvexHull, QhullError, cKDTree
-from scipy.spatial.distance import cdist
 
 NEAR_SAMPLES = 4  # the triangles of so many nearest samples are searched for the closest point
 AGAIN_PART, AGAIN_SAMPLES = 10, 48  # for one in so many points, the farthest, those of so many
@@ -47,6 +45,8 @@ def sample_surface(vertices: np.ndarray, faces: np.ndarray, count: int, rng: np.
 
 def largest_distance(points: np.ndarray) -> float:
     """The diameter of points (N, 3), however many they are."""
+    from scipy.spatial.distance import cdist  # here and below: what estimates poses starts without scipy
+
     hull = _hull_of(points)  # the farthest pair lies on it
     radius = np.linalg.norm(hull - (hull.min(axis=0) + hull.max(axis=0)) / 2, axis=1)
     hull, radius = hull[np.argsort(-radius)], np.sort(radius)[::-1]
@@ -60,6 +60,8 @@ def largest_distance(points: np.ndarray) -> float:
 
 def _hull_of(points: np.ndarray) -> np.ndarray:
     """(H, 3) the corners of the convex hull of points (N, 3), also where all lie in a plane or on a line."""
+    from scipy.spatial import ConvexHull, QhullError
+
     try:
         return points[ConvexHull(points).vertices]
     except QhullError:
@@ -85,6 +87,8 @@ class Surface:
 
         Triangles without area are left out; there must be one that has it.
         """
+        from scipy.spatial import cKDTree
+
         double = _double_normals(vertices, faces)
         length = np.linalg.norm(double, axis=1)
         solid = length > 0

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from sopose.core.geometry.pose import Pose
+from sopose.core.geometry.rotation import lie_vec_to_matrix
 
 # Object to camera where one looks along the object's y axis and its z axis points up in the image.
 UPRIGHT = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
@@ -23,7 +23,7 @@ def continuous_rotations(axis: np.ndarray, offset: np.ndarray, max_step: float =
     angles = 2 * np.pi / count * np.arange(count)
     unit = np.asarray(axis, float) / np.linalg.norm(axis)
     transforms = np.tile(np.eye(4), (count, 1, 1))
-    transforms[:, :3, :3] = Rotation.from_rotvec(angles[:, None] * unit).as_matrix()
+    transforms[:, :3, :3] = lie_vec_to_matrix(angles[:, None] * unit)
     transforms[:, :3, 3] = offset - transforms[:, :3, :3] @ np.asarray(offset, float)
     return transforms
 
@@ -59,5 +59,5 @@ def canonical_pose(pose: Pose, transforms: np.ndarray) -> Pose:
     x, y, z = pose.cam_t_obj
     across = np.array([-y, x, 0.0])  # optical axis × ray
     turn = across / max(np.linalg.norm(across), np.finfo(float).tiny) * np.arctan2(np.hypot(x, y), z)
-    reference = Rotation.from_rotvec(turn).as_matrix() @ UPRIGHT
+    reference = lie_vec_to_matrix(turn) @ UPRIGHT
     return max(equal, key=lambda candidate: float(np.sum(reference * candidate.cam_R_obj)))

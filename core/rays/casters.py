@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sopose.core.geometry.camera import Array
+from sopose.core.geometry.arrays import Array
 from sopose.core.geometry.pose import Pose
 from sopose.core.rays.raycast import RayCaster
 

@@ -136,7 +136,7 @@ def _client(address: str) -> Iterator[Any]:
     try:
         from distributed import Client
     except ImportError as error:
-        raise UserError("--cluster needs Dask; install it by: pip install -e '.[cluster]'") from error
+        raise UserError("--cluster needs Dask; install it by: pip install 'sopose[cluster]'") from error
     try:
         client = Client(address, timeout=CONNECT_TIMEOUT, set_as_default=False)
     except (OSError, ValueError) as error:

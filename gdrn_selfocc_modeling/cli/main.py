@@ -17,11 +17,16 @@ from importlib.metadata import EntryPoint, PackageNotFoundError, version
 from types import ModuleType
 from typing import NoReturn
 
-from sopose.core.utils.errors import nearest, run_cli
+from sopose.core.utils.errors import UserError, nearest, run_cli
 from sopose.core.utils.plugins import load_plugin, plugged
 
 GROUP = "sopose.verbs"
 SHELLS = ("bash", "zsh", "tcsh")
+# What the extra `train` brings, by the names they are imported by.
+PACKAGES = (
+    *("torch", "torchvision", "timm", "scipy", "trimesh", "fast_simplification", "embreex", "pycocotools"),
+    *("tensorboard", "safetensors", "matplotlib", "jinja2", "joblib", "PIL", "onnx", "onnxscript"),
+)
 
 
 @dataclass(frozen=True)
@@ -93,13 +98,21 @@ def run_verb(name: str, words: list[str]) -> None:
     names = [verb.name for verb in VERBS]
     if name not in names and name not in others:
         build_parser().error(f"there is no verb '{name}'{nearest(name, [*names, *others])}")
-    module = load_verb(name, others)
-    parser = verb_parser(name, module)
-    args = parser.parse_args(words)
-    if hasattr(module, "check"):
-        module.check(args, parser)
-    start_log(getattr(module, "REPORTS", False))
-    module.handle(args)
+    try:
+        module = load_verb(name, others)
+        parser = verb_parser(name, module)
+        args = parser.parse_args(words)
+        if hasattr(module, "check"):
+            module.check(args, parser)
+        start_log(getattr(module, "REPORTS", False))
+        module.handle(args)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in PACKAGES:
+            raise
+        raise UserError(
+            f"sopose {name} needs the package {package}, which is missing; pip install 'sopose[train]'"
+        ) from error
 
 
 def start_log(reports: bool) -> None:
@@ -158,8 +171,6 @@ def installed_version() -> str:
 
 def completion(shell: str = "bash", *rest: str) -> str:
     """A script that has a shell complete verbs and options."""
-    from sopose.core.utils.errors import UserError
-
     try:
         import shtab
     except ModuleNotFoundError as error:

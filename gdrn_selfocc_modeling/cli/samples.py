@@ -24,7 +24,7 @@ from sopose.settings import load_settings
 if TYPE_CHECKING:
     from sopose.batch import Sample
     from sopose.core.data.sources import SampleSource
-    from sopose.data.targets import RoiFormat
+    from sopose.data.roi_input import RoiFormat
 
 EXAMPLES = """examples:
   sopose samples --config-file configs/gdrn_selfocc/toy/demo.py
@@ -62,7 +62,7 @@ def sample_panels(sample: Sample, roi_format: RoiFormat) -> list[tuple[str, np.n
     roi, targets, info = sample
     on_object = targets.mask_obj.numpy() > 0
     panels = [
-        (f"object {info.obj_id}", roi_format.image_array(roi.image)[..., ::-1]),
+        (f"object {info.obj_id}", roi_format.image_array(roi.image.numpy())[..., ::-1]),
         ("P", coordinates_to_rgb(targets.P.numpy(), on_object)),
     ]
     for k, axis in enumerate("xyz"):
@@ -97,7 +97,8 @@ def choose(source: SampleSource, count: int, seed: int) -> list[tuple[int, int]]
 def handle(args: argparse.Namespace) -> None:
     """Write the picture."""
     from sopose.core.data.loader import sample_at
-    from sopose.data.build import ObjectCache, build_roi_format, build_train_dataset
+    from sopose.data.build import ObjectCache, build_train_dataset
+    from sopose.data.roi_input import build_roi_format
 
     require_writable_file(require_image_name(args.output))
     settings = load_settings(args.config_file, args.opts)
@@ -109,7 +110,7 @@ def handle(args: argparse.Namespace) -> None:
         for position, (number, index) in enumerate(tqdm(chosen, desc="samples"))
     )
     if args.grid:
-        picture = crop_sheet([roi_format.image_array(roi.image) for roi, _, _ in samples], args.size)
+        picture = crop_sheet([roi_format.image_array(roi.image.numpy()) for roi, _, _ in samples], args.size)
     else:
         rows = [grid(sample_panels(sample, roi_format), size=args.size) for sample in samples]
         picture = np.vstack(rows)[..., ::-1]

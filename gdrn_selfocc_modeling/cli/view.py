@@ -222,7 +222,8 @@ def _facts(record: ImageRecord, image: np.ndarray, split: str) -> dict[str, str]
 def _picture(image: np.ndarray, K: np.ndarray, objects: Sequence[ViewedObject]) -> np.ndarray:
     """Outlines beside coloured models, (H, 2 W, 3) BGR; of several results the first is drawn."""
     from sopose.core.render.looks import Body
-    from sopose.core.vis.overlays import blend_bodies, draw_pose_contours
+    from sopose.core.vis.blended import blend_bodies
+    from sopose.core.vis.overlays import draw_pose_contours
 
     outlined, bodies = image, []
     for item in objects:

@@ -31,11 +31,12 @@ from sopose.data.mapper import (
     TrainMapper,
     select_instances,
 )
-from sopose.data.targets import RoiFormat, TrainedObject, prepare_objects
+from sopose.data.roi_input import RoiFormat, build_roi_format
+from sopose.data.targets import TrainedObject, prepare_objects
 from sopose.maps.files import MapFiles
 from sopose.maps.header import model_hash
 from sopose.settings.groups import CadSettings, DatasetSettings, InputSettings, Settings
-from sopose.settings.network import ModelSettings, PoseNetSettings
+from sopose.settings.network import PoseNetSettings
 
 logger = logging.getLogger(__name__)
 
@@ -288,17 +289,6 @@ def _check_xyz_source(source: str) -> None:
 def _map_files(spec: SplitSpec, objects: SplitObjects, with_Q: bool) -> MapFiles:
     hashes = {obj_id: model_hash(target.model) for obj_id, target in objects.trained.items()}
     return MapFiles(spec.images_dir, with_Q, hashes, spec.sensor)
-
-
-def build_roi_format(given: InputSettings, model: ModelSettings) -> RoiFormat:
-    """Resolution and pixel values of the network's input."""
-    return RoiFormat(
-        input_res=model.pose_net.input_res,
-        output_res=model.pose_net.output_res,
-        pixel_format=given.format,
-        pixel_mean=model.pixel_mean,
-        pixel_std=model.pixel_std,
-    )
 
 
 def build_backgrounds(given: InputSettings) -> Backgrounds:

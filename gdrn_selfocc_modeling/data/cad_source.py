@@ -25,7 +25,8 @@ from sopose.core.synthesis.scenes import DrawnScene, SceneDrawer
 from sopose.core.synthesis.windows import Foreground, ShadedWindow, foreground_of, shade_window
 from sopose.core.utils.errors import UserError
 from sopose.data.mapper import TrainAugmentation
-from sopose.data.targets import RoiFormat, TrainedObject, cast_layers, make_roi_batch, make_targets
+from sopose.data.roi_input import RoiFormat, make_roi_batch
+from sopose.data.targets import TrainedObject, cast_layers, make_targets
 
 MIN_RENDER_RES = 32  # camera pixels a side below which an ROI is rendered finer than the camera
 
@@ -130,7 +131,7 @@ class CadSource:
 
     def _seen(self, image: np.ndarray, crop: DrawnCrop, info: SampleInfo) -> RoiBatch:
         target = self.objects[info.obj_id]
-        return make_roi_batch(image, crop.view, target.model.extent, target.class_index, self.format)
+        return make_roi_batch(image, crop.view, target.model.extent, target.class_index, self.format).tensors()
 
     def finish(self, crop: DrawnCrop, seen: Foreground) -> np.ndarray:
         """(in, in, 3) uint8 BGR: what a crop's window shows before a background, taken by a camera.

@@ -20,7 +20,7 @@ from sopose.core.render.packed import Scene
 from sopose.core.render.shade import render_scenes
 from sopose.core.synthesis.windows import foreground_of
 from sopose.data.cad_source import CadSource, DrawnCrop
-from sopose.data.targets import make_roi_batch
+from sopose.data.roi_input import make_roi_batch
 
 Batch = tuple[RoiBatch, RoiTargets, list[SampleInfo]]
 DrawnBatch = tuple[list[DrawnCrop], RoiTargets, list[SampleInfo]]
@@ -62,7 +62,7 @@ class DeviceRenderer:
 
     def _roi(self, crop: DrawnCrop, info: SampleInfo, image: np.ndarray) -> RoiBatch:
         target = self.source.objects[info.obj_id]
-        return make_roi_batch(image, crop.view, target.model.extent, target.class_index, self.source.format)
+        return make_roi_batch(image, crop.view, target.model.extent, target.class_index, self.source.format).tensors()
 
 
 class _Drawings:

@@ -16,9 +16,10 @@ from sopose.core.bop.targets import Target, load_targets, make_targets, with_tru
 from sopose.core.bop.unseen import with_unseen
 from sopose.core.objects.model import ObjectModel
 from sopose.core.utils.errors import UserError
-from sopose.data.build import ObjectCache, SplitObjects, build_roi_format
+from sopose.data.build import ObjectCache, SplitObjects
 from sopose.data.eval_items import detections_from_poses, items_from_detections, items_from_targets
 from sopose.data.mapper import EvalItem, EvalSource
+from sopose.data.roi_input import build_roi_format
 from sopose.settings.groups import DatasetSettings, EvalSettings, Settings
 
 logger = logging.getLogger(__name__)

@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from sopose.batch import LookBatch
 from sopose.core.data.roi import ImageSize, RoiView, eval_roi, roi_positions
 from sopose.core.geometry.pose import Pose, rotation_to_ray
 from sopose.core.objects.model import ObjectModel
 from sopose.core.utils.errors import UserError
-from sopose.data.targets import RoiFormat, channels_first, float_tensor
+from sopose.data.roi_input import RoiFormat, channels_first, float_array
 from sopose.layers import normalise_P
-from sopose.models.refiner_file import RefinerDesign
+from sopose.models.refiner_design import RefinerDesign
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +59,7 @@ def render_object(model: ObjectModel, pose: Pose, K: np.ndarray, positions: np.n
 
 
 def make_look(image: np.ndarray, model: ObjectModel, pose: Pose, view: RoiView, roi_format: RoiFormat) -> LookBatch:
-    """One look, without batch dimension: the crop (in, in, 3) uint8 BGR of a view, and the object at a pose.
+    """One look in arrays, without batch dimension: the crop (in, in, 3) uint8 BGR of a view, and the object at a pose.
 
     Raises `UserError` unless the input's resolution is a multiple of that of the maps, whose points are among its own.
     """
@@ -79,22 +78,22 @@ def make_look(image: np.ndarray, model: ObjectModel, pose: Pose, view: RoiView, 
         axis=-1,
     )
     return LookBatch(
-        image=roi_format.image_tensor(image),
+        image=roi_format.network_image(image),
         rendered=channels_first(maps),
         points_obj=channels_first(seen.points_obj[::step, ::step]),
-        mask=float_tensor(seen.mask[::step, ::step]),
+        mask=float_array(seen.mask[::step, ::step]),
         pixel=channels_first(view.positions),
-        cell=float_tensor(view.roi.size / view.out),
-        K=float_tensor(view.K),
-        cam_R_obj=float_tensor(pose.cam_R_obj),
-        cam_t_obj=float_tensor(pose.cam_t_obj),
+        cell=float_array(view.roi.size / view.out),
+        K=float_array(view.K),
+        cam_R_obj=float_array(pose.cam_R_obj),
+        cam_t_obj=float_array(pose.cam_t_obj),
     )
 
 
 def _turn_to_center(view: RoiView) -> np.ndarray:
     """(3, 3) from vectors of the camera turned to a view's centre to those of the camera: v_cam @ it is turned."""
     ray = np.linalg.inv(view.K) @ [*view.roi.center, 1.0]
-    return rotation_to_ray(torch.from_numpy(ray)[None])[0].numpy()
+    return rotation_to_ray(ray[None])[0]
 
 
 def nearest_equal_pose(model: ObjectModel, pose: Pose, near: Pose) -> Pose:

@@ -98,7 +98,7 @@ class LookSource:
         true = nearest_equal_pose(model, pose, start)
         known = true.cam_R_obj, true.cam_t_obj, self.starts.precision(start, model.diameter)
         targets = LookTargets(*(torch.from_numpy(np.float32(part)) for part in known))
-        look = make_look(image, model, start, view, self.pictures.format)
+        look = make_look(image, model, start, view, self.pictures.format).tensors()
         return look, targets, SampleInfo(scene_id=0, im_id=index, obj_id=obj_id)
 
     def _start(

@@ -30,7 +30,8 @@ from sopose.core.rays.casters import cast_scene
 from sopose.core.synthesis.backgrounds import Backgrounds
 from sopose.core.synthesis.hiding import HidingRange
 from sopose.core.utils.errors import UserError
-from sopose.data.targets import RoiFormat, TrainedObject, cast_layers, make_roi_batch, make_targets
+from sopose.data.roi_input import RoiFormat, make_roi_batch
+from sopose.data.targets import TrainedObject, cast_layers, make_targets
 from sopose.maps.files import MapFiles
 
 MIN_VISIBLE_PIXELS = 30  # an instance with fewer teaches nothing
@@ -168,7 +169,8 @@ class TrainMapper:
             layers = self.map_files.layers(record, instance, view)
         targets = make_targets(target, pose, view, layers, visib, keeps)
         info = SampleInfo(record.scene_id, record.im_id, instance.obj_id, instance.gt_index)
-        return make_roi_batch(crop, view, target.model.extent, target.class_index, self.format), targets, info
+        rois = make_roi_batch(crop, view, target.model.extent, target.class_index, self.format)
+        return rois.tensors(), targets, info
 
     def _change_background(
         self,
@@ -249,7 +251,8 @@ class EvalSource:
         gt_index = None if item.truth is None else item.truth.gt_index
         info = SampleInfo(item.record.scene_id, item.record.im_id, item.obj_id, gt_index, item.score, item.time)
         target = self.objects[item.obj_id]
-        return make_roi_batch(crop, view, target.model.extent, target.class_index, self.format), None, info
+        rois = make_roi_batch(crop, view, target.model.extent, target.class_index, self.format)
+        return rois.tensors(), None, info
 
     def targets(self, index: int) -> RoiTargets | None:
         """The truth of a sample (unbatched), or None where its box has no annotation."""

@@ -1,18 +1,15 @@
-"""From a posed object and an ROI to the network's input and its truth; every source of samples ends here."""
+"""From a posed object and an ROI to the truth of what the network says; every source of samples ends here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Literal
 
 import cv2
 import numpy as np
-import torch
 
-from sopose.batch import RoiBatch, RoiTargets
-from sopose.core.data.roi import RoiView, coord_2d
+from sopose.batch import RoiTargets
+from sopose.core.data.roi import RoiView
 from sopose.core.geometry.camera import project
 from sopose.core.geometry.pose import Pose
 from sopose.core.geometry.sampling import farthest_points
@@ -20,47 +17,10 @@ from sopose.core.geometry.symmetry import canonical_pose
 from sopose.core.objects.model import ObjectModel
 from sopose.core.rays.raycast import RayCaster
 from sopose.core.utils.errors import UserError
+from sopose.data.roi_input import channels_first, float_array
 from sopose.layers import Layers, cast_both, normalise_P, normalise_Q
 
 CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
-
-
-@dataclass(frozen=True)
-class RoiFormat:
-    """How an ROI is given to the network."""
-
-    input_res: int = 256  # side of the image crop, pixels
-    output_res: int = 64  # side of the maps
-    pixel_format: Literal["BGR", "RGB"] = "BGR"
-    pixel_mean: tuple[float, ...] = (0.0, 0.0, 0.0)  # of levels 0-255, in the order of pixel_format
-    pixel_std: tuple[float, ...] = (255.0, 255.0, 255.0)
-
-    def __post_init__(self) -> None:
-        if self.pixel_format not in ("BGR", "RGB"):
-            raise UserError(f"INPUT.FORMAT must be 'BGR' or 'RGB', got '{self.pixel_format}'")
-        if min(self.pixel_std) <= 0:
-            raise UserError(f"MODEL.PIXEL_STD must be above zero, got {self.pixel_std}")
-
-    @cached_property
-    def _normalised(self) -> np.ndarray:
-        """(3, 256) float32: what each level of each channel, in the order of pixel_format, becomes."""
-        levels = np.arange(256, dtype=np.float32)[:, None]
-        return np.ascontiguousarray(((levels - np.float32(self.pixel_mean)) / np.float32(self.pixel_std)).T)
-
-    def image_tensor(self, image: np.ndarray) -> torch.Tensor:
-        """(3, in, in) float32 normalised tensor of a crop (in, in, 3) uint8 BGR."""
-        ordered = image if self.pixel_format == "BGR" else image[..., ::-1]
-        # Levels are looked up in a table, which is several times as fast as arithmetic on each pixel.
-        channels = np.empty((3, *ordered.shape[:2]), np.float32)
-        for channel, table in enumerate(self._normalised):
-            channels[channel] = cv2.LUT(np.ascontiguousarray(ordered[..., channel]), table)
-        return torch.from_numpy(channels)
-
-    def image_array(self, image: torch.Tensor) -> np.ndarray:
-        """The inverse of `image_tensor`: (in, in, 3) uint8 BGR."""
-        levels = image.numpy().transpose(1, 2, 0) * np.float32(self.pixel_std) + np.float32(self.pixel_mean)
-        ordered = levels if self.pixel_format == "BGR" else levels[..., ::-1]
-        return np.clip(np.rint(ordered), 0, 255).astype(np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,25 +92,6 @@ def site_translation(pose: Pose, view: RoiView) -> np.ndarray:
     return np.array([*shift, pose.cam_t_obj[2] * view.roi.size / view.out])
 
 
-def make_roi_batch(
-    image: np.ndarray, view: RoiView, extent: np.ndarray, class_index: int, roi_format: RoiFormat
-) -> RoiBatch:
-    """What the network sees: the crop (in, in, 3) uint8 BGR, its window and the object; no batch dimension.
-
-    extent (3,): the size of the model's box, metres; class_index: of the object among those trained.
-    """
-    return RoiBatch(
-        image=roi_format.image_tensor(image),
-        roi_coord_2d=torch.from_numpy(coord_2d(view.positions, view.image_size)),
-        K=float_tensor(view.K),
-        box_center=float_tensor(view.roi.center),
-        box_wh=float_tensor(view.roi.wh),
-        resize_ratio=float_tensor(view.out / view.roi.size),
-        extent=float_tensor(extent),
-        class_index=torch.tensor(class_index),
-    )
-
-
 def cast_layers(target: TrainedObject, pose: Pose, view: RoiView) -> Layers:
     """Both layers by casting the rays of the ROI's cells.
 
@@ -178,19 +119,19 @@ def make_targets(
     return RoiTargets(
         P=channels_first(normalise_P(P_obj, extent)),
         Q=channels_first(normalise_Q(layers.Q_obj, extent, valid)),
-        mask_obj=float_tensor(mask),
-        mask_visib=float_tensor(visib),
-        mask_trunc=float_tensor(visib if keeps is None else visib & keeps),
-        mask_erode=float_tensor(erode),
+        mask_obj=float_array(mask),
+        mask_visib=float_array(visib),
+        mask_trunc=float_array(visib if keeps is None else visib & keeps),
+        mask_erode=float_array(erode),
         q_mask=channels_first(valid & erode[..., None]),
-        region=torch.from_numpy(_regions(target.region_centers, P_obj, mask)),
-        cam_R_obj=float_tensor(pose.cam_R_obj),
-        cam_t_obj=float_tensor(pose.cam_t_obj),
-        trans_ratio=float_tensor(site_translation(pose, view)),
+        region=_regions(target.region_centers, P_obj, mask),
+        cam_R_obj=float_array(pose.cam_R_obj),
+        cam_t_obj=float_array(pose.cam_t_obj),
+        trans_ratio=float_array(site_translation(pose, view)),
         pixel=channels_first(view.positions),
-        model_points=torch.from_numpy(target.model_points),
-        symmetry_rotations=torch.from_numpy(target.symmetry_rotations),
-    )
+        model_points=target.model_points,
+        symmetry_rotations=target.symmetry_rotations,
+    ).tensors()
 
 
 def _regions(centers: np.ndarray, P_obj: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -203,13 +144,3 @@ def _regions(centers: np.ndarray, P_obj: np.ndarray, mask: np.ndarray) -> np.nda
     region = np.zeros(mask.shape, np.int64)
     region[mask] = 1 + order.argmin(axis=1)
     return region
-
-
-def float_tensor(values: np.ndarray | float) -> torch.Tensor:
-    """Numbers of any shape as a float32 tensor."""
-    return torch.from_numpy(np.array(values, np.float32))
-
-
-def channels_first(maps: np.ndarray) -> torch.Tensor:
-    """(h, w, C) as a (C, h, w) float32 tensor."""
-    return torch.from_numpy(np.ascontiguousarray(maps.transpose(2, 0, 1), dtype=np.float32))

@@ -11,13 +11,17 @@ import torch
 from torch import nn
 
 from sopose.batch import RoiBatch, collate
-from sopose.core.engine.checkpoint import plain_facts, read_checkpoint
+from sopose.core.detection.facts import KIND as DETECTOR
+from sopose.core.detection.infer import INPUT
+from sopose.core.engine.checkpoint import read_checkpoint
+from sopose.core.engine.facts import plain_facts
 from sopose.core.evaluation.evaluator import Scores, evaluate
 from sopose.core.evaluation.tables import format_comparison
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import atomic_path, require_writable_file
 from sopose.data.build import ObjectCache
 from sopose.data.eval_set import EvalSet, build_test_set
+from sopose.export.detector_graph import export_detector
 from sopose.export.onnx_check import TOLERANCE, differences, made_up_rois
 from sopose.export.onnx_graph import export_graph, finish_graph, halved, open_graph
 from sopose.export.onnx_quantize import quantised
@@ -25,14 +29,16 @@ from sopose.export.refiner_graph import export_refiner, largest_difference
 from sopose.inference.checkpoint_facts import NetworkFacts, read_network_facts
 from sopose.inference.estimator import PoseEstimator
 from sopose.inference.evaluation import EvaluationPlan, build_plan, run_inference
-from sopose.inference.onnx_network import SUFFIX, OnnxNetwork
+from sopose.inference.onnx_network import SUFFIX
 from sopose.inference.onnx_refiner import INPUTS
-from sopose.models.refiner_file import KIND, load_refiner
+from sopose.models.refiner_design import KIND as REFINER
+from sopose.models.refiner_file import load_refiner
 
 BATCHES = (1, 2, 8)  # sizes that the graph is tried with
 CALIBRATION_ROIS = 128
+LOGITS = 1e-3  # by which what an exported detector says may differ
 CELLS = 1e-2  # by which displacements of an exported refiner may differ
-ON_CPU = torch.device("cpu")
+ON_CPU = "cpu"
 
 
 @dataclass(frozen=True)
@@ -58,38 +64,59 @@ def run_export(options: ExportOptions) -> None:
     if options.checkpoint.suffix == SUFFIX:
         raise UserError(f"{options.checkpoint} is exported already; give the .pth or .safetensors it was made from")
     state = read_checkpoint(options.checkpoint)
-    if plain_facts(state).get("kind") == KIND:
-        export_second_look(options)
+    kind = plain_facts(state).get("kind")
+    if kind in SPECIAL:
+        SPECIAL[kind](options)
         return
     estimator = PoseEstimator.from_checkpoint(options.checkpoint, ON_CPU)
     facts = read_network_facts(state, options.checkpoint, overrides(options))
     splits = {name: open_split(facts, name) for name in (options.split, options.calibration) if name}
     example = made_up_rois(estimator, 2)
-    graph = export_graph(estimator.model, example, options.maps)
+    graph = export_graph(estimator.network.model, example, options.maps)
     whole = finish_graph(graph, plain_facts(state), estimator.crops, "fp32")
     compare_with_torch(estimator, open_graph(whole), splits.get(options.split))
     content = whole
     if options.fp16:
-        graph = export_graph(halved(estimator.model), example, options.maps)
+        graph = export_graph(halved(estimator.network.model), example, options.maps)
         content = finish_graph(graph, plain_facts(state), estimator.crops, "fp16")
     elif options.int8:
         graph = quantised(graph, rois_of(splits[options.calibration], CALIBRATION_ROIS))
         content = finish_graph(graph, plain_facts(state), estimator.crops, "int8")
-    with atomic_path(options.output) as beside:
-        beside.write_bytes(content)
     exported = open_graph(content, options.runtime)
-    print(f"{options.output}: {len(content) / 2**20:.1f} MiB, reads {', '.join(exported.inputs)}")
+    write_graph(options, content, exported.network.inputs)
     if content is not whole or options.runtime != "onnxruntime":
         report_loss(estimator, exported, splits)
     if options.split:
-        report_scores(estimator.model, exported, splits[options.split], build_plan(facts.settings))
+        report_scores(estimator.network.model, exported, splits[options.split], build_plan(facts.settings))
+
+
+def require_plain(options: ExportOptions, kind: str) -> None:
+    """Raise `UserError` where options go with pose networks alone."""
+    given = [name for name in ("fp16", "int8", "calibration", "split", "maps") if getattr(options, name)]
+    if given:
+        raise UserError(f"{options.checkpoint} is a {kind}, which is exported in float32; leave --{given[0]} out")
+
+
+def write_graph(options: ExportOptions, content: bytes, inputs: Sequence[str]) -> None:
+    """Write a file's bytes, and say so."""
+    with atomic_path(options.output) as beside:
+        beside.write_bytes(content)
+    print(f"{options.output}: {len(content) / 2**20:.1f} MiB, reads {', '.join(inputs)}")
+
+
+def export_boxes(options: ExportOptions) -> None:
+    """Write a detector. Raises `UserError` for what goes with pose networks alone."""
+    require_plain(options, "detector")
+    content, facts, off = export_detector(options.checkpoint)
+    if not off <= LOGITS:
+        raise UserError(f"the exported graph is not the network: {off:.1e} away, wanted {LOGITS:g}; nothing written")
+    print(f"equal to torch on noise of several sizes: {off:.1e}; finds {', '.join(facts.objects)}")
+    write_graph(options, content, [INPUT])
 
 
 def export_second_look(options: ExportOptions) -> None:
     """Write a refiner. Raises `UserError` for what goes with pose networks alone."""
-    given = [name for name in ("fp16", "int8", "calibration", "split", "maps") if getattr(options, name)]
-    if given:
-        raise UserError(f"{options.checkpoint} is a refiner, which is exported in float32; leave --{given[0]} out")
+    require_plain(options, "refiner")
     network, design = load_refiner(options.checkpoint)
     content = export_refiner(network, design, plain_facts(read_checkpoint(options.checkpoint)).get("objects", []))
     off = largest_difference(network, content, design, BATCHES)
@@ -97,10 +124,11 @@ def export_second_look(options: ExportOptions) -> None:
         raise UserError(
             f"the exported graph is not the network: {off:.1e} cells away, wanted {CELLS:g}; nothing written"
         )
-    with atomic_path(options.output) as beside:
-        beside.write_bytes(content)
     print(f"equal to torch on made-up looks, in batches of {', '.join(map(str, BATCHES))}: {off:.1e} cells")
-    print(f"{options.output}: {len(content) / 2**20:.1f} MiB, reads {', '.join(INPUTS)}")
+    write_graph(options, content, INPUTS)
+
+
+SPECIAL = {REFINER: export_second_look, DETECTOR: export_boxes}  # what is no pose network, by its kind
 
 
 def overrides(options: ExportOptions) -> list[str]:
@@ -124,13 +152,13 @@ def rois_of(split: EvalSet, count: int = 0, size: int = BATCHES[-1]) -> list[Roi
     return [collate(rois[first : first + size]) for first in range(0, len(rois), size)]
 
 
-def compare_with_torch(estimator: PoseEstimator, exported: OnnxNetwork, split: EvalSet | None) -> None:
+def compare_with_torch(estimator: PoseEstimator, exported: nn.Module, split: EvalSet | None) -> None:
     """Say how far the float32 graph is from torch. Raises `UserError` where that is more than rounding."""
     given: dict[str, Sequence[RoiBatch]] = {"made-up ROIs": [made_up_rois(estimator, size) for size in BATCHES]}
     if split is not None:
         given[f"ROIs of {split.spec.name}"] = [rois for size in BATCHES for rois in rois_of(split, 3 * size, size)]
     for name, batches in given.items():
-        found = differences(estimator.model, exported, batches)
+        found = differences(estimator.network.model, exported, batches)
         text = f"{name}, in batches of {', '.join(map(str, BATCHES))}: {found.largest()}"
         if not found.small:
             raise UserError(
@@ -140,22 +168,22 @@ def compare_with_torch(estimator: PoseEstimator, exported: OnnxNetwork, split: E
         print(f"equal to torch on {text}")
 
 
-def report_loss(estimator: PoseEstimator, exported: OnnxNetwork, splits: dict[str, EvalSet]) -> None:
+def report_loss(estimator: PoseEstimator, exported: nn.Module, splits: dict[str, EvalSet]) -> None:
     """Say how far fewer bits put the poses off."""
     for name, split in splits.items():
         batches = rois_of(split)
-        found = differences(estimator.model, exported, batches)
+        found = differences(estimator.network.model, exported, batches)
         print(f"off torch's float32 on {len(found.angles)} ROIs of {name}: {found.spread()}")
     if not splits:
-        found = differences(estimator.model, exported, [made_up_rois(estimator, 64)])
+        found = differences(estimator.network.model, exported, [made_up_rois(estimator, 64)])
         print(f"off torch's float32 on 64 ROIs of noise: {found.spread()}; name a --split to see it on images")
 
 
-def report_scores(model: nn.Module, exported: OnnxNetwork, split: EvalSet, plan: EvaluationPlan) -> None:
+def report_scores(model: nn.Module, exported: nn.Module, split: EvalSet, plan: EvaluationPlan) -> None:
     """Print the scores of both networks on a split."""
     scores: dict[str, Scores] = {}
     for name, network in {"torch": model, "exported": exported}.items():
-        estimates = run_inference(network, split, plan, ON_CPU).estimates
+        estimates = run_inference(network, split, plan, torch.device(ON_CPU)).estimates
         symmetric = split.symmetric_ids(plan.symmetric)
         scores[name] = evaluate(estimates, split.records, split.targets, split.models_eval, symmetric)
     print(format_comparison(scores))

@@ -71,4 +71,4 @@ def made_up_rois(estimator: PoseEstimator, count: int, seed: int = 0) -> RoiBatc
         Box(names[index % len(names)], [*corner, *(corner + side)])
         for index, (corner, side) in enumerate(zip(corners, sides, strict=True))
     ]
-    return estimator.make_rois(noise, K, boxes)
+    return estimator.make_rois(noise, K, boxes).tensors()

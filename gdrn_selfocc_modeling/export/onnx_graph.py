@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from sopose.batch import Prediction, RoiBatch
-from sopose.core.engine.checkpoint import FACTS
+from sopose.core.engine.facts import FACTS
 from sopose.core.engine.integrity import sealed_graph
+from sopose.core.engine.onnx_runtimes import open_session, optional_module
 from sopose.core.utils.errors import UserError
+from sopose.export.quiet import quiet
 from sopose.inference.estimator import CropFormat
-from sopose.inference.onnx_network import INPUTS, MAPS, POSE, OnnxNetwork, quiet
-from sopose.inference.onnx_runtimes import open_session, optional_module
+from sopose.inference.onnx_network import INPUTS, MAPS, POSE, OnnxNetwork
+from sopose.inference.torch_networks import AsModule
 from sopose.models.gdrn import GDRN
 
 OPSET = 20  # the first with Gelu as one operator
@@ -65,10 +67,13 @@ def export_graph(network: GDRN, rois: RoiBatch, maps: bool = False) -> Any:
     return traced_graph(_Exportable(network, outputs), {name: getattr(rois, name) for name in INPUTS}, outputs)
 
 
-def traced_graph(network: nn.Module, example: Mapping[str, Tensor], outputs: Sequence[str]) -> Any:
-    """An `onnx.ModelProto` of a module that maps tensors to tensors; batches of any size, unread inputs left out.
+def traced_graph(
+    network: nn.Module, example: Mapping[str, Tensor], outputs: Sequence[str], free: Sequence[Mapping[int, Any]] = ()
+) -> Any:
+    """An `onnx.ModelProto` of a module that maps tensors to tensors; unread inputs are left out.
 
-    example: its inputs by name. Raises `UserError` for what ONNX has no operators for.
+    example: its inputs by name; free: axes of each input that may have other sizes, with their `torch.export.Dim`, by
+    default the first of all. Raises `UserError` for what ONNX has no operators for.
     """
     for package in ("onnx", "onnxscript"):
         optional_module(package)
@@ -82,7 +87,7 @@ def traced_graph(network: nn.Module, example: Mapping[str, Tensor], outputs: Seq
                 opset_version=OPSET,
                 input_names=[*example],
                 output_names=[*outputs],
-                dynamic_shapes=(tuple({0: batch} for _ in example),),
+                dynamic_shapes=tuple(free) or (tuple({0: batch} for _ in example),),
                 verbose=False,
             )
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
@@ -128,6 +133,6 @@ def sealed_file(model: Any, texts: Mapping[str, str], title: str) -> bytes:
     return sealed_graph(model.SerializeToString())
 
 
-def open_graph(content: bytes, runtime: str = "onnxruntime") -> OnnxNetwork:
-    """The graph of a file's bytes, to be run on the CPU by one of `sopose.inference.onnx_runtimes.RUNTIMES`."""
-    return OnnxNetwork(open_session(content, torch.device("cpu"), runtime), "the exported graph")
+def open_graph(content: bytes, runtime: str = "onnxruntime") -> AsModule:
+    """The graph of a file's bytes, to be run on the CPU by one of `sopose.core.engine.onnx_runtimes.RUNTIMES`."""
+    return AsModule(OnnxNetwork(open_session(content, "cpu", runtime), "the exported graph"))

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from sopose.batch import RoiBatch
+from sopose.core.engine.onnx_runtimes import optional_module
 from sopose.core.utils.errors import UserError
-from sopose.inference.onnx_network import quiet
-from sopose.inference.onnx_runtimes import optional_module
+from sopose.export.quiet import quiet
 
 HEADS = ("network.geo_head_net.features", "network.selfocc_head_net.features")
 SCOPES = "pkg.torch.onnx.name_scopes"  # of a node's metadata: the modules it came from

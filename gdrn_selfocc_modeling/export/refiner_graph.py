@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from sopose.batch import RENDERED
-from sopose.core.engine.checkpoint import FACTS
+from sopose.core.engine.facts import FACTS
+from sopose.core.engine.onnx_runtimes import open_session
 from sopose.export.onnx_graph import sealed_file, traced_graph
 from sopose.inference.onnx_refiner import INPUTS, OUTPUTS
-from sopose.inference.onnx_runtimes import open_session
 from sopose.models.refiner import Refiner
-from sopose.models.refiner_file import IMAGE, RefinerDesign
+from sopose.models.refiner_design import IMAGE, RefinerDesign
 
 
 class _Exportable(nn.Module):
@@ -52,7 +52,7 @@ def made_up_look(design: RefinerDesign, count: int, seed: int = 0) -> dict[str, 
 @torch.inference_mode()
 def largest_difference(network: Refiner, content: bytes, design: RefinerDesign, counts: Sequence[int]) -> float:
     """How far a file's displacements and scales are from the network's, at most; cells."""
-    session, worst = open_session(content, torch.device("cpu")), 0.0
+    session, worst = open_session(content, "cpu"), 0.0
     for count in counts:
         seen = made_up_look(design, count, seed=count)
         wanted = network.eval().displacements(**seen)

@@ -8,16 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sopose.core.engine.checkpoint import (
-    FACTS,
-    model_weights,
-    plain_facts,
-    read_checkpoint,
-    save_weights,
-    unique_tensors,
-    weights_key,
-)
+from sopose.core.engine.checkpoint import model_weights, read_checkpoint, save_weights, unique_tensors, weights_key
 from sopose.core.engine.checkpointer import last_checkpoint
+from sopose.core.engine.facts import FACTS, plain_facts
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import require_writable_file
 from sopose.inference.checkpoint_facts import SETTINGS

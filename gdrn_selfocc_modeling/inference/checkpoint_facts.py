@@ -11,15 +11,12 @@ from typing import Any
 import numpy as np
 
 from sopose.core.bop.models import load_models
-from sopose.core.bop.splits import resolve_split
-from sopose.core.engine.checkpoint import FACTS
+from sopose.core.engine.facts import FACTS
 from sopose.core.objects.known import MOST_OBJECTS, MOST_SYMMETRIES, objects_fault
 from sopose.core.objects.model import ObjectModel
 from sopose.core.utils.errors import UserError
-from sopose.data.build import ObjectCache, class_indices
 from sopose.maps.header import model_hash
 from sopose.settings import Settings, plain_settings, settings_of
-from sopose.settings.groups import DatasetSettings
 from sopose.settings.meaning import require_meaning
 
 logger = logging.getLogger(__name__)
@@ -68,26 +65,6 @@ def network_facts(
 def model_entries(models: Sequence[ObjectModel]) -> list[dict[str, Any]]:
     """What facts say of models, as plain values; lengths in metres."""
     return [_entry(known_object(model)) for model in models]
-
-
-def class_models(datasets: DatasetSettings, cache: ObjectCache) -> list[ObjectModel]:
-    """The model of each class, from the first split of TRAIN, TRAIN2 and TEST that has it.
-
-    Raises `UserError` where they can't be loaded.
-    """
-    found: dict[str, ObjectModel] = {}
-    for split in (*datasets.train, *datasets.train2, *datasets.test):
-        missing = [name for name in cache.names if name not in found]
-        if not missing:
-            break
-        try:
-            spec = resolve_split(split, Path(datasets.root))
-            ids = class_indices(missing, spec)
-        except UserError:  # a split that isn't there, or has none of them
-            continue
-        models = cache.get(spec).models
-        found |= {models[obj_id].name: models[obj_id] for obj_id in ids}
-    return [found[name] for name in cache.names]
 
 
 def known_object(model: ObjectModel) -> KnownObject:

@@ -7,24 +7,21 @@ for pose in estimator("photo.jpg", K, [Box("can", (210, 140, 330, 290))]):
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import nn
 
 from sopose.batch import Prediction, RegressedPose, RoiBatch, collate
 from sopose.core.data.roi import ImageSize, RoiView, crop_image, eval_roi
-from sopose.core.engine.checkpoint import model_weights, read_checkpoint
+from sopose.core.engine.machine import WITHOUT_TORCH, has_torch
 from sopose.core.geometry.camera import as_K, check_camera
 from sopose.core.geometry.pose import Pose
 from sopose.core.images.photo import as_rgb
 from sopose.core.objects.model import ObjectModel
 from sopose.core.utils.errors import UserError, nearest
-from sopose.data.build import build_roi_format
-from sopose.data.targets import RoiFormat, make_roi_batch
+from sopose.data.roi_input import RoiFormat, build_roi_format, make_roi_batch
 from sopose.inference.checkpoint_facts import (
     KnownObject,
     NetworkFacts,
@@ -32,11 +29,9 @@ from sopose.inference.checkpoint_facts import (
     known_models,
     read_network_facts,
 )
-from sopose.inference.evaluation import build_pose_refiner, build_pose_solver
 from sopose.inference.onnx_network import SUFFIX, read_onnx
-from sopose.inference.prepare import prepared
-from sopose.inference.refine import PoseRefiner
-from sopose.models.build import restore_model
+from sopose.inference.pose_solver import build_pose_solver
+from sopose.inference.refine import PoseRefiner, build_pose_refiner
 from sopose.models.pnp_points import PoseSolver
 
 SMALL = 8.0  # pixels; a shorter side of a box holds nothing to see a pose by
@@ -104,14 +99,13 @@ def build_crop_format(facts: NetworkFacts) -> CropFormat:
 
 def enlarged(rois: RoiBatch, factor: float) -> RoiBatch:
     """The ROIs of an image that was enlarged by a factor, as they are described to the network."""
-    K = rois.K.clone()
-    K[:, :2] *= factor
+    K = rois.K * np.array([[factor], [factor], [1]], rois.K.dtype)
     return replace(
         rois,
         K=K,
-        box_center=factor * rois.box_center,
-        box_wh=factor * rois.box_wh,
-        resize_ratio=rois.resize_ratio / factor,
+        box_center=np.float32(factor) * rois.box_center,
+        box_wh=np.float32(factor) * rois.box_wh,
+        resize_ratio=rois.resize_ratio / np.float32(factor),
     )
 
 
@@ -130,7 +124,7 @@ class SecondLook:
         return [one.pose for one in self.refiner(bgr, K, models, poses, self.iterations)]
 
 
-def build_second_look(facts: NetworkFacts, models: Path | None, device: torch.device) -> SecondLook | None:
+def build_second_look(facts: NetworkFacts, models: Path | None, device: str) -> SecondLook | None:
     """What TEST.REFINE of a checkpoint asks for; None without iterations. `UserError` where the models are missing."""
     refine = facts.settings.test.refine
     refiner = build_pose_refiner(refine, device)
@@ -145,35 +139,33 @@ class PoseEstimator:
     """A trained network with what it knows of its objects.
 
     Args:
-        model: the network, on its device.
+        network: from arrays to arrays.
         objects: in the order of the network's classes.
         crops: what the network sees of a box.
         solver: how poses come from its output.
-        amp: in bfloat16 where the device has the arithmetic and nothing is lost by it, see `prepared`.
         second_look: what corrects the poses then.
+        half: whether it computes in bfloat16 where nothing is lost by it; a detector beside it may then, too.
     """
 
     def __init__(
         self,
-        model: nn.Module,
+        network: Callable[[RoiBatch], Prediction | RegressedPose],
         objects: Sequence[KnownObject],
         crops: CropFormat,
         solver: PoseSolver | None = None,
-        amp: bool = False,
         second_look: SecondLook | None = None,
+        half: bool = False,
     ) -> None:
-        self.model = model.eval()
+        self.network, self.half = network, half
         self.objects = {known.name: known for known in objects}
         self._index = {known.name: index for index, known in enumerate(objects)}
-        self.crops, self.solver, self.amp, self.second_look = crops, solver or PoseSolver(), amp, second_look
-        self.device = next((weights.device for weights in model.parameters()), torch.device("cpu"))
-        self._network = prepared(self.model, self.device, crops.roi.input_res, amp)
+        self.crops, self.solver, self.second_look = crops, solver or PoseSolver(), second_look
 
     @classmethod
     def from_checkpoint(
         cls,
         path: Path | str,
-        device: str | torch.device | None = None,
+        device: str | None = None,
         overrides: Sequence[str] = (),
         runtime: str | None = None,
         models: Path | str | None = None,
@@ -187,20 +179,21 @@ class PoseEstimator:
         """
         path = Path(path)
         if path.suffix == SUFFIX:
-            model, state = read_onnx(path, None if device is None else torch.device(device), runtime or "onnxruntime")
-            facts = read_network_facts(state, path, overrides)
+            network, state = read_onnx(path, device, runtime or "onnxruntime")
+            facts, has_maps = read_network_facts(state, path, overrides), network.has_maps
         elif runtime is not None:
             raise UserError(f"{path} runs by torch; export it by sopose export for {runtime}, or name none")
+        elif not has_torch():
+            raise UserError(f"{path} runs by torch, which is not installed; {WITHOUT_TORCH}")
         else:
-            state = read_checkpoint(path)
-            facts = read_network_facts(state, path, overrides)
-            model = restore_model(facts.settings.model.pose_net, model_weights(state, path), path)
-            device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-            model = model.to(device, memory_format=torch.channels_last)
-        test, net = facts.settings.test, facts.settings.model.pose_net
-        solver = build_pose_solver(test, net, model)
-        second_look = build_second_look(facts, None if models is None else Path(models), torch.device(device or "cpu"))
-        return cls(model, facts.objects, build_crop_format(facts), solver, test.amp_test, second_look)
+            from sopose.inference.torch_networks import pose_network_on_torch
+
+            network, facts = pose_network_on_torch(path, device, overrides)
+            device, has_maps = str(network.device), True
+        solver = build_pose_solver(facts.settings.test, facts.settings.model.pose_net, has_maps)
+        second_look = build_second_look(facts, None if models is None else Path(models), device or "cpu")
+        half = facts.settings.test.amp_test
+        return cls(network, facts.objects, build_crop_format(facts), solver, second_look, half)
 
     def __call__(
         self, image: np.ndarray | Path | str, K: np.ndarray | Sequence[float], boxes: Iterable[Box]
@@ -217,8 +210,8 @@ class PoseEstimator:
         boxes = [self._checked(box) for box in boxes]
         poses: list[Pose] = []
         for first in range(0, len(boxes), BATCH):
-            rois = self.make_rois(rgb, K, boxes[first : first + BATCH]).to(self.device)
-            poses += self.solver(self.predict(rois), rois)
+            rois = self.make_rois(rgb, K, boxes[first : first + BATCH])
+            poses += self.solver(self.network(rois), rois)
         refined = poses if self.second_look is None else self.second_look(rgb, K, [box.object for box in boxes], poses)
         return [
             self._answer(box, pose, None if self.second_look is None else coarse, [*odd, *_doubts(box, pose, size)])
@@ -226,7 +219,7 @@ class PoseEstimator:
         ]
 
     def make_rois(self, rgb: np.ndarray, K: np.ndarray, boxes: Sequence[Box]) -> RoiBatch:
-        """What the network sees of some boxes of an image (H, W, 3) uint8 RGB, on the host."""
+        """What the network sees of some boxes of an image (H, W, 3) uint8 RGB, in arrays."""
         form, size = self.crops.roi, (rgb.shape[1], rgb.shape[0])
         rois = []
         for box in boxes:
@@ -237,11 +230,6 @@ class PoseEstimator:
             rois.append(make_roi_batch(crop, view, extent, self._index[box.object], form))
         batch, factor = collate(rois), self.crops.enlargement(K)
         return batch if factor == 1 else enlarged(batch, factor)
-
-    @torch.inference_mode()
-    def predict(self, rois: RoiBatch) -> Prediction | RegressedPose:
-        """What the network says of ROIs that are on its device."""
-        return self._network(rois)
 
     def _checked(self, box: Box) -> Box:
         if box.object not in self.objects:

@@ -17,9 +17,10 @@ from torch import nn
 from sopose.core.bop.catalog import dataset_name
 from sopose.core.bop.results import result_name, write_results
 from sopose.core.bop.splits import resolve_split
-from sopose.core.engine.checkpoint import checkpoint_facts, model_weights, read_checkpoint
+from sopose.core.engine.checkpoint import model_weights, read_checkpoint
 from sopose.core.engine.checkpointer import last_checkpoint
 from sopose.core.engine.distributed import current_world, process_group, select_device
+from sopose.core.engine.facts import checkpoint_facts
 from sopose.core.engine.logs import read_metrics
 from sopose.core.engine.machine import share_cores
 from sopose.core.evaluation.bop19 import group_targets
@@ -34,15 +35,17 @@ from sopose.data.build import ObjectCache, class_names
 from sopose.data.eval_set import EvalSet, build_test_set
 from sopose.inference.agreement import recorded_objects, require_same_models, require_trained_for
 from sopose.inference.checkpoint_facts import model_entries
-from sopose.inference.onnx_network import SUFFIX, OnnxNetwork, read_onnx
+from sopose.inference.onnx_network import SUFFIX, read_onnx
+from sopose.inference.pose_solver import build_pose_solver
 from sopose.inference.predict import InferencePlan, predict
 from sopose.inference.predictions import FILE_NAME, Predictions, read_predictions, require_rois, write_predictions
-from sopose.inference.refine import PoseRefiner, refine_predictions
-from sopose.models.build import build_pnp_input, restore_model
-from sopose.models.pnp_points import MapReader, PoseSolver
-from sopose.models.pnp_solvers import RansacOptions
+from sopose.inference.refine import PoseRefiner, build_pose_refiner
+from sopose.inference.refine_predictions import refine_predictions
+from sopose.inference.torch_networks import AsModule
+from sopose.models.build import restore_model
+from sopose.models.map_forms import build_pnp_input
 from sopose.settings import Settings, plain_settings
-from sopose.settings.groups import EvalSettings, TestRefineSettings
+from sopose.settings.groups import EvalSettings
 from sopose.settings.network import PoseNetSettings
 from sopose.vis.report_cases import report_cases
 
@@ -74,15 +77,8 @@ def build_plan(settings: Settings) -> EvaluationPlan:
         symmetric=settings.datasets.sym_objs,
         report_cases=settings.val.report_cases,
         workers=settings.dataloader.num_workers,
-        refiner=build_pose_refiner(settings.test.refine, select_device(settings.model.device)),
+        refiner=build_pose_refiner(settings.test.refine, str(select_device(settings.model.device))),
     )
-
-
-def build_pose_refiner(test: TestRefineSettings, device: torch.device) -> PoseRefiner | None:
-    """The refiner that TEST.REFINE asks for; None without iterations."""
-    if not test.iterations:
-        return None
-    return PoseRefiner.from_file(Path(test.weights), device)
 
 
 def evaluate_checkpoint(settings: Settings) -> None:
@@ -115,7 +111,8 @@ def build_trained_model(
     `with_maps`.
     """
     if path.suffix == SUFFIX:
-        model, state = read_onnx(path, device)
+        network, state = read_onnx(path, str(device))
+        model = AsModule(network)
         if with_maps and not model.has_maps:
             advice = "set VAL.REPORT_CASES=0, or export with --maps"
             raise UserError(f"{path} has no maps for the report's pictures; {advice}")
@@ -235,25 +232,9 @@ def _warn_of_unscored(test_set: EvalSet) -> None:
     print(f"not scored {test_set.spec.name}: {what}; {advice}", flush=True)
 
 
-def build_pose_solver(test: EvalSettings, net: PoseNetSettings, model: nn.Module) -> PoseSolver:
-    """How the poses of a test come about, as TEST.USE_PNP and the keys beside it say."""
-    if not test.use_pnp:
-        return PoseSolver()
-    if isinstance(model, OnnxNetwork) and not model.has_maps:
-        raise UserError("TEST.USE_PNP needs maps, which the .onnx file doesn't give; export it with --maps")
-    thresholds = net.geo_head.mask_thr_test, net.selfocc_head.mask_thr_test
-    reader = MapReader(build_pnp_input(net), *thresholds, test.pnp_layers)
-    return PoseSolver(test.pnp_type, reader, ransac_options(test))
-
-
-def ransac_options(test: EvalSettings) -> RansacOptions:
-    """What the keys of TEST say of RANSAC."""
-    return RansacOptions(test.pnp_reproj_error, test.pnp_iterations, test.pnp_confidence)
-
-
 def run_inference(model: nn.Module, test_set: EvalSet, plan: EvaluationPlan, device: torch.device) -> Predictions:
     """Poses of all ROIs of a test set as TEST says, and the maps of VAL.REPORT_CASES of them, spread evenly."""
-    solver = build_pose_solver(plan.test, plan.net, model)
+    solver = build_pose_solver(plan.test, plan.net, getattr(model, "has_maps", True))
     predictions = predict(model, test_set, {"": solver}, inference_plan(plan), device, plan.report_cases)[""]
     if plan.refiner is None:
         return predictions

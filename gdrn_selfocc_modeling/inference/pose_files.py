@@ -260,7 +260,9 @@ def detected_boxes(options: PredictOptions, estimator: PoseEstimator) -> Boxes:
     """Boxes by a detector, of the objects whose poses are known. `UserError` where there is none of them."""
     from sopose.core.detection.infer import Detector
 
-    detector = Detector.from_checkpoint(options.detector, estimator.device, estimator.amp, options.detector_size)
+    detector = Detector.from_checkpoint(
+        options.detector, options.device or "cpu", estimator.half, options.detector_size
+    )
     found, known = set(detector.facts.objects), set(estimator.objects)
     if not found & known:
         raise UserError(

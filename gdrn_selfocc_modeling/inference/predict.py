@@ -22,7 +22,7 @@ from sopose.core.geometry.pose import Pose
 from sopose.data.eval_set import EvalSet
 from sopose.inference.predictions import Predictions, roi_ids
 from sopose.inference.prepare import prepared
-from sopose.models.gdrn import PnPInput
+from sopose.models.map_forms import PnPInput
 from sopose.models.pnp_points import PoseSolver
 from sopose.models.predicted_maps import read_maps
 

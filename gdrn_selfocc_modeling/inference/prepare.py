@@ -13,7 +13,7 @@ from sopose.core.engine.machine import has_fast_bfloat16
 from sopose.core.engine.modes import HalfConvolutions, without_batch_norms
 from sopose.models.gdrn import GDRN
 from sopose.models.refiner import Refiner
-from sopose.models.refiner_file import IMAGE
+from sopose.models.refiner_design import IMAGE
 
 logger = logging.getLogger(__name__)
 HEADS = ("geo_head_net", "selfocc_head_net")

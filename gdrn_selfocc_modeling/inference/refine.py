@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import time
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import nn
-from tqdm import tqdm
 
-from sopose.batch import LookBatch, collate
-from sopose.core.bop.results import Estimates
+from sopose.batch import Displacements, LookBatch, collate
 from sopose.core.data.roi import crop_image
-from sopose.core.engine.distributed import current_world, of_all_ranks
+from sopose.core.engine.machine import WITHOUT_TORCH, has_torch
 from sopose.core.geometry.pose import Pose
-from sopose.core.geometry.pose_fit import PoseFit, PosePrior, SeenPoints, fit_poses
+from sopose.core.geometry.pose_fit import PoseFit, PosePrior, fit_poses
 from sopose.core.objects.model import ObjectModel
-from sopose.data.eval_set import EvalSet
+from sopose.core.utils.errors import UserError
 from sopose.data.look import look_format, look_view, make_look
 from sopose.inference.onnx_network import SUFFIX
 from sopose.inference.onnx_refiner import read_onnx_refiner
-from sopose.inference.predictions import Predictions, roi_ids
-from sopose.inference.prepare import prepared_refiner
-from sopose.models.refiner import seen_points
-from sopose.models.refiner_file import RefinerDesign, load_refiner
+from sopose.models.refiner_design import RefinerDesign, seen_points
 from sopose.settings import CONFIGS
+from sopose.settings.groups import TestRefineSettings
 
 SHIPPED = {
     "any_object": CONFIGS / "gdrn_selfocc" / "refiner" / "any_object.safetensors"
@@ -49,30 +40,31 @@ class PoseRefiner:
     """A trained refiner that takes any object: all it needs is the model.
 
     Args:
-        network: maps looks to displacements.
+        network: maps looks to displacements, arrays to arrays.
         design: what it sees.
-        device: where it is.
     """
 
-    def __init__(self, network: nn.Module, design: RefinerDesign, device: torch.device | None = None) -> None:
-        self.design, self.format = design, look_format(design)
-        self.device = device or torch.device("cpu")
-        self.network = prepared_refiner(network.eval(), self.device, design.input_res)
+    def __init__(self, network: Callable[[LookBatch], Displacements], design: RefinerDesign) -> None:
+        self.network, self.design, self.format = network, design, look_format(design)
 
     @classmethod
-    def from_file(cls, path: Path | str, device: torch.device | str = "cpu") -> PoseRefiner:
-        """The refiner of a file that sopose refiner wrote, or of its .onnx; "any_object" comes along.
+    def from_file(cls, path: Path | str, device: str = "cpu") -> PoseRefiner:
+        """The refiner of a file that sopose refiner wrote, or of its .onnx; "any_object" comes along as both.
 
-        Raises `UserError` as `load_refiner`.
+        Raises `UserError` as `load_refiner` and `read_onnx_refiner`.
         """
-        path, device = SHIPPED.get(str(path), Path(path)), torch.device(device)
+        path = SHIPPED[str(path)] if str(path) in SHIPPED else Path(path)
+        if path.suffix != SUFFIX and not has_torch():
+            beside = path.with_suffix(SUFFIX)
+            if not beside.is_file():
+                raise UserError(f"{path} runs by torch, which is not installed; {WITHOUT_TORCH}")
+            path = beside
         if path.suffix == SUFFIX:
-            network, design = read_onnx_refiner(path, device)
-        else:
-            network, design = load_refiner(path)
-        return cls(network.to(device), design, device)
+            return cls(*read_onnx_refiner(path, device))
+        from sopose.inference.torch_networks import refiner_on_torch
 
-    @torch.inference_mode()
+        return cls(*refiner_on_torch(path, device))
+
     def __call__(
         self,
         image: np.ndarray,
@@ -110,13 +102,11 @@ class PoseRefiner:
         return make_look(crop_image(image, view.roi, self.design.input_res), model, pose, view, self.format)
 
     def _fitted(self, looks: list[LookBatch], prior: PosePrior[np.ndarray]) -> PoseFit[np.ndarray]:
-        """The poses that looks lead to, solved in double precision on the host."""
+        """The poses that looks lead to, solved in double precision."""
         batch = collate(looks)
-        moved = self.network(batch.to(self.device)).map(lambda values: values.cpu().double())
-        exact = batch.map(lambda values: values.double())
-        tensors = vars(seen_points(exact, moved, self.design.correlation))
-        seen = SeenPoints(**{name: values.numpy() for name, values in tensors.items()})
-        return fit_poses(seen, exact.cam_R_obj.numpy(), exact.cam_t_obj.numpy(), prior=prior)
+        moved, exact = self.network(batch).map(np.float64), batch.map(np.float64)
+        seen = seen_points(exact, moved, self.design.correlation)
+        return fit_poses(seen, exact.cam_R_obj, exact.cam_t_obj, prior=prior)
 
 
 def _prior(design: RefinerDesign, coarse: Sequence[tuple[Pose, float]]) -> PosePrior[np.ndarray]:
@@ -126,41 +116,11 @@ def _prior(design: RefinerDesign, coarse: Sequence[tuple[Pose, float]]) -> PoseP
     return PosePrior(R, t, precision)
 
 
-def refine_predictions(
-    refiner: PoseRefiner, test_set: EvalSet, predictions: Predictions, iterations: int
-) -> Predictions:
-    """The predictions of a test set after so many looks, with the poses before; each rank looks at its share.
-
-    An image's time grows by that of its looks; reading the image is not counted, as with the network.
-    """
-    world, items = current_world(), test_set.source.items
-    own = world.share(len(items))
-    mine: dict[int, tuple[Pose, float]] = {}
-    with tqdm(total=len(own), desc=f"second looks at {test_set.spec.name}", disable=not world.is_first) as progress:
-        for _, numbers in groupby(own, key=lambda number: roi_ids(items[number])[:2]):
-            places = list(numbers)
-            image, K = test_set.source.image(items[places[0]]), items[places[0]].record.K
-            started = time.perf_counter()
-            models = [test_set.source.objects[items[place].obj_id].model for place in places]
-            poses = [predictions.estimates[place].pose for place in places]
-            refined = refiner(image, K, models, poses, iterations)
-            seconds = time.perf_counter() - started
-            each = seconds / len(places)
-            mine |= {place: (one.pose, each) for place, one in zip(places, refined, strict=True)}
-            progress.update(len(places))
-    found = {place: answer for part in of_all_ranks(mine) for place, answer in part.items()}
-    spent: dict[tuple[int, int], float] = defaultdict(float)
-    for place, (_, seconds) in found.items():
-        spent[roi_ids(items[place])[:2]] += seconds
-    estimates = [
-        replace(
-            estimate,
-            pose=found[place][0],
-            time=estimate.time + spent[estimate.scene_id, estimate.im_id] if estimate.time >= 0 else estimate.time,
-        )
-        for place, estimate in enumerate(predictions.estimates)
-    ]
-    return replace(predictions, estimates=Estimates.of(estimates), coarse=predictions.estimates)
+def build_pose_refiner(test: TestRefineSettings, device: str) -> PoseRefiner | None:
+    """The refiner that TEST.REFINE asks for; None without iterations."""
+    if not test.iterations:
+        return None
+    return PoseRefiner.from_file(Path(test.weights), device)
 
 
 def _checked(fit: PoseFit[np.ndarray], row: int, before: RefinedPose) -> RefinedPose:

@@ -20,9 +20,10 @@ from sopose.models.backbone import (
     leading_modules,
     make_backbone,
 )
-from sopose.models.gdrn import GDRN, PnPInput
+from sopose.models.gdrn import GDRN
 from sopose.models.geo_head import TopDownMaskXyzRegionHead
 from sopose.models.layers.blocks import MapSpec, TrunkConfig
+from sopose.models.map_forms import build_pnp_input, coordinate_bins
 from sopose.models.neck import FeaturePyramid, TopDownPath
 from sopose.models.pnp_net import PNP_NETS, PnPConfig, PnPNet
 from sopose.models.pose_decoder import PoseDecoder
@@ -64,7 +65,7 @@ def build_model(net: PoseNetSettings, pretrained: bool = True) -> GDRN:
     _check_supported(net)
     backbone = _build_backbone(net, pretrained)
     neck, maps = _build_neck(net, backbone)
-    bins = _bins(net)
+    bins = coordinate_bins(net)
     decoder = PoseDecoder(net.pnp_net.rot_type, net.pnp_net.trans_type, net.pnp_net.z_type)
     return GDRN(
         backbone=backbone,
@@ -96,23 +97,6 @@ def restore_model(net: PoseNetSettings, weights: Mapping[str, Tensor], path: Pat
     model = build_model(net, pretrained=False)
     load_weights(model, weights, path)
     return model
-
-
-def build_pnp_input(net: PoseNetSettings) -> PnPInput:
-    """What MODEL.POSE_NET says of the maps that the pose is regressed from."""
-    bins = _bins(net)
-    return PnPInput(
-        mask_type=net.loss_cfg.mask_loss_type,
-        coord_2d=net.pnp_net.with_2d_coord,
-        region=net.pnp_net.region_attention,
-        bins=bins,
-        metric_P=net.pnp_net.init_cfg.denormalize_by_extent and not (bins or net.selfocc_head.enabled),
-    )
-
-
-def _bins(net: PoseNetSettings) -> int:
-    """Of each coordinate; 0 where it is regressed."""
-    return net.geo_head.xyz_bin if net.loss_cfg.xyz_loss_type == "CE_coor" else 0
 
 
 def build_parameter_groups(

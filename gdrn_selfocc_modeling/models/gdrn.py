@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from sopose.batch import Prediction, RoiBatch
 from sopose.layers import bin_probability
+from sopose.models.map_forms import PnPInput, mask_probability
 from sopose.models.pose_decoder import PoseDecoder
-
-
-@dataclass(frozen=True)
-class PnPInput:
-    """Which maps the pose is regressed from, besides P and Q, and in what form."""
-
-    mask_type: str = "L1"  # the mask's loss (L1, BCE, CE), which says how to read it as a probability
-    coord_2d: bool = True  # the source pixel coordinates
-    region: bool = True  # the probabilities of the surface regions
-    bins: int = 0  # > 0 where coordinates are classified into so many bins and a background
-    metric_P: bool = False  # P in metres instead of normalised
 
 
 class GDRN(nn.Module):
@@ -115,13 +104,3 @@ class GDRN(nn.Module):
         if self.pnp_input.region:
             layers.append(region[:, 1:].softmax(dim=1))  # channel 0 is background
         return torch.cat(layers, dim=1)
-
-
-def mask_probability(mask: Tensor, mask_type: str) -> Tensor:
-    """(B, 1 or 2, H, W) as predicted -> (B, 1, H, W) in [0, 1]. An L1 mask is stretched to that range."""
-    if mask_type == "CE":
-        return mask.softmax(dim=1)[:, 1:]
-    if mask_type == "BCE":
-        return mask.sigmoid()
-    low, high = mask.amin(dim=(1, 2, 3), keepdim=True), mask.amax(dim=(1, 2, 3), keepdim=True)
-    return (mask - low) / (high - low).clamp(min=1e-6)

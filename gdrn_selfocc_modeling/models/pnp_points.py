@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from sopose.batch import Prediction, RegressedPose, RoiBatch
 from sopose.core.geometry.pose import Pose
-from sopose.layers import PLANE_AXES, likeliest_coordinate, pixel_variance, unpack_Q
-from sopose.models.gdrn import PnPInput, mask_probability
+from sopose.layers import PLANE_AXES, likeliest_coordinate, pixel_variance, split_bins, unpack_Q
+from sopose.models.map_forms import PnPInput, mask_probability
 from sopose.models.pnp_solvers import Correspondences, RansacOptions, solve_pose
 
 # Off the object P is the origin: a cell this near to it, in extents along each axis, is background.
@@ -30,9 +28,8 @@ class MapReader:
     layers: str = "P"  # "P" or "P+Q"
 
     def __call__(self, prediction: Prediction, rois: RoiBatch) -> list[Correspondences]:
-        """The correspondences of each ROI, on the host: those of P, then with "P+Q" those of Q_x, Q_y, Q_z."""
-        prediction = prediction.map(lambda maps: maps.float())
-        rois = rois.map(lambda values: values.double() if values.is_floating_point() else values)
+        """The correspondences of each ROI, from arrays: those of P, then with "P+Q" those of Q_x, Q_y, Q_z."""
+        prediction, rois = prediction.map(np.float64), rois.map(np.float64)
         P, present = self._P(prediction, rois.extent)
         points, chosen = P[:, None], present[:, None]
         scales = [prediction.xyz_log_scale]
@@ -41,38 +38,38 @@ class MapReader:
             points, chosen = np.concatenate([points, Q], axis=1), np.concatenate([chosen, valid & chosen], axis=1)
             scales.append(prediction.q_log_scale)
         pixels = np.broadcast_to(cell_positions(rois, P.shape[1])[:, None], (*chosen.shape, 2))
-        K, sure = rois.K.cpu().numpy(), _precision(scales, rois, prediction.cam_t_obj[:, 2])
+        K, sure = rois.K, _precision(scales, rois, prediction.cam_t_obj[:, 2])
         return [
             Correspondences(points[b, c], pixels[b, c], K[b], None if sure is None else sure[b, c])
             for b, c in enumerate(chosen)
         ]
 
-    def _P(self, prediction: Prediction, extent: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    def _P(self, prediction: Prediction, extent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(B, H, W, 3) metres, and where it counts (B, H, W) bool."""
         coordinates, predicted = self._coordinates(prediction.xyz)
-        shift = coordinates.double() - 0.5
+        shift = coordinates - 0.5
         mask = mask_probability(prediction.mask, self.form.mask_type)[:, 0] > self.mask_threshold
-        present = mask & predicted.all(dim=1) & (shift.abs() > BACKGROUND).any(dim=1)
-        return _channels_last(shift * extent[..., None, None]), present.cpu().numpy()
+        present = mask & predicted.all(axis=1) & (np.abs(shift) > BACKGROUND).any(axis=1)
+        return np.moveaxis(shift * extent[..., None, None], 1, -1), present
 
-    def _Q(self, prediction: Prediction, extent: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    def _Q(self, prediction: Prediction, extent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(B, plane, H, W, 3) metres, and where it counts (B, plane, H, W) bool.
 
         A network that doesn't predict where Q exists is believed within an extent of the object's origin.
         """
         coordinates, predicted = self._coordinates(prediction.q)
-        shift = coordinates.double() - 0.5
-        valid = (predicted & (shift.abs() < 0.5)).unflatten(1, (3, 2)).all(dim=2)
+        shift = coordinates - 0.5
+        valid = (predicted & (np.abs(shift) < 0.5)).reshape(len(shift), 3, 2, *shift.shape[2:]).all(axis=2)
         if prediction.q_mask is not None:
             valid &= prediction.q_mask > self.q_threshold
-        Q6 = _channels_last(shift * extent[:, PLANE_AXES.ravel(), None, None])
-        return np.moveaxis(unpack_Q(Q6), 3, 1), valid.cpu().numpy()
+        Q6 = np.moveaxis(shift * extent[:, PLANE_AXES.ravel(), None, None], 1, -1)
+        return np.moveaxis(unpack_Q(Q6), 3, 1), valid
 
-    def _coordinates(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+    def _coordinates(self, maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(B, C, H, W) normalised, and where they are predicted at all: binned ones may be background instead."""
         if not self.form.bins:
-            return maps, torch.ones_like(maps, dtype=torch.bool)
-        likeliest = maps.unflatten(1, (-1, self.form.bins + 1)).argmax(dim=2)
+            return maps, np.ones_like(maps, dtype=bool)
+        likeliest = split_bins(maps, self.form.bins).argmax(2)
         return likeliest_coordinate(maps, self.form.bins), likeliest < self.form.bins
 
 
@@ -85,37 +82,31 @@ class PoseSolver:
     options: RansacOptions = field(default_factory=RansacOptions)
 
     def __call__(self, prediction: Prediction | RegressedPose, rois: RoiBatch) -> list[Pose]:
-        """One pose for each ROI, on the host in float64. PnP takes a whole `Prediction`."""
+        """One pose for each ROI, in float64, of arrays or of tensors. PnP takes a whole `Prediction`."""
+        prediction = prediction.arrays()
         poses = poses_of(prediction)
         if self.reader is None:
             return poses
-        found = self.reader(prediction, rois)
+        found = self.reader(prediction, rois.arrays())
         return [solve_pose(self.pnp_type, *pair, self.options) for pair in zip(found, poses, strict=True)]
 
 
 def poses_of(prediction: Prediction | RegressedPose) -> list[Pose]:
-    """The poses that the network regressed, on the host in float64."""
-    rotations = prediction.cam_R_obj.double().cpu().numpy()
-    translations = prediction.cam_t_obj.double().cpu().numpy()
-    return [Pose(R, t) for R, t in zip(rotations, translations, strict=True)]
+    """The poses that the network regressed, in float64."""
+    pairs = zip(prediction.cam_R_obj, prediction.cam_t_obj, strict=True)
+    return [Pose(R.astype(np.float64), t.astype(np.float64)) for R, t in pairs]
 
 
 def cell_positions(rois: RoiBatch, out: int) -> np.ndarray:
     """(B, out, out, 2) float64 source pixels of the map cells: `roi_coord_2d` without its rounding."""
-    center, side = rois.box_center.double().cpu().numpy(), out / rois.resize_ratio.double().cpu().numpy()
+    center, side = rois.box_center.astype(np.float64), out / rois.resize_ratio.astype(np.float64)
     cells = (np.stack(np.meshgrid(np.arange(out), np.arange(out)), axis=-1) - out / 2) / out
     return center[:, None, None] + cells * side[:, None, None, None]
 
 
-def _precision(log_scales: Sequence[Tensor | None], rois: RoiBatch, depth: Tensor) -> np.ndarray | None:
+def _precision(log_scales: Sequence[np.ndarray | None], rois: RoiBatch, depth: np.ndarray) -> np.ndarray | None:
     """(B, layers, H, W) float64 1 / pixels² of a network that predicts scales for all layers, else None."""
     known = [scale for scale in log_scales if scale is not None]
     if len(known) < len(log_scales):
         return None
-    ahead = depth.double().clamp_min(NEAREST)
-    variance = pixel_variance(torch.cat(known, dim=1).double(), rois.extent, rois.K, ahead)
-    return (1 / variance).cpu().numpy()
-
-
-def _channels_last(maps: Tensor) -> np.ndarray:
-    return maps.movedim(1, -1).cpu().numpy()
+    return 1 / pixel_variance(np.concatenate(known, axis=1), rois.extent, rois.K, depth.clip(NEAREST, None))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sopose.batch import PredictedMaps, Prediction
 from sopose.layers import likeliest_coordinate
-from sopose.models.gdrn import PnPInput, mask_probability
+from sopose.models.map_forms import PnPInput, mask_probability
 
 
 def read_maps(prediction: Prediction, form: PnPInput) -> PredictedMaps:

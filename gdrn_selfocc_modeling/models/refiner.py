@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from sopose.batch import Displacements, LookBatch
-from sopose.core.geometry.pose_fit import PoseFit, SeenPoints, fit_poses
+from sopose.core.geometry.pose_fit import PoseFit, fit_poses
+from sopose.models.refiner_design import seen_points
 
 OUTPUTS = 4  # displacement along u and v, logarithms of its scale and of its spread in a fit
 LOG_SCALES = (-4.0, 4.0)  # bounds of the logarithms, cells: a fiftieth of one, more than a crop
@@ -43,18 +44,6 @@ class Refiner(nn.Module):
         output = self.head(features).float()
         scale, spread = output[:, 2:].clamp(*LOG_SCALES).unbind(1)
         return Displacements(output[:, :2], scale, spread)
-
-
-def seen_points(look: LookBatch, moved: Displacements, correlation: float = 1.0) -> SeenPoints[Tensor]:
-    """The rendered points of B looks with where the image shows them, for `fit_poses`.
-
-    A Laplace law of scale b, here the spread, has the variance 2 b². correlation: by how much what the cells say
-    together is less than if their errors didn't depend on each other.
-    """
-    cell = look.cell[:, None, None]
-    pixels = look.pixel + moved.shift * cell[:, None]
-    precision = look.mask / (2 * correlation * (moved.log_spread.exp() * cell) ** 2)
-    return SeenPoints(look.points_obj.flatten(2).mT, pixels.flatten(2).mT, precision.flatten(1), look.K)
 
 
 def refined(look: LookBatch, moved: Displacements) -> PoseFit[Tensor]:

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from sopose.core.engine.checkpoint import checkpoint_facts, read_checkpoint
+from sopose.core.engine.checkpoint import read_checkpoint
 from sopose.core.engine.checkpointer import last_checkpoint
 from sopose.core.engine.distributed import of_all_ranks
+from sopose.core.engine.facts import checkpoint_facts
 from sopose.core.utils.errors import UserError
 from sopose.inference.agreement import changes_since, recorded_objects, recorded_settings, require_same_models
 from sopose.inference.checkpoint_facts import MODELS, SETTINGS

@@ -11,6 +11,7 @@ import torch
 
 from sopose.core.detection.facts import DetectorDesign
 from sopose.core.detection.infer import Detector
+from sopose.core.detection.on_torch import save_detector
 from sopose.core.detection.training import build_trainer
 from sopose.core.engine.assemble import TrainingOptions
 from sopose.core.engine.checkpointer import last_checkpoint
@@ -100,8 +101,8 @@ def run_detector(options: DetectorOptions) -> None:
         if not finished:
             logger.warning("stopped after iteration %d; continue with --resume", trainer.iteration)
             signals.leave()
-        Detector(network, facts, device).save(options.output / FINAL)
-        detector = Detector.from_checkpoint(options.output / FINAL, device, settings.test.amp_test)
+        save_detector(network, facts, options.output / FINAL)
+        detector = Detector.from_checkpoint(options.output / FINAL, str(device), settings.test.amp_test)
         print(f"detector   {options.output / FINAL}")
         for split in test_splits:
             evaluate_detector(detector, split, options.output)

@@ -25,10 +25,11 @@ from sopose.core.engine.trainer import Trainer
 from sopose.data.build import LookData, build_look_data
 from sopose.data.look import look_format
 from sopose.data.look_source import LookSample
-from sopose.data.targets import RoiFormat
+from sopose.data.roi_input import RoiFormat
 from sopose.losses.look import look_losses, pose_loss, true_shift
-from sopose.models.refiner import Refiner, refined, seen_points
-from sopose.models.refiner_file import RANGES, RefinerDesign, build_refiner, save_refiner, start_from
+from sopose.models.refiner import Refiner, refined
+from sopose.models.refiner_design import RANGES, RefinerDesign, seen_points
+from sopose.models.refiner_file import build_refiner, save_refiner, start_from
 from sopose.settings import Settings
 from sopose.settings.groups import SolverSettings, TrainSettings
 from sopose.settings.network import ModelSettings

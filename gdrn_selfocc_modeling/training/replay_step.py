@@ -16,8 +16,7 @@ from sopose.core.engine.step import AMP_TYPES
 from sopose.core.images.files import require_image_name, write_image
 from sopose.core.utils.files import require_writable_file
 from sopose.core.vis.maps import stack
-from sopose.data.build import build_roi_format
-from sopose.data.targets import RoiFormat
+from sopose.data.roi_input import RoiFormat, build_roi_format
 from sopose.models.build import restore_model
 from sopose.models.predicted_maps import read_maps
 from sopose.settings import load_settings

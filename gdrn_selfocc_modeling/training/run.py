@@ -16,19 +16,14 @@ import torch
 from sopose.batch import RoiBatch, RoiTargets, collate_samples
 from sopose.core.data.loader import make_train_loader
 from sopose.core.data.sources import SampleSource
-from sopose.core.engine.checkpoint import (
-    checkpoint_facts,
-    load_weights,
-    model_weights,
-    read_checkpoint,
-    save_weights,
-)
+from sopose.core.engine.checkpoint import load_weights, model_weights, read_checkpoint, save_weights
 from sopose.core.engine.checkpointer import Checkpointer, last_checkpoint
 from sopose.core.engine.distributed import (
     current_world,
     process_group,
     select_device,
 )
+from sopose.core.engine.facts import checkpoint_facts
 from sopose.core.engine.guard import Guard
 from sopose.core.engine.hooks import Evaluate, Profile, SaveCheckpoint, UpdateAverage
 from sopose.core.engine.logs import ConsoleLog, JsonLog, TensorBoardLog
@@ -43,12 +38,13 @@ from sopose.core.engine.trainer import Hook, Trainer
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import remove_parts, require_writable_dir
 from sopose.core.utils.folder_lock import FolderLock
-from sopose.data.build import ObjectCache, build_roi_format, build_train_dataset
+from sopose.data.build import ObjectCache, build_train_dataset
 from sopose.data.cad_source import CadSource
+from sopose.data.class_models import class_models
 from sopose.data.device_batches import DeviceRenderer
-from sopose.data.targets import RoiFormat
+from sopose.data.roi_input import RoiFormat, build_roi_format
 from sopose.inference.agreement import warn_of_start
-from sopose.inference.checkpoint_facts import class_models, focal_length, network_facts
+from sopose.inference.checkpoint_facts import focal_length, network_facts
 from sopose.inference.evaluation import build_plan, build_test_sets
 from sopose.models.build import build_model
 from sopose.models.gdrn import GDRN

@@ -14,7 +14,7 @@ from sopose.core.geometry.pose import Pose
 from sopose.core.vis.colors import ESTIMATE, TRUTH, bgr
 from sopose.core.vis.maps import grey_to_rgb, grid
 from sopose.core.vis.overlays import legend
-from sopose.data.targets import RoiFormat
+from sopose.data.roi_input import RoiFormat
 from sopose.vis.report_cases import map_panels
 
 TILE = 192  # side of each picture in a row, pixels
@@ -70,7 +70,7 @@ def _topics(
 
 def _overlay(roi: RoiBatch, truth: RoiTargets, estimate: RegressedPose, roi_format: RoiFormat) -> list[Panel]:
     """The crop as the network sees it, and the same with the model at the estimate (orange) over the truth (blue)."""
-    crop = roi_format.image_array(torch.nan_to_num(roi.image, nan=0.0, posinf=0.0, neginf=0.0))
+    crop = roi_format.image_array(torch.nan_to_num(roi.image, nan=0.0, posinf=0.0, neginf=0.0).numpy())
     tile = cv2.resize(crop, (TILE, TILE), interpolation=cv2.INTER_AREA if len(crop) > TILE else cv2.INTER_LINEAR)
     drawn, shown = tile, {}
     for label, color, said, width in (("truth", TRUTH, truth, 2), ("estimate", ESTIMATE, estimate, 1)):

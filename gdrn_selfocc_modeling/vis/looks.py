@@ -10,7 +10,7 @@ from sopose.batch import Displacements, LookBatch
 from sopose.core.vis.colors import ESTIMATE, TRUTH, bgr
 from sopose.core.vis.maps import grey_to_rgb, grid
 from sopose.core.vis.overlays import legend
-from sopose.data.targets import RoiFormat
+from sopose.data.roi_input import RoiFormat
 
 TILE = 192  # side of each picture in a row, pixels
 STEP = 3  # a displacement is drawn at each third cell along and across
@@ -42,7 +42,9 @@ def _row(
     log_scale: torch.Tensor,
     roi_format: RoiFormat,
 ) -> np.ndarray:
-    crop = cv2.resize(roi_format.image_array(torch.nan_to_num(image)), (TILE, TILE), interpolation=cv2.INTER_LINEAR)
+    crop = cv2.resize(
+        roi_format.image_array(torch.nan_to_num(image).numpy()), (TILE, TILE), interpolation=cv2.INTER_LINEAR
+    )
     normals = ((rendered[3:6] + 1) / 2 * rendered[6]).movedim(0, -1).numpy()
     drawn, cell = crop.copy(), TILE / len(mask)
     rows, columns = np.nonzero(mask.numpy())

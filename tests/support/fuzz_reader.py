@@ -25,7 +25,8 @@ from sopose.core.bop.scene import load_split
 from sopose.core.bop.splits import resolve_split
 from sopose.core.bop.targets import load_targets
 from sopose.core.detection.facts import read_facts
-from sopose.core.engine.checkpoint import FACTS, model_weights, plain_facts, read_checkpoint
+from sopose.core.engine.checkpoint import model_weights, read_checkpoint
+from sopose.core.engine.facts import FACTS, plain_facts
 from sopose.core.images.files import read_header, read_image
 from sopose.core.objects.cad_files import read_cad
 from sopose.core.utils.errors import UserError

@@ -9,6 +9,7 @@ import pytest
 from sopose.core.detection.facts import DetectorDesign, DetectorFacts
 from sopose.core.detection.infer import Detector
 from sopose.core.detection.model import build_detector
+from sopose.core.detection.on_torch import TorchHeads, save_detector
 from sopose.core.utils.errors import UserError
 from tools.benchmarks.inference import STAGES, main
 
@@ -19,7 +20,7 @@ pytest.importorskip("onnx")
 def small_detector() -> Detector:
     """With random weights."""
     facts = DetectorFacts(("mug",), (1,), DetectorDesign(side=96, backbone="resnet10t", channels=32, convs=1))
-    return Detector(build_detector(1, facts.design), facts)
+    return Detector(TorchHeads(build_detector(1, facts.design)), facts)
 
 
 @pytest.mark.slow
@@ -28,7 +29,7 @@ def test_stages_add_up_and_torch_is_the_measure(toy_root, repository, tmp_path, 
     scene = next((toy_root / "test").iterdir())
     words = ["--checkpoint", str(weights), "--devices", "cpu", "--variants", "torch", "onnxruntime", "bf16"]
     more = ["--objects", "1", "--rounds", "2", "--json", str(tmp_path / "a.json")]
-    small_detector.save(tmp_path / "detector.safetensors")
+    save_detector(small_detector.heads.network, small_detector.facts, tmp_path / "detector.safetensors")
     main([str(scene), *words, *more, "--detector", str(tmp_path / "detector.safetensors")])
     written = json.loads((tmp_path / "a.json").read_text())
     assert [row["variant"] for row in written["rows"]] == ["torch", "bf16", "onnxruntime"]

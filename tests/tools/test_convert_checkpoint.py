@@ -10,7 +10,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from sopose.core.engine.checkpoint import load_weights, plain_facts, read_checkpoint
+from sopose.core.engine.checkpoint import load_weights, read_checkpoint
+from sopose.core.engine.facts import plain_facts
 from sopose.core.utils.errors import UserError
 from tests.support.command import verb
 

@@ -12,6 +12,7 @@ import cv2
 import pytest
 
 from sopose.core.detection.infer import Detector
+from sopose.core.detection.on_torch import save_detector
 from sopose.core.engine.checkpointer import last_checkpoint
 from sopose.core.utils.errors import UserError
 from sopose.settings import load_settings
@@ -77,7 +78,7 @@ def test_a_detector_of_other_objects_is_refused(trained, toy_root, tmp_path, rep
     _, output = trained
     detector = Detector.from_checkpoint(output / "detector.safetensors")
     facts = replace(detector.facts, objects=("a", "b", "c", "d"))
-    Detector(detector.network, facts).save(tmp_path / "other.safetensors")
+    save_detector(detector.heads.network, facts, tmp_path / "other.safetensors")
     checkpoint = str(repository / "configs/gdrn_selfocc/toy/demo.safetensors")
     words = ["--detector", str(tmp_path / "other.safetensors"), "--checkpoint", checkpoint, "--output", str(tmp_path)]
     with pytest.raises(UserError, match=r"finds a, b, c, d, .* knows poses of bottle"):

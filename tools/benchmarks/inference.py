@@ -22,27 +22,29 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from tqdm import tqdm
 
-from sopose.batch import RegressedPose, RoiBatch
+from sopose.batch import Prediction, RegressedPose, RoiBatch
 from sopose.core.data.frames import Frame, open_frames
 from sopose.core.detection.infer import Detector
 from sopose.core.engine.machine import has_fast_bfloat16
+from sopose.core.engine.onnx_runtimes import RUNTIMES, open_session
 from sopose.core.evaluation.tables import aligned
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import require_writable_file, write_json
-from sopose.data.build import build_roi_format
+from sopose.data.roi_input import build_roi_format
 from sopose.export.onnx_check import Differences, differences, made_up_rois
 from sopose.export.onnx_graph import export_graph, finish_graph
 from sopose.export.onnx_quantize import quantised
 from sopose.inference.checkpoint_facts import KnownObject
 from sopose.inference.estimator import Box, CropFormat, PoseEstimator
 from sopose.inference.onnx_network import OnnxNetwork
-from sopose.inference.onnx_runtimes import RUNTIMES, open_session
+from sopose.inference.prepare import prepared
+from sopose.inference.torch_networks import OnTorch
 from sopose.models.build import build_model
 from sopose.settings import load_settings
 
+Network = Callable[[RoiBatch], Prediction | RegressedPose]  # from arrays to arrays
 EPILOG = """examples:
   python tools/benchmarks/inference.py datasets/BOP_DATASETS/toy/test/000002 \\
       --checkpoint configs/gdrn_selfocc/toy/demo.safetensors --detector output/detector/toy/detector.safetensors
@@ -150,7 +152,7 @@ def make_estimators(args: argparse.Namespace, device: torch.device, threads: int
                 raise
             print(f"{name} on {device}: left out, {error}")
             continue
-        made[name] = PoseEstimator(network, objects, host.crops, amp=name == "bf16")
+        made[name] = PoseEstimator(network, objects, host.crops)
     return {name: made[name] for name in NETWORKS if name in made}
 
 
@@ -164,31 +166,34 @@ def untrained(path: Path, opts: Sequence[str]) -> PoseEstimator:
     names = [f"object {index + 1}" for index in range(net.num_classes)]
     objects = [KnownObject(name, index, size, -size / 2, 0.17, [], [], "") for index, name in enumerate(names, 1)]
     roi_format = build_roi_format(settings.input, settings.model)
-    return PoseEstimator(model, objects, CropFormat(roi_format, settings.input.dzi_pad_scale))
+    network = OnTorch(model.eval(), torch.device("cpu"))
+    return PoseEstimator(network, objects, CropFormat(roi_format, settings.input.dzi_pad_scale))
 
 
-def as_torch(host: PoseEstimator, device: torch.device) -> nn.Module:
-    """The network as it is used by default."""
-    return host.model.to(device)
+def as_torch(host: PoseEstimator, device: torch.device, half: bool = False) -> Network:
+    """The network as it is used by default, with `half` in bfloat16."""
+    model = host.network.model.to(device)
+    return OnTorch(model, device, prepared(model, device, host.crops.roi.input_res, half))
 
 
-def compiled(host: PoseEstimator, device: torch.device) -> nn.Module:
+def compiled(host: PoseEstimator, device: torch.device) -> Network:
     """The network by torch.compile, once for each number of ROIs."""
-    return torch.compile(host.model.to(device), dynamic=False)
+    model = host.network.model.to(device)
+    return OnTorch(model, device, torch.compile(model, dynamic=False))
 
 
-def exported(host: PoseEstimator, device: torch.device, runtime: str, int8: bool = False) -> nn.Module:
+def exported(host: PoseEstimator, device: torch.device, runtime: str, int8: bool = False) -> Network:
     """The network by a runtime of .onnx files."""
-    graph = export_graph(host.model, made_up_rois(host, 2))
+    graph = export_graph(host.network.model, made_up_rois(host, 2))
     if int8:
         graph = quantised(graph, [made_up_rois(host, 8)])
     content = finish_graph(graph, {}, host.crops, "int8" if int8 else "fp32")
-    return OnnxNetwork(open_session(content, device, runtime), "the exported graph")
+    return OnnxNetwork(open_session(content, str(device), runtime), "the exported graph")
 
 
-NETWORKS: dict[str, Callable[[PoseEstimator, torch.device], nn.Module]] = {
+NETWORKS: dict[str, Callable[[PoseEstimator, torch.device], Network]] = {
     "torch": as_torch,
-    "bf16": as_torch,
+    "bf16": partial(as_torch, half=True),
     "compile": compiled,
     **{runtime: partial(exported, runtime=runtime) for runtime in RUNTIMES},
     **{f"{runtime}-int8": partial(exported, runtime=runtime, int8=True) for runtime in RUNTIMES},
@@ -201,7 +206,8 @@ def compare_poses(rows: Sequence[Row], frames: Sequence[Frame]) -> None:
     if reference is None:
         return
     images = [frame.read() for frame in frames]
-    batches = [reference.make_rois(rgb, *camera_and_boxes(rgb, reference, rows[0].objects)) for rgb in images]
+    rois = [reference.make_rois(rgb, *camera_and_boxes(rgb, reference, rows[0].objects)) for rgb in images]
+    batches = [each.tensors() for each in rois]
     for row in rows:
         row.off = differences(poses_on_host(reference), poses_on_host(row.estimator), batches)
 
@@ -210,8 +216,8 @@ def poses_on_host(estimator: PoseEstimator) -> Callable[[RoiBatch], RegressedPos
     """What an estimator says of ROIs on the host."""
 
     def ask(rois: RoiBatch) -> RegressedPose:
-        found = estimator.predict(rois.to(estimator.device))
-        return RegressedPose(found.cam_R_obj.cpu(), found.cam_t_obj.cpu())
+        found = estimator.network(rois.arrays()).tensors()
+        return RegressedPose(found.cam_R_obj, found.cam_t_obj)
 
     return ask
 
@@ -236,10 +242,7 @@ def one_image(row: Row, frame: Frame) -> dict[str, float]:
     clock.append(now())
     rois = estimator.make_rois(rgb, K, boxes)
     clock.append(now())
-    on_device = rois.to(row.device)
-    prediction = estimator.predict(on_device if estimator.device.type == row.device else rois)
-    if row.device == "cuda":
-        torch.cuda.synchronize()
+    prediction = estimator.network(rois)
     clock.append(now())
     estimator.solver(prediction, rois)
     clock.append(now())

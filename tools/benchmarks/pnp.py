@@ -22,8 +22,9 @@ from sopose.core.evaluation.evaluator import evaluate
 from sopose.core.geometry.pose import Pose
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.data.eval_set import EvalSet
-from sopose.inference.evaluation import build_test_sets, build_trained_model, ransac_options
-from sopose.models.gdrn import PnPInput
+from sopose.inference.evaluation import build_test_sets, build_trained_model
+from sopose.inference.pose_solver import ransac_options
+from sopose.models.map_forms import PnPInput
 from sopose.models.pnp_points import MapReader, PoseSolver
 from sopose.models.pnp_solvers import PNP_TYPES, RansacOptions
 from sopose.settings import load_settings

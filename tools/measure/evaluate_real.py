@@ -49,13 +49,8 @@ from sopose.data.build import ObjectCache, build_backgrounds
 from sopose.data.build_cad import build_scene_options
 from sopose.data.build_split import RenderedSplit, render_split
 from sopose.data.eval_set import EvalSet
-from sopose.inference.evaluation import (
-    build_plan,
-    build_pose_solver,
-    build_test_sets,
-    build_trained_model,
-    inference_plan,
-)
+from sopose.inference.evaluation import build_plan, build_test_sets, build_trained_model, inference_plan
+from sopose.inference.pose_solver import build_pose_solver
 from sopose.inference.predict import predict
 from sopose.inference.predictions import read_predictions, require_rois, write_predictions
 from sopose.settings import Settings, load_settings
@@ -222,7 +217,7 @@ def write_all_predictions(args: argparse.Namespace, images: str, image_set: Imag
     device, plan = select_device(first.model.device), build_plan(first)
     for label, weights in weights_by_label(args).items():
         model, cache = build_trained_model(first, weights, device, with_maps=plan.report_cases > 0)
-        solvers = {name: build_pose_solver(own.test, plan.net, model) for name, own in settings.items()}
+        solvers = {name: build_pose_solver(own.test, plan.net) for name, own in settings.items()}
         for name, split in open_splits(first, images, image_set, cache.classes).items():
             found = predict(model, split, solvers, inference_plan(plan), device)
             for method, predictions in found.items():

@@ -24,13 +24,8 @@ from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import atomic_path, require_dir, require_writable_dir, write_json, write_text
 from sopose.core.vis.colors import PALETTE
 from sopose.core.vis.plots import plots_png
-from sopose.inference.evaluation import (
-    build_plan,
-    build_pose_solver,
-    build_test_sets,
-    build_trained_model,
-    inference_plan,
-)
+from sopose.inference.evaluation import build_plan, build_test_sets, build_trained_model, inference_plan
+from sopose.inference.pose_solver import build_pose_solver
 from sopose.inference.predict import predict
 from sopose.settings import load_settings
 from sopose.training.curves import MEASURES, Results, TargetResult, differences, means, plain_results, target_results
@@ -122,7 +117,7 @@ def curve(runs: Sequence[Run], images: str, split: str, opts: Sequence[str]) -> 
             crops = int(re.findall(r"\d+", path.stem)[-1]) * rois_per_step(settings.solver)
             model, cache = build_trained_model(settings, path, device, with_maps=True)
             (test_set,) = build_test_sets(settings, cache)
-            solvers = {"": build_pose_solver(settings.test, plan.net, model)}
+            solvers = {"": build_pose_solver(settings.test, plan.net)}
             count = len(test_set.source.items)
             predictions = predict(model, test_set, solvers, inference_plan(plan), device, count)[""]
             symmetric = test_set.symmetric_ids(settings.datasets.sym_objs)

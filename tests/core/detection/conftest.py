@@ -15,6 +15,7 @@ from sopose.core.detection.facts import DetectorDesign, DetectorFacts
 from sopose.core.detection.infer import Detector
 from sopose.core.detection.labels import Labeler
 from sopose.core.detection.model import build_detector
+from sopose.core.detection.on_torch import TorchHeads
 
 
 @pytest.fixture(scope="session")
@@ -44,4 +45,4 @@ def small_facts(toy_spec: SplitSpec) -> DetectorFacts:
 def small_detector(small_facts: DetectorFacts) -> Detector:
     """With random weights."""
     torch.manual_seed(0)
-    return Detector(build_detector(len(small_facts.objects), small_facts.design), small_facts)
+    return Detector(TorchHeads(build_detector(len(small_facts.objects), small_facts.design)), small_facts)

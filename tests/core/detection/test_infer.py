@@ -19,6 +19,7 @@ from sopose.core.detection.evaluate import detect_images, evaluate_detections, r
 from sopose.core.detection.facts import DetectorFacts, read_facts
 from sopose.core.detection.infer import Detector, FoundObject
 from sopose.core.detection.model import fast_copy
+from sopose.core.detection.on_torch import TorchHeads, save_detector
 from sopose.core.utils.errors import UserError
 
 
@@ -34,7 +35,7 @@ def in_numbers(found: list[FoundObject]) -> list[tuple[str, float, list[float]]]
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
 def test_a_file_is_all_that_is_needed(small_detector, image, tmp_path, suffix):
     path = tmp_path / f"detector.{suffix}"
-    small_detector.save(path)
+    save_detector(small_detector.heads.network, small_detector.facts, path)
     again = Detector.from_checkpoint(path)
     assert again.facts == small_detector.facts
     found = small_detector(image, 0.0, 5)
@@ -69,11 +70,11 @@ def test_found_are_few_sorted_and_within_the_image(small_detector, image):
 def seasoned_detector(small_detector) -> Detector:
     """A detector whose batch norms have seen something."""
     torch.manual_seed(0)
-    for part in small_detector.network.modules():
+    for part in small_detector.heads.network.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
             part.running_mean.uniform_(-0.5, 0.5)
             part.running_var.uniform_(0.5, 2)
-    return Detector(small_detector.network, small_detector.facts)
+    return Detector(TorchHeads(small_detector.heads.network), small_detector.facts)
 
 
 def asked(network: torch.nn.Module, image: np.ndarray) -> dict[str, torch.Tensor]:
@@ -90,7 +91,7 @@ def norms_of(network: torch.nn.Module) -> list[torch.nn.Module]:
 
 def test_the_copy_that_is_asked_says_what_the_network_says(seasoned_detector, image):
     """On a CPU batch norms behind a convolution are folded away, in the copy alone."""
-    network = seasoned_detector.network
+    network = seasoned_detector.heads.network
     copied, before = fast_copy(network, False), len(norms_of(network))
     one, other = (asked(net, image) for net in (copied, network))
     for name, values in other.items():
@@ -100,22 +101,22 @@ def test_the_copy_that_is_asked_says_what_the_network_says(seasoned_detector, im
 
 def test_bfloat16_changes_little(seasoned_detector, image, monkeypatch):
     monkeypatch.setattr(model, "has_fast_bfloat16", lambda: True)
-    half = fast_copy(seasoned_detector.network, True)
-    one, other = (asked(net, image) for net in (half, seasoned_detector.network))
+    half = fast_copy(seasoned_detector.heads.network, True)
+    one, other = (asked(net, image) for net in (half, seasoned_detector.heads.network))
     for name, values in other.items():
         off = (one[name] - values).abs()
         assert one[name].dtype == torch.float32 and 0 < off.mean() < 0.02 * values.abs().mean()
     monkeypatch.setattr(model, "has_fast_bfloat16", lambda: False)
-    whole = fast_copy(seasoned_detector.network, True)
+    whole = fast_copy(seasoned_detector.heads.network, True)
     assert {values.dtype for values in whole.parameters()} == {torch.float32}
 
 
 def test_a_smaller_input_still_gives_boxes_of_the_image(small_detector, image):
-    smaller = Detector(small_detector.network, small_detector.facts, side=64)
+    smaller = Detector(TorchHeads(small_detector.heads.network), small_detector.facts, side=64)
     boxes = np.array([item.box for item in smaller(image, 0.0, 9)])
     assert len(boxes) and (boxes >= 0).all() and (boxes <= [95, 71, 95, 71]).all() and boxes[:, 2].max() > 64
     with pytest.raises(UserError, match="side must be"):
-        Detector(small_detector.network, small_detector.facts, side=8)
+        Detector(TorchHeads(small_detector.heads.network), small_detector.facts, side=8)
 
 
 @pytest.mark.parametrize("shape", [(1, 300, 3), (300, 1, 3), (1, 1, 3)])
@@ -159,7 +160,7 @@ def test_a_file_that_says_what_cannot_be_is_refused(small_detector, tmp_path, ca
     wrong, message = WRONG_FACTS[case]
     path = tmp_path / "detector.safetensors"
     facts = json.dumps(small_detector.facts.plain() | wrong)
-    weights = {name: value.contiguous() for name, value in small_detector.network.state_dict().items()}
+    weights = {name: value.contiguous() for name, value in small_detector.heads.network.state_dict().items()}
     safetensors.torch.save_file(weights, path, metadata={"facts": facts})
     with pytest.raises(UserError, match=message) as caught:
         Detector.from_checkpoint(path)
@@ -168,7 +169,7 @@ def test_a_file_that_says_what_cannot_be_is_refused(small_detector, tmp_path, ca
 
 def test_files_that_lack_or_spoil_weights_are_refused(small_detector, tmp_path):
     path = tmp_path / "detector.pth"
-    state = {"facts": small_detector.facts.plain(), "model": dict(small_detector.network.state_dict())}
+    state = {"facts": small_detector.facts.plain(), "model": dict(small_detector.heads.network.state_dict())}
     name = "head.classification_head.cls_logits.weight"
     spoilt = state["model"][name].clone()
     spoilt[0, 0] = torch.nan

@@ -13,7 +13,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from sopose.core.engine.checkpoint import load_weights, model_weights, plain_facts, read_checkpoint, save_weights
+from sopose.core.engine.checkpoint import load_weights, model_weights, read_checkpoint, save_weights
+from sopose.core.engine.facts import plain_facts
 from sopose.core.legacy.plain_numpy import PlainDtype, plain_scalar
 from sopose.core.utils.errors import UserError
 

@@ -11,9 +11,9 @@ from sopose.core.geometry.pose import Pose
 from sopose.core.objects.model import ObjectModel
 from sopose.core.rays.raycast import RayCaster
 from sopose.core.render.looks import Body
+from sopose.core.vis.blended import blend_bodies
 from sopose.core.vis.colors import AXES, ESTIMATE, TRUTH, bgr
 from sopose.core.vis.overlays import (
-    blend_bodies,
     contour,
     draw_axes,
     draw_box,

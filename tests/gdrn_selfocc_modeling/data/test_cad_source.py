@@ -33,7 +33,8 @@ from sopose.data.build import ObjectCache, build_train_dataset, share_of
 from sopose.data.build_cad import build_scene_options, cad_camera
 from sopose.data.cad_source import CadSource, _enlarge
 from sopose.data.mapper import TrainAugmentation
-from sopose.data.targets import RoiFormat, prepare_objects
+from sopose.data.roi_input import RoiFormat
+from sopose.data.targets import prepare_objects
 from sopose.settings import Settings
 from tests.support.laws import assert_lawful
 
@@ -99,7 +100,7 @@ def test_a_window_used_again_shows_the_object_where_the_maps_say(make_source):
     source.drawer.backgrounds.sample = lambda size, rng: np.full((size[1], size[0], 3), (255, 0, 255), np.uint8)
     for number in range(24):
         roi, targets, _ = replayed(source, number)
-        image = source.format.image_array(roi.image)[::2, ::2].astype(int)
+        image = source.format.image_array(roi.image.numpy())[::2, ::2].astype(int)
         background = (np.abs(image - (255, 0, 255)) < 3).all(axis=-1) | (image == 0).all(axis=-1)
         assert (background == (targets.mask_obj.numpy() > 0)).mean() < 0.06
 
@@ -180,7 +181,7 @@ def test_the_crop_shows_the_object_where_the_maps_say(make_source):
     source.drawer.backgrounds.sample = lambda size, rng: np.full((size[1], size[0], 3), (255, 0, 255), np.uint8)
     for index in range(8):
         roi, targets, _ = source.sample(index, np.random.default_rng(index))
-        image = source.format.image_array(roi.image)[::2, ::2].astype(int)
+        image = source.format.image_array(roi.image.numpy())[::2, ::2].astype(int)
         background = (np.abs(image - (255, 0, 255)) < 3).all(axis=-1) | (image == 0).all(axis=-1)
         # Enlarged by interpolation, the outline is off by up to a cell.
         assert (background == (targets.mask_obj.numpy() > 0)).mean() < 0.06
@@ -194,7 +195,7 @@ def test_a_truncated_part_shows_the_background(make_source):
     )
     source.drawer.backgrounds.sample = lambda size, rng: np.full((size[1], size[0], 3), magenta, np.uint8)
     roi, targets, _ = source.sample(0, np.random.default_rng(0))
-    image = source.format.image_array(roi.image)[::2, ::2].astype(int)
+    image = source.format.image_array(roi.image.numpy())[::2, ::2].astype(int)
     gone = (targets.mask_visib.numpy() > 0) & (targets.mask_trunc.numpy() == 0)
     assert gone.any()
     assert (np.abs(image[gone] - magenta) < 3).all(axis=-1).mean() > 0.8

@@ -24,7 +24,8 @@ from sopose.core.synthesis.sensor import Sensor
 from sopose.data.cad_source import CadSource
 from sopose.data.device_batches import DeviceRenderer, collate_drawn
 from sopose.data.mapper import TrainAugmentation
-from sopose.data.targets import RoiFormat, prepare_objects
+from sopose.data.roi_input import RoiFormat
+from sopose.data.targets import prepare_objects
 
 K = np.array([[572.4, 0, 325.3], [0, 573.6, 242.0], [0, 0, 1]])
 EVERYTHING = SceneOptions(

@@ -28,7 +28,8 @@ from sopose.data.mapper import (
     instance_box,
     select_instances,
 )
-from sopose.data.targets import RoiFormat, prepare_objects
+from sopose.data.roi_input import RoiFormat
+from sopose.data.targets import prepare_objects
 from tests.support.builders import eval_set_of, train_dataset_of
 from tests.support.laws import assert_lawful
 
@@ -86,7 +87,7 @@ def test_without_augmentation_the_crop_is_of_the_image(items, objects, models):
     image = read_rgb(record)
     window = Roi(roi.box_center.numpy().astype(float), size, roi.box_wh.numpy())
     expected = crop_image(image, window, 64)
-    difference = np.abs(FORMAT.image_array(roi.image).astype(int) - expected)
+    difference = np.abs(FORMAT.image_array(roi.image.numpy()).astype(int) - expected)
     assert np.median(difference) == 0 and difference.mean() < 0.5
     assert (targets.mask_trunc == targets.mask_visib).all()
 
@@ -175,13 +176,13 @@ def test_the_visible_mask_file_is_read_at_the_positions(items, models):
 def test_rgb_input_is_the_bgr_one_reversed():
     image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     bgr, rgb = RoiFormat(), RoiFormat(pixel_format="RGB", pixel_mean=(1, 2, 3), pixel_std=(4, 5, 6))
-    assert bgr.image_tensor(image).numpy() == pytest.approx(image.transpose(2, 0, 1) / 255)
+    assert bgr.network_image(image) == pytest.approx(image.transpose(2, 0, 1) / 255)
     expected = (image[..., ::-1].transpose(2, 0, 1) - np.array([1, 2, 3])[:, None, None]) / np.array([4, 5, 6])[
         :, None, None
     ]
-    assert rgb.image_tensor(image).numpy() == pytest.approx(expected)
+    assert rgb.network_image(image) == pytest.approx(expected)
     for roi_format in (bgr, rgb):
-        np.testing.assert_array_equal(roi_format.image_array(roi_format.image_tensor(image)), image)
+        np.testing.assert_array_equal(roi_format.image_array(roi_format.network_image(image)), image)
     with pytest.raises(UserError, match=r"INPUT\.FORMAT"):
         RoiFormat(pixel_format="GBR")
 
@@ -234,7 +235,7 @@ def test_the_test_source_sees_no_truth_and_can_give_it(items, objects, models):
         assert nothing is None
         assert float(roi.resize_ratio) * 1.5 * float(roi.box_wh.max()) == pytest.approx(32)
         assert_lawful((roi, source.targets(index), info), objects[info.obj_id])
-        np.testing.assert_array_equal(source.crop(index), FORMAT.image_array(roi.image))
+        np.testing.assert_array_equal(source.crop(index), FORMAT.image_array(roi.image.numpy()))
 
 
 def test_samples_collate_with_padded_symmetries(items, objects, models):

@@ -21,20 +21,21 @@ from torch import nn
 from sopose.batch import Prediction, RoiBatch
 from sopose.core.bop.results import read_results
 from sopose.core.bop.scene import read_rgb
-from sopose.core.engine.checkpoint import FACTS, read_checkpoint
+from sopose.core.engine.checkpoint import read_checkpoint
+from sopose.core.engine.facts import FACTS
 from sopose.core.engine.integrity import GRAPH_CHECKSUM, is_sealed_and_damaged, sealed_graph
+from sopose.core.engine.onnx_runtimes import open_session
 from sopose.core.geometry.pose import Pose
 from sopose.core.utils.errors import UserError
-from sopose.data.build import build_roi_format
 from sopose.data.eval_set import EvalSet
-from sopose.data.targets import RoiFormat
+from sopose.data.roi_input import RoiFormat, build_roi_format
 from sopose.export import network_files
 from sopose.export.network_files import rois_of
 from sopose.export.onnx_check import TOLERANCE, differences, made_up_rois
 from sopose.export.onnx_graph import export_graph, finish_graph, open_graph
 from sopose.inference.estimator import Box, CropFormat, PoseEstimator
 from sopose.inference.onnx_network import read_onnx
-from sopose.inference.onnx_runtimes import open_session
+from sopose.inference.torch_networks import AsModule
 from sopose.main_gdrn import main
 from sopose.models.pose_decoder import PoseDecoder
 from sopose.settings import load_settings
@@ -137,7 +138,7 @@ def test_the_poses_are_those_of_torch_and_of_an_evaluation(export, evaluate, wei
 def test_any_number_of_rois(export, weights):
     estimator, exported = (PoseEstimator.from_checkpoint(path, "cpu") for path in (weights, export()))
     batches = [made_up_rois(estimator, count, seed=count) for count in (1, 2, 3, 8, 17)]
-    found = differences(estimator.model, exported.model, batches)
+    found = differences(estimator.network.model, AsModule(exported.network), batches)
     assert len(found.angles) == 31 and found.small, found.largest()
 
 
@@ -252,7 +253,7 @@ def test_other_networks_can_be_described(make_small_config, make_ellipsoids, ove
     exported = open_graph(finish_graph(export_graph(model, make_ellipsoids(2)[0]), {}, crops, "fp32"))
     found = differences(model, exported, [make_ellipsoids(count, seed=count)[0] for count in (1, 2, 5)])
     assert found.small and found.entries.size == 8, found.largest()
-    assert ("class_index" in exported.inputs) == ("class" in str(overrides).lower())
+    assert ("class_index" in exported.network.inputs) == ("class" in str(overrides).lower())
 
 
 def test_the_example_needs_no_torch_and_gives_the_same(export, repository, weights, photo, tmp_path):

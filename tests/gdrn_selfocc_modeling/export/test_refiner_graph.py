@@ -12,7 +12,8 @@ from scipy.spatial.transform import Rotation
 from sopose.core.geometry.pose import Pose
 from sopose.core.utils.errors import UserError
 from sopose.inference.refine import PoseRefiner
-from sopose.models.refiner_file import RefinerDesign, build_refiner, save_refiner
+from sopose.models.refiner_design import RefinerDesign
+from sopose.models.refiner_file import build_refiner, save_refiner
 from tests.support.command import verb
 from tests.support.looks import CAMERA, IMAGE_SIZE
 

@@ -11,8 +11,9 @@ from sopose.core.bop import models as bop_models
 from sopose.core.bop.splits import resolve_split
 from sopose.core.utils.errors import UserError
 from sopose.data.build import ObjectCache, build_train_dataset
+from sopose.data.class_models import class_models
 from sopose.data.eval_set import build_test_set
-from sopose.inference.checkpoint_facts import MODELS, OBJECTS, SETTINGS, class_models, network_facts
+from sopose.inference.checkpoint_facts import MODELS, OBJECTS, SETTINGS, network_facts
 from sopose.settings import plain_settings
 
 

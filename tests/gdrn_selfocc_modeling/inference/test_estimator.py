@@ -119,8 +119,8 @@ def test_a_checkpoint_knows_what_it_was_trained_with(trained, test_set):
     assert facts["settings"]["MODEL"]["POSE_NET"]["INPUT_RES"] == 64
     json.dumps(facts)
     estimator, other = (PoseEstimator.from_checkpoint(path) for path in trained.values())
-    for name, value in estimator.model.state_dict().items():
-        torch.testing.assert_close(other.model.state_dict()[name], value, rtol=0, atol=0)
+    for name, value in estimator.network.model.state_dict().items():
+        torch.testing.assert_close(other.network.model.state_dict()[name], value, rtol=0, atol=0)
     for known in estimator.objects.values():
         model = test_set.source.objects[known.obj_id].model
         assert known.name == model.name and known.diameter == model.diameter and len(known.mesh_hash) == 16

@@ -32,7 +32,7 @@ from sopose.inference.evaluation import (
 )
 from sopose.inference.predict import with_image_times
 from sopose.inference.predictions import FILE_NAME, read_predictions
-from sopose.models.gdrn import PnPInput
+from sopose.models.map_forms import PnPInput
 from sopose.settings import Settings
 from tests.support.builders import eval_set_of
 from tests.support.programs import finish, start_group

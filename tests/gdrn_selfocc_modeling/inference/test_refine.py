@@ -17,14 +17,23 @@ from sopose.data.eval_set import EvalSet
 from sopose.data.look import nearest_equal_pose
 from sopose.inference.evaluation import build_plan
 from sopose.inference.predictions import Predictions, read_predictions, roi_ids, write_predictions
-from sopose.inference.refine import PoseRefiner, refine_predictions
-from sopose.models.refiner_file import RefinerDesign, build_refiner, save_refiner
+from sopose.inference.prepare import prepared_refiner
+from sopose.inference.refine import PoseRefiner
+from sopose.inference.refine_predictions import refine_predictions
+from sopose.inference.torch_networks import OnTorch
+from sopose.models.refiner_design import RefinerDesign
+from sopose.models.refiner_file import build_refiner, save_refiner
 from tests.support.builders import eval_set_of
 from tests.support.looks import CAMERA, IMAGE_SIZE, Oracle
 
 DESIGN = RefinerDesign(channels=8, input_res=64, output_res=32, correlation=1.0)
 TRUTH = Pose(Rotation.from_euler("xyz", [20, -35, 60], degrees=True).as_matrix(), np.array([0.03, -0.02, 0.7]))
 PICTURE = np.zeros((*IMAGE_SIZE[::-1], 3), np.uint8)
+
+
+def asked(network: torch.nn.Module) -> OnTorch:
+    """A network of torch as what refines asks it."""
+    return OnTorch(network, torch.device("cpu"))
 
 
 def wrong(pose: Pose, degrees: float = 8.0, metres: float = 0.02) -> Pose:
@@ -34,7 +43,7 @@ def wrong(pose: Pose, degrees: float = 8.0, metres: float = 0.02) -> Pose:
 
 def test_true_displacements_lead_to_the_true_pose(models):
     model = models[min(models)]
-    refined = PoseRefiner(Oracle(TRUTH), DESIGN)(PICTURE, CAMERA, [model], [wrong(TRUTH)], iterations=2)[0]
+    refined = PoseRefiner(asked(Oracle(TRUTH)), DESIGN)(PICTURE, CAMERA, [model], [wrong(TRUTH)], iterations=2)[0]
     angle = Rotation.from_matrix(refined.pose.cam_R_obj @ TRUTH.cam_R_obj.T).magnitude()
     assert np.degrees(angle) < 0.01
     assert np.linalg.norm(refined.pose.cam_t_obj - TRUTH.cam_t_obj) < 1e-4  # metres
@@ -46,7 +55,7 @@ def test_who_is_unsure_leaves_the_pose_as_it_was(models):
     """Displacements that are predicted without knowing them weigh nothing against the pose before."""
     model, start = models[min(models)], wrong(TRUTH)
     unsure = Oracle(TRUTH, scale=50.0)
-    (refined,) = PoseRefiner(unsure, replace(DESIGN, correlation=250.0))(PICTURE, CAMERA, [model], [start], 3)
+    (refined,) = PoseRefiner(asked(unsure), replace(DESIGN, correlation=250.0))(PICTURE, CAMERA, [model], [start], 3)
     assert np.linalg.norm(refined.pose.cam_t_obj - start.cam_t_obj) < 1e-3  # metres
     assert np.degrees(Rotation.from_matrix(refined.pose.cam_R_obj @ start.cam_R_obj.T).magnitude()) < 0.5
     deviations = np.sqrt(np.diag(refined.covariance))
@@ -57,7 +66,7 @@ def test_who_is_unsure_leaves_the_pose_as_it_was(models):
 
 def test_looks_one_by_one_are_those_of_one_call(models):
     model, start = models[min(models)], wrong(TRUTH)
-    refiner = PoseRefiner(Oracle(TRUTH, scale=1.0), replace(DESIGN, correlation=100.0))
+    refiner = PoseRefiner(asked(Oracle(TRUTH, scale=1.0)), replace(DESIGN, correlation=100.0))
     (whole,) = refiner(PICTURE, CAMERA, [model], [start], 3)
     pose = start
     for _ in range(3):
@@ -71,7 +80,7 @@ def test_every_iteration_looks_once_at_each_and_none_looks_at_none(models):
     model = models[min(models)]
     for count in (0, 1, 3):
         oracle = Oracle(TRUTH)
-        refined = PoseRefiner(oracle, DESIGN)(PICTURE, CAMERA, [model] * 2, [wrong(TRUTH), TRUTH], count)
+        refined = PoseRefiner(asked(oracle), DESIGN)(PICTURE, CAMERA, [model] * 2, [wrong(TRUTH), TRUTH], count)
         assert oracle.looks == 2 * count
         assert (refined[0].covariance is None) == (count == 0)
 
@@ -82,7 +91,7 @@ def test_every_iteration_looks_once_at_each_and_none_looks_at_none(models):
 def test_a_pose_that_shows_nothing_stays_as_it_is(models, cam_t_obj):
     pose = Pose(TRUTH.cam_R_obj, np.array(cam_t_obj, float))
     oracle = Oracle(TRUTH)
-    poses = PoseRefiner(oracle, DESIGN)(PICTURE, CAMERA, [models[min(models)]] * 2, [pose, wrong(TRUTH)], 1)
+    poses = PoseRefiner(asked(oracle), DESIGN)(PICTURE, CAMERA, [models[min(models)]] * 2, [pose, wrong(TRUTH)], 1)
     assert oracle.looks == 1
     np.testing.assert_array_equal(poses[0].pose.cam_t_obj, pose.cam_t_obj)
     assert poses[0].covariance is None and poses[1].covariance is not None
@@ -119,7 +128,7 @@ class Still(Oracle):
 
 def test_predictions_keep_the_poses_before_and_the_time_of_looks(test_set, tmp_path):
     coarse = predictions_of(test_set)
-    refined = refine_predictions(PoseRefiner(Still(TRUTH), DESIGN), test_set, coarse, iterations=1)
+    refined = refine_predictions(PoseRefiner(asked(Still(TRUTH)), DESIGN), test_set, coarse, iterations=1)
     np.testing.assert_allclose(refined.estimates.cam_t_obj, coarse.estimates.cam_t_obj, atol=1e-5)  # metres
     np.testing.assert_array_equal(refined.coarse.cam_t_obj, coarse.estimates.cam_t_obj)
     assert (refined.estimates.time > 0.25).all()
@@ -152,7 +161,7 @@ def test_a_refiner_says_the_same_without_its_batch_norms():
     for _ in range(3):  # statistics that are not those of the start
         network.displacements(torch.randn(4, 3, 64, 64), torch.randn(4, 7, 64, 64))
     torch.nn.init.normal_(network.head.weight, std=0.05)
-    ready = PoseRefiner(network, design).network
+    ready = prepared_refiner(network.eval(), torch.device("cpu"), design.input_res)
     assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in ready.modules())
     seen = torch.randn(2, 3, 64, 64), torch.randn(2, 7, 64, 64)
     with torch.no_grad():
@@ -179,7 +188,7 @@ def test_the_refiner_that_comes_along_brings_unknown_objects_nearer(test_set, tm
 def test_looks_without_embree_lead_to_the_same_poses(models, monkeypatch):
     """Objects are drawn in numpy then: within 0.1 degrees and 0.1 mm."""
     model, start = models[min(models)], wrong(TRUTH)
-    refiner = PoseRefiner(Oracle(TRUTH, scale=1.0), replace(DESIGN, correlation=100.0))
+    refiner = PoseRefiner(asked(Oracle(TRUTH, scale=1.0)), replace(DESIGN, correlation=100.0))
     (with_rays,) = refiner(PICTURE, CAMERA, [model], [start], 2)
     monkeypatch.setattr(raycast, "has_embree", lambda: False)
     (drawn,) = refiner(PICTURE, CAMERA, [model], [start], 2)

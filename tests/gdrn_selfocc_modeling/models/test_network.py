@@ -18,8 +18,8 @@ from sopose.models.backbone import (
     leading_modules,
     make_backbone,
 )
-from sopose.models.gdrn import mask_probability
 from sopose.models.layers.blocks import MapSpec
+from sopose.models.map_forms import mask_probability
 from sopose.models.plain_backbone import PLAIN as PLAIN_SIZES
 from sopose.models.pose_decoder import ROT_TYPES, ROTATIONS, PoseDecoder
 from tests.support.builders import criterion_of, model_of, parameter_groups_of

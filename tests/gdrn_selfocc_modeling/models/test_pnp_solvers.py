@@ -13,7 +13,7 @@ from sopose.core.geometry.camera import project
 from sopose.core.geometry.pose import Pose
 from sopose.core.geometry.rotation import random_rotation
 from sopose.core.utils.errors import UserError
-from sopose.models.gdrn import PnPInput
+from sopose.models.map_forms import PnPInput
 from sopose.models.pnp_points import MapReader, PoseSolver, cell_positions, poses_of
 from sopose.models.pnp_solvers import PNP_TYPES, Correspondences, RansacOptions, solve_pose
 
@@ -143,7 +143,7 @@ def reader(**changes: object) -> MapReader:
 
 def test_cells_lie_where_the_crop_was_sampled(true_maps):
     rois, targets, _ = true_maps
-    pixels = torch.from_numpy(cell_positions(rois, 32)).permute(0, 3, 1, 2)
+    pixels = torch.from_numpy(cell_positions(rois.arrays(), 32)).permute(0, 3, 1, 2)
     torch.testing.assert_close(pixels.float(), targets.pixel, rtol=0, atol=1e-3)  # of float32 centres and sides
     relative = rois.roi_coord_2d * torch.tensor([639.0, 479.0])[:, None, None]
     torch.testing.assert_close(pixels.float(), relative, rtol=0, atol=1e-3)
@@ -152,11 +152,11 @@ def test_cells_lie_where_the_crop_was_sampled(true_maps):
 @pytest.mark.parametrize("layers", ["P", "P+Q"])
 def test_correspondences_of_true_maps_project_to_their_own_pixels(true_maps, layers):
     rois, targets, prediction = true_maps
-    found = reader(layers=layers)(prediction, rois)
+    found = reader(layers=layers)(prediction.arrays(), rois.arrays())
     q_cells = (targets.Q.unflatten(1, (3, 2)) != 0).any(2).sum((1, 2, 3))
     wanted = targets.mask_trunc.sum((1, 2)) + (q_cells if layers == "P+Q" else 0)
     assert [len(points) for points in found] == wanted.int().tolist()
-    for points, pose in zip(found, poses_of(prediction), strict=True):
+    for points, pose in zip(found, poses_of(prediction.arrays()), strict=True):
         off = np.abs(project(pose.transform(points.points_obj), points.K) - points.pixels)
         assert off.max() < 0.01  # pixels, of float32 maps
 
@@ -197,10 +197,10 @@ def test_points_are_as_sure_as_the_network_says(true_maps):
     scaled = replace(
         prediction, xyz_log_scale=torch.full((B, 1, out, out), -3.0), q_log_scale=torch.full((B, 3, out, out), -2.0)
     )
-    assert all(points.precision is None for points in reader(layers="P+Q")(prediction, rois))
+    assert all(points.precision is None for points in reader(layers="P+Q")(prediction.arrays(), rois.arrays()))
     only_P = replace(scaled, q_log_scale=None)
-    assert all(points.precision is None for points in reader(layers="P+Q")(only_P, rois))
-    for b, points in enumerate(reader(layers="P+Q")(scaled, rois)):
+    assert all(points.precision is None for points in reader(layers="P+Q")(only_P.arrays(), rois.arrays()))
+    for b, points in enumerate(reader(layers="P+Q")(scaled.arrays(), rois.arrays())):
         # A Laplace law of scale s has the variance 2 s²; what the extent's mean spans at the object's depth, pixels
         span = float(rois.extent[b].mean() * (rois.K[b, 0, 0] + rois.K[b, 1, 1]) / 2 / prediction.cam_t_obj[b, 2])
         wanted = {1 / (2 * (np.exp(scale) * span) ** 2) for scale in (-3.0, -2.0)}

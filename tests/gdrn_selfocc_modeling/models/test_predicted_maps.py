@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sopose.layers import bin_labels
-from sopose.models.gdrn import PnPInput
+from sopose.models.map_forms import PnPInput
 from sopose.models.predicted_maps import read_maps
 
 

@@ -14,16 +14,8 @@ from sopose.batch import RENDERED
 from sopose.core.engine.checkpoint import read_checkpoint, save_weights
 from sopose.core.utils.errors import UserError
 from sopose.models.plain_backbone import PLAIN, PlainBackbone
-from sopose.models.refiner_file import (
-    IMAGE,
-    RefinerDesign,
-    build_refiner,
-    load_refiner,
-    read_design,
-    save_refiner,
-    start_from,
-    widened,
-)
+from sopose.models.refiner_design import IMAGE, RefinerDesign, read_design
+from sopose.models.refiner_file import build_refiner, load_refiner, save_refiner, start_from, widened
 
 DESIGN = RefinerDesign(channels=8, input_res=64, output_res=16)
 

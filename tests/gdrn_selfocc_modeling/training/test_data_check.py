@@ -25,7 +25,8 @@ from sopose.core.synthesis.scenes import SceneDrawer, SceneOptions
 from sopose.core.utils.errors import UserError
 from sopose.data.cad_source import CadSource
 from sopose.data.mapper import InstanceSource, TrainAugmentation, TrainMapper, select_instances
-from sopose.data.targets import RoiFormat, prepare_objects
+from sopose.data.roi_input import RoiFormat
+from sopose.data.targets import prepare_objects
 from sopose.training.data_check import FirstLook, TruthBatch, first_samples, look_at
 from tests.support.builders import train_dataset_of
 

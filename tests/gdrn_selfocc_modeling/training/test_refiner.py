@@ -25,7 +25,8 @@ from sopose.data.look_source import LookSource, StartRange
 from sopose.data.mapper import TrainAugmentation
 from sopose.data.targets import prepare_objects
 from sopose.losses.look import true_shift
-from sopose.models.refiner_file import RefinerDesign, build_refiner
+from sopose.models.refiner_design import RefinerDesign
+from sopose.models.refiner_file import build_refiner
 from sopose.training.refiner import SEED, build_refiner_trainer, collate_looks, measured_correlation
 from tests.support.looks import CAMERA, IMAGE_SIZE
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sopose.core.engine.checkpoint import checkpoint_facts, load_weights, model_weights, read_checkpoint
+from sopose.core.engine.checkpoint import load_weights, model_weights, read_checkpoint
+from sopose.core.engine.facts import checkpoint_facts
 from sopose.core.utils.errors import UserError
 from sopose.inference.agreement import recorded_objects
 from sopose.models.backbone import make_backbone

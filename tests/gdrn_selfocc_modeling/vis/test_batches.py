@@ -11,9 +11,9 @@ import torch
 from sopose.batch import Prediction, RoiBatch, RoiTargets
 from sopose.core.data.roi import Roi, crop_positions, roi_positions
 from sopose.core.vis.maps import BACKGROUND
-from sopose.data.targets import RoiFormat
+from sopose.data.roi_input import RoiFormat
 from sopose.layers import bin_labels
-from sopose.models.gdrn import PnPInput
+from sopose.models.map_forms import PnPInput
 from sopose.models.predicted_maps import read_maps
 from sopose.vis.batches import TILE, batch_pictures
 
@@ -71,7 +71,7 @@ def test_the_crop_is_shown_in_its_colours(batch):
     rois, _, _ = batch
     normalised = RoiFormat(64, 32, "BGR", pixel_mean=(10, 20, 30), pixel_std=(50, 60, 70))
     levels = np.array([200, 100, 50], np.uint8)  # red, green, blue
-    image = normalised.image_tensor(np.tile(levels[::-1], (64, 64, 1))).expand(3, 3, 64, 64)
+    image = torch.from_numpy(normalised.network_image(np.tile(levels[::-1], (64, 64, 1)))).expand(3, 3, 64, 64)
     pictures = draw(replace(rois, image=image), *batch[1:], normalised)
     assert (tiles(pictures["overlay"])[:, 0] == levels).all()
 

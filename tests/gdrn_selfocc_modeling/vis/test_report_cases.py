@@ -10,7 +10,7 @@ import torch
 
 from sopose.core.vis.heatmap import heat_colors
 from sopose.core.vis.maps import BACKGROUND
-from sopose.models.gdrn import PnPInput
+from sopose.models.map_forms import PnPInput
 from sopose.models.predicted_maps import read_maps
 from sopose.vis.report_cases import error_panels, map_panels, region_panels
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from sopose.core.engine.machine import has_fast_bfloat16, limited_below
+from sopose.core.engine.onnx_runtimes import open_session
 from sopose.core.utils.errors import UserError
 from sopose.export.onnx_check import differences, made_up_rois
 from sopose.inference import onnx_runtimes
 from sopose.inference.estimator import PoseEstimator
-from sopose.inference.onnx_runtimes import open_session
 from tests.support.command import verb
 from tests.support.shared import shared_folder
 
@@ -41,7 +41,7 @@ def exported(weights, toy_root, tmp_path_factory) -> Path:
 
 def test_a_missing_package_is_reported(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(UserError, match=r"pip install -e '.\[export\]'"):
+    with pytest.raises(UserError, match=r"pip install 'sopose\[train\]'"):
         open_session(b"")
 
 
@@ -101,7 +101,7 @@ def test_a_checkpoint_has_no_other_runtime(weights):
 
 def test_a_missing_runtime_is_reported(monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(UserError, match=r"pip install -e '.\[openvino\]'"):
+    with pytest.raises(UserError, match=r"pip install 'sopose\[openvino\]'"):
         open_session(b"", runtime="openvino")
     with pytest.raises(UserError, match="did you mean 'openvino'"):
         open_session(b"", runtime="openvin")
