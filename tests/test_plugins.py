@@ -1,4 +1,4 @@
-"""A tiny package that adds a loss, a backbone, an optimizer and a verb trains and is called as ours are."""
+"""A tiny package that adds a loss, a backbone, a head, an optimizer, a metric and a verb works as ours do."""
 
 from __future__ import annotations
 
@@ -6,9 +6,16 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sopose.cli.main import main as command
+from sopose.core.bop.models import load_models
+from sopose.core.bop.records import ImageRecord, Instance
+from sopose.core.bop.results import Estimate
+from sopose.core.bop.targets import Target
+from sopose.core.evaluation.evaluator import evaluate
+from sopose.core.geometry.pose import Pose
 from sopose.core.utils.errors import UserError
 from sopose.main_gdrn import main
 from tests.support.builders import criterion_of
@@ -19,6 +26,9 @@ PACKAGE = '''
 import torch
 from timm.models._features import FeatureInfo
 from torch import nn
+
+from sopose.core.evaluation.metrics import Metric
+from sopose.models.geo_head import TopDownMaskXyzRegionHead
 
 EXAMPLES = "examples:\\n  sopose greet you"
 
@@ -48,6 +58,19 @@ def make(model, out_indices, image, own_weights):
     return Pyramid(int(model), image[0], out_indices[-1])
 
 
+class Sure(TopDownMaskXyzRegionHead):
+    def forward(self, features, class_index):
+        mask, *others = super().forward(features, class_index)
+        return mask + 1, *others
+
+
+def depth_errors(pairs, model):
+    return abs(pairs.est_t[:, 2] - pairs.gt_t[:, 2])
+
+
+depth = Metric(depth_errors, (0.1, 0.2), of_diameter=True)
+
+
 def momentum(params, lr, **options):
     return torch.optim.SGD(params, lr, momentum=0.9)
 
@@ -65,6 +88,13 @@ small_rotation = another:small_rotation
 
 [sopose.backbones]
 another = another:make
+
+[sopose.heads]
+sure = another:Sure
+
+[sopose.metrics]
+depth = another:depth
+no_metric = another:depth_errors
 
 [sopose.optimizers]
 momentum = another:momentum
@@ -98,6 +128,7 @@ def test_what_a_package_adds_trains(package, toy_run, tmp_path):
         f"{NET}.BACKBONE.INIT_CFG.out_indices=[3]",
         f"{NET}.BACKBONE.PRETRAINED=",
         f"{NET}.GEO_HEAD.INIT_CFG.in_dim=16",
+        f"{NET}.GEO_HEAD.INIT_CFG.type=sure",
         f"{NET}.SELFOCC_HEAD.INIT_CFG.in_dim=16",
         "SOLVER.OPTIMIZER_CFG={type: momentum, lr: 0.0001, _delete_: True}",
         "SOLVER.TOTAL_EPOCHS=1",
@@ -134,3 +165,22 @@ def test_verbs_are_called_and_broken_ones_say_what_is_missing(package, capsys):
     assert capsys.readouterr().out == "hello you\n"
     with pytest.raises(UserError, match=r"'broken' of the entry points 'sopose.verbs' can't be loaded"):
         command(["broken"])
+
+
+def test_a_metric_is_a_column_of_scores(package, toy_root):
+    from sopose.core.evaluation.tables import format_table
+
+    model = load_models(toy_root / "models", [1])[1]
+    pose = Pose(np.eye(3), np.array([0.0, 0.0, 1.0]))
+    record = ImageRecord(3, 1, Path("absent.png"), None, 1e-3, np.eye(3), (Instance(model.obj_id, 0, pose),))
+    targets = [Target(record.scene_id, record.im_id, model.obj_id, 1)]
+    for shift, wanted in ((0.05, 1.0), (0.15, 0.5), (0.25, 0.0)):  # diameters
+        off = Pose(np.eye(3), np.array([0.5, 0, 1 + shift * model.diameter]))
+        estimates = [Estimate(record.scene_id, record.im_id, model.obj_id, 1.0, off, 0.1)]
+        scores = evaluate(estimates, [record], targets, {model.obj_id: model}, (), 640, metrics=["depth", "add"])
+        assert scores.objects[0].values["depth"] == wanted
+        assert "depth" in format_table(scores).splitlines()[0]
+    with pytest.raises(UserError, match="must be a Metric, got a function"):
+        evaluate(estimates, [record], targets, {model.obj_id: model}, (), 640, metrics=["no_metric"])
+    with pytest.raises(UserError, match="did you mean 'depth'"):
+        evaluate(estimates, [record], targets, {model.obj_id: model}, (), 640, metrics=["dept"])

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from scipy.spatial import cKDTree
 
+from sopose.core.evaluation.metrics import plugged_metric
 from sopose.core.evaluation.nearest import NearestPoints
 from sopose.core.evaluation.pairs import PosePairs, add, adi, convex_hull_points, mssd, pixels, re_deg_cm, te
 from sopose.core.evaluation.pruning import pruned_mspd, pruned_mssd, pruned_proj, symmetry_distances
@@ -78,6 +79,8 @@ class ErrorModel:
             if not names.isdisjoint(kind.names):
                 values = kind.function(pairs, *(getattr(self, need) for need in kind.needs))
                 found |= zip(kind.names, values if isinstance(values, tuple) else (values,), strict=True)
+        for name in names - set(found):
+            found[name] = np.asarray(plugged_metric(name).errors(pairs, self.model), np.float64)
         return found
 
     @property

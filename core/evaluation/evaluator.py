@@ -69,7 +69,7 @@ def evaluate(
         symmetric_ids: objects whose ADD(-S) is ADI. MSSD and MSPD take the models' own symmetries.
         image_width: pixels, scales MSPD to an image of 640; by default read from the first image there is.
         progress: show a progress bar.
-        metrics: groups of `sopose.core.evaluation.metrics.METRICS`.
+        metrics: groups of `sopose.core.evaluation.metrics.METRICS`, or of other packages.
         vsd: scores VSD with it, if every target image has its depth; without it AR_VSD and AR are left out.
         images: scenes and images that BOP24's AP counts too, though no target is there.
         error_model: what computes the errors of pairs of poses (`sopose.core.evaluation.toolkit` has another).
@@ -115,10 +115,12 @@ class _ObjectTable:
         self.groups = groups
         self.metrics = metrics
         self.scale = dict.fromkeys(OF_DIAMETER, model.model.diameter) | {"mspd": image_width / bop19.MSPD_IMAGE_WIDTH}
+        columns = columns_of(metrics)
+        self.scale |= {column.error: model.model.diameter for column in columns.values() if column.of_diameter}
         self.errors = group_errors(model, groups, errors_of(metrics))
         self.counts = np.array([len(group.instances) for group in groups])
         self.rows = [row for index in range(len(groups)) for row in self._assign(index)]
-        self.credits = {name: self._credit(column) for name, column in columns_of(metrics).items()}
+        self.credits = {name: self._credit(column) for name, column in columns.items()}
         if "bop19" in metrics:
             self.credits[AR_MEAN] = (self.credits["AR_MSSD"] + self.credits["AR_MSPD"]) / 2
 

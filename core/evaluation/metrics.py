@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from sopose.core.evaluation import bop19
+from sopose.core.evaluation.pairs import PosePairs
+from sopose.core.objects.model import ObjectModel
 from sopose.core.utils.errors import UserError, nearest
+from sopose.core.utils.plugins import load_plugin, plugged
 
 # Errors by the unit their thresholds are in.
 OF_DIAMETER = ("add", "adi", "ad", "mssd")
 AUC_LIMIT = 0.10  # metres
 DEFAULT_METRICS = ("add", "pose", "proj", "bop19")
+PLUGINS = "sopose.metrics"  # entry points: a `Metric` each
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,15 @@ class Column:
     error: str
     thresholds: tuple[float, ...] = ()
     area: float | None = None
+    of_diameter: bool = False
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What another package adds: an error of pairs of poses, and the thresholds that its recall is the mean over."""
+
+    errors: Callable[[PosePairs, ObjectModel], np.ndarray]  # (N,) of N pairs and their model
+    thresholds: tuple[float, ...]  # in the error's own unit, or in diameters
     of_diameter: bool = False
 
 
@@ -71,18 +84,38 @@ CURVES = {
 
 
 def check_metrics(metrics: Iterable[str]) -> tuple[str, ...]:
-    """`metrics` in the order of METRICS; `UserError` for a name that is not there."""
+    """`metrics` in the order of METRICS and of what other packages add; `UserError` for a name that is not there."""
     metrics = list(metrics)
+    known = list(METRICS) if set(metrics) <= set(METRICS) else known_metrics()
     for name in metrics:
-        if name not in METRICS:
-            known = list(METRICS)
+        if name not in known:
             raise UserError(f"unknown metric '{name}'{nearest(name, known)} (known: {', '.join(known)})")
-    return tuple(name for name in METRICS if name in metrics)
+    return tuple(name for name in known if name in metrics)
+
+
+def known_metrics() -> list[str]:
+    """Names of all groups: ours, then those of other packages."""
+    return [*METRICS, *(name for name in sorted(plugged(PLUGINS)) if name not in METRICS)]
+
+
+def plugged_metric(name: str) -> Metric:
+    """A group of another package. Raises `UserError` where it can't be loaded, or is no `Metric`."""
+    found = load_plugin(plugged(PLUGINS)[name])
+    if not isinstance(found, Metric):
+        raise UserError(f"the entry point '{name}' of {PLUGINS} must be a Metric, got a {type(found).__name__}")
+    return found
 
 
 def columns_of(metrics: Iterable[str]) -> dict[str, Column]:
     """The columns of the groups `metrics`."""
-    return {name: column for group in metrics for name, column in METRICS[group].items()}
+    return {name: column for group in metrics for name, column in _columns_of_group(group).items()}
+
+
+def _columns_of_group(group: str) -> dict[str, Column]:
+    if group in METRICS:
+        return METRICS[group]
+    added = plugged_metric(group)
+    return {group: Column(group, tuple(added.thresholds), of_diameter=added.of_diameter)}
 
 
 def errors_of(metrics: Iterable[str]) -> list[str]:

@@ -8,8 +8,9 @@ import math
 from collections.abc import Mapping, Sequence
 
 from sopose.core.evaluation.bootstrap import Interval
-from sopose.core.evaluation.metrics import AR, AR_MEAN, MEDIANS
+from sopose.core.evaluation.metrics import AR, AR_MEAN, MEDIANS, PLUGINS
 from sopose.core.evaluation.scores import Scores
+from sopose.core.utils.plugins import plugged
 
 # Key in `ObjectScores.values` -> heading. Recalls are shown in percent; what was not computed has no column.
 TABLE_COLUMNS = {
@@ -49,7 +50,8 @@ AR_MEAN_NOTE = "; the mean of AR_MSSD and AR_MSPD is not BOP's AR, which has VSD
 def shown_columns(scores: Scores, all_columns: bool = False) -> list[str]:
     """Keys of the columns that these scores have."""
     have = {key for row in scores.objects for key in row.values}
-    return [key for key in TABLE_COLUMNS if key in have and (all_columns or key not in NARROW)]
+    own = [key for key in TABLE_COLUMNS if key in have and (all_columns or key not in NARROW)]
+    return [*own, *sorted(key for key in have if key in plugged(PLUGINS))]
 
 
 def notes_of(scores: Scores) -> list[str]:
@@ -63,7 +65,7 @@ def notes_of(scores: Scores) -> list[str]:
 def table_rows(scores: Scores) -> tuple[list[str], list[list[str]]]:
     """Headings and rows: one per object, then mean over objects and all targets, each with its 95 % interval."""
     columns = shown_columns(scores)
-    headings = ["object", "targets", "found", *(TABLE_COLUMNS[key] for key in columns)]
+    headings = ["object", "targets", "found", *(TABLE_COLUMNS.get(key, key) for key in columns)]
     rows = [
         [f"{row.name}{'*' if row.symmetric else ''}", str(row.targets), str(row.found), *_cells(columns, row.values)]
         for row in scores.objects
@@ -134,7 +136,7 @@ def format_latex(results: Mapping[str, Scores]) -> str:
     """A LaTeX `tabular` (booktabs): a row for each result, or for one result a row for each object."""
     first = next(iter(results.values()))
     columns = [key for key in shown_columns(first) if all(key in shown_columns(scores) for scores in results.values())]
-    headings = [_latex(TABLE_COLUMNS[key]) for key in columns]
+    headings = [_latex(TABLE_COLUMNS.get(key, key)) for key in columns]
     if len(results) == 1:
         body = [
             [_latex(row.name) + ("$^*$" if row.symmetric else ""), *_cells(columns, row.values)]

@@ -18,7 +18,7 @@ from sopose.core.bop.targets import Target, images_alone, load_targets, make_tar
 from sopose.core.bop.unseen import with_unseen
 from sopose.core.evaluation.error_model import ErrorModel
 from sopose.core.evaluation.evaluator import evaluate
-from sopose.core.evaluation.metrics import DEFAULT_METRICS, METRICS
+from sopose.core.evaluation.metrics import DEFAULT_METRICS, known_metrics
 from sopose.core.evaluation.scores import Scores, finite, write_scores
 from sopose.core.evaluation.tables import format_comparison, format_csv, format_latex, format_table
 from sopose.core.evaluation.toolkit import ToolkitErrorModel, differences, import_toolkit
@@ -67,9 +67,9 @@ def register_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metrics",
         nargs="+",
-        choices=[*METRICS, "coco"],
+        choices=[*known_metrics(), "coco"],
         metavar="NAME",
-        help=f"of: {', '.join(METRICS)}, coco (default: {' '.join(DEFAULT_METRICS)}; for YCB-V auc as well)",
+        help=f"of: {', '.join(known_metrics())}, coco (default: {' '.join(DEFAULT_METRICS)}; for YCB-V auc as well)",
     )
     parser.add_argument("--detections", type=Path, metavar="FILE", help="2D detections to score by COCO's AP")
     parser.add_argument(

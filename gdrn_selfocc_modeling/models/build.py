@@ -21,13 +21,13 @@ from sopose.models.backbone import (
     make_backbone,
 )
 from sopose.models.gdrn import GDRN
-from sopose.models.geo_head import TopDownMaskXyzRegionHead
+from sopose.models.geo_head import GEO_HEADS
 from sopose.models.layers.blocks import MapSpec, TrunkConfig
 from sopose.models.map_forms import build_pnp_input, coordinate_bins
 from sopose.models.neck import FeaturePyramid, TopDownPath
 from sopose.models.pnp_net import PNP_NETS, PnPConfig, PnPNet
 from sopose.models.pose_decoder import PoseDecoder
-from sopose.models.selfocc_head import ConvSelfoccHead
+from sopose.models.selfocc_head import SELFOCC_HEADS
 from sopose.settings.network import HeadArguments, PartSettings, PoseNetSettings
 
 # settings' name of a part -> its name in the network
@@ -138,7 +138,6 @@ def _check_supported(net: PoseNetSettings) -> None:
     """UserError for options of the ancestors that this network does not have."""
     for key, value, known in (
         ("NAME", net.name, ("GDRN",)),
-        ("GEO_HEAD.INIT_CFG.type", net.geo_head.init_cfg.type, ("TopDownMaskXyzRegionHead",)),
         ("LOSS_CFG.XYZ_LOSS_TYPE", net.loss_cfg.xyz_loss_type, ("L1", "CE_coor")),
         ("LOSS_CFG.MASK_LOSS_TYPE", net.loss_cfg.mask_loss_type, ("L1", "BCE", "CE")),
     ):
@@ -219,10 +218,10 @@ def _head_level(net: PoseNetSettings, maps: FeatureMaps) -> int:
     return levels.pop()
 
 
-def _build_geo_head(net: PoseNetSettings, maps: FeatureMaps, bins: int) -> TopDownMaskXyzRegionHead:
+def _build_geo_head(net: PoseNetSettings, maps: FeatureMaps, bins: int) -> nn.Module:
     head, options = net.geo_head, net.geo_head.init_cfg
     regions = head.num_regions + 1 if head.num_regions > 1 else 0
-    return TopDownMaskXyzRegionHead(
+    return GEO_HEADS[options.type](
         _trunk_config(net, "GEO_HEAD", maps),
         mask=MapSpec(2 if net.loss_cfg.mask_loss_type == "CE" else 1, _classes(net, head.mask_class_aware)),
         xyz=MapSpec(3 * (bins + 1) if bins else 3, _classes(net, head.xyz_class_aware), groups=3),
@@ -233,16 +232,14 @@ def _build_geo_head(net: PoseNetSettings, maps: FeatureMaps, bins: int) -> TopDo
     )
 
 
-def _build_selfocc_head(net: PoseNetSettings, maps: FeatureMaps, bins: int) -> ConvSelfoccHead:
+def _build_selfocc_head(net: PoseNetSettings, maps: FeatureMaps, bins: int) -> nn.Module:
     head, options = net.selfocc_head, net.selfocc_head.init_cfg
-    if options.type != "ConvSelfoccHead":
-        raise UserError(f"MODEL.POSE_NET.SELFOCC_HEAD.INIT_CFG.type is '{options.type}'; known: ConvSelfoccHead")
     if head.mask_class_aware and not head.occmask_aware:
         raise UserError(
             "MODEL.POSE_NET.SELFOCC_HEAD.MASK_CLASS_AWARE is True but OCCMASK_AWARE is False, so there is no mask; "
             "change one"
         )
-    return ConvSelfoccHead(
+    return SELFOCC_HEADS[options.type](
         _trunk_config(net, "SELFOCC_HEAD", maps),
         q=MapSpec(6 * (bins + 1) if bins else 6, _classes(net, head.q0_class_aware), groups=6),
         q_mask=MapSpec(3 if head.occmask_aware else 0, _classes(net, head.mask_class_aware), groups=3),

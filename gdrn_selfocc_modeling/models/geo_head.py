@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from sopose.core.utils.registry import Registry
 from sopose.models.layers.blocks import (
     LOG_SCALES,
     NO_MAP,
@@ -14,7 +15,11 @@ from sopose.models.layers.blocks import (
     make_trunk,
 )
 
+# Others take the same arguments and give the same maps; "sopose.heads" are entry points of other packages.
+GEO_HEADS: Registry[type[nn.Module]] = Registry("head (GEO_HEAD.INIT_CFG.type)", "sopose.heads")
 
+
+@GEO_HEADS.register("TopDownMaskXyzRegionHead")
 class TopDownMaskXyzRegionHead(nn.Module):
     """GDR-Net's dense head (Wang et al., CVPR 2021, section 3.2).
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from sopose.core.utils.registry import Registry
 from sopose.models.layers.blocks import (
     LOG_SCALES,
     NO_MAP,
@@ -15,7 +16,10 @@ from sopose.models.layers.blocks import (
     make_trunk,
 )
 
+SELFOCC_HEADS: Registry[type[nn.Module]] = Registry("head (SELFOCC_HEAD.INIT_CFG.type)", "sopose.heads")
 
+
+@SELFOCC_HEADS.register("ConvSelfoccHead")
 class ConvSelfoccHead(nn.Module):
     """SO-Pose's second layer (Di et al., ICCV 2021, section 3.2).
 
