@@ -124,3 +124,36 @@ def test_the_refiner_comes_along_in_both_forms(repository):
     given = session.run({name: values.numpy() for name, values in seen.items()})
     for name, values in zip(session.outputs, given, strict=True):
         np.testing.assert_allclose(values, getattr(wanted, name).numpy(), atol=1e-2)  # cells
+
+
+def page_script(repository: Path) -> str:
+    """The Python code of docs/poses.md, "From Python"."""
+    page = (repository / "docs" / "poses.md").read_text()
+    return re.search(r"^## From Python\n+```python\n(.*?)^```", page, re.M | re.S)[1]
+
+
+def test_ten_lines_from_an_image_to_poses(repository):
+    lines = [line for line in page_script(repository).splitlines() if line.strip()]
+    assert len(lines) <= 10
+
+
+@pytest.mark.slow
+def test_the_page_s_lines_run_without_torch(networks, repository, toy_root, tmp_path):
+    scene = next((toy_root / "test").iterdir())
+    photo = sorted((scene / "rgb").iterdir())[0]
+    for name, path in {"photo.jpg": photo, "models": toy_root / "models"}.items():
+        (tmp_path / name).symlink_to(path)
+    for name in ("pose.onnx", "detector.onnx"):
+        (tmp_path / name).symlink_to(networks[name])
+    script = page_script(repository).replace("(572.4, 573.6, 325.3, 242.0)", "(300.0, 300.0, 159.5, 119.5)")
+    (tmp_path / "ten.py").write_text(script.replace('"photo.jpg", K)', '"photo.jpg", K, threshold=0.01)'))
+    script = Path(__file__).parent / "support" / "only_base.py"
+    done = subprocess.run([sys.executable, str(script), "ten.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip() and (tmp_path / "poses.jpg").is_file()
+
+
+def test_importing_the_package_imports_no_torch():
+    code = "import sys, sopose; assert not {'torch', 'cv2', 'numpy'} & set(sys.modules); sopose.PoseEstimator; "
+    code += "assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

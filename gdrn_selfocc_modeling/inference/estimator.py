@@ -1,12 +1,13 @@
 """Poses in any image: a checkpoint, a camera, and boxes are all it takes.
 
-estimator = PoseEstimator.from_checkpoint("model_final.safetensors")
-for pose in estimator("photo.jpg", K, [Box("can", (210, 140, 330, 290))]):
+estimator = PoseEstimator.from_checkpoint("model_final.safetensors", detector="detector.safetensors")
+for pose in estimator.predict("photo.jpg", K):
     print(pose.object, pose.score, pose.cam_R_obj, pose.cam_t_obj)
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 
 from sopose.batch import Prediction, RegressedPose, RoiBatch, collate
 from sopose.core.data.roi import ImageSize, RoiView, crop_image, eval_roi
+from sopose.core.detection.infer import Detector
 from sopose.core.engine.machine import WITHOUT_TORCH, has_torch
 from sopose.core.geometry.camera import as_K, check_camera
 from sopose.core.geometry.pose import Pose
@@ -34,6 +36,8 @@ from sopose.inference.pose_solver import build_pose_solver
 from sopose.inference.refine import PoseRefiner, build_pose_refiner
 from sopose.models.pnp_points import PoseSolver
 
+logger = logging.getLogger(__name__)
+THRESHOLD = 0.3  # least score of a box whose object's pose is estimated
 SMALL = 8.0  # pixels; a shorter side of a box holds nothing to see a pose by
 BATCH = 32  # ROIs in a forward pass
 
@@ -59,6 +63,9 @@ class ObjectPose:
     box: np.ndarray  # (4,) xyxy pixels
     warnings: tuple[str, ...] = ()  # why it is not to be relied on
     coarse: Pose | None = None  # as it was before second looks; None without any
+    K: np.ndarray | None = None  # (3, 3) of the image it was found in, pixels
+    known: KnownObject | None = None  # what the network knows of the object
+    model: ObjectModel | None = None  # where the estimator was given models
 
     @property
     def reliable(self) -> bool:
@@ -124,7 +131,7 @@ class SecondLook:
         return [one.pose for one in self.refiner(bgr, K, models, poses, self.iterations)]
 
 
-def build_second_look(facts: NetworkFacts, models: Path | None, device: str) -> SecondLook | None:
+def build_second_look(facts: NetworkFacts, models: Mapping[str, ObjectModel] | None, device: str) -> SecondLook | None:
     """What TEST.REFINE of a checkpoint asks for; None without iterations. `UserError` where the models are missing."""
     refine = facts.settings.test.refine
     refiner = build_pose_refiner(refine, device)
@@ -132,7 +139,36 @@ def build_second_look(facts: NetworkFacts, models: Path | None, device: str) -> 
         return None
     if models is None:
         raise UserError("second looks (TEST.REFINE) render the objects; name the folder of their models (--models)")
-    return SecondLook(refiner, known_models(facts.objects, models), refine.iterations)
+    return SecondLook(refiner, models, refine.iterations)
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectFinder:
+    """A detector's boxes of the objects whose poses are known."""
+
+    detector: Detector
+    names: frozenset[str]  # of those objects
+
+    def __call__(self, rgb: np.ndarray, threshold: float, topk: int) -> list[Box]:
+        """The boxes in an image (H, W, 3) uint8 RGB, the best-scored first; see `Detector`."""
+        found = self.detector(rgb, threshold, topk)
+        return [Box(item.object, item.box, item.score) for item in found if item.object in self.names]
+
+
+def open_finder(path: Path, objects: Iterable[str], detector: Detector) -> ObjectFinder:
+    """The detector of a file for some objects; a warning for each that it doesn't find.
+
+    Raises `UserError` where it finds none of them.
+    """
+    finds, names = detector.facts.objects, list(objects)
+    if not set(finds) & set(names):
+        raise UserError(
+            f"{path} finds {', '.join(sorted(finds))}, the pose network knows poses of {', '.join(sorted(names))}; "
+            "give two that were trained on the same objects"
+        )
+    for missing in sorted(set(names) - set(finds)):
+        logger.warning("the detector doesn't find '%s'", missing)
+    return ObjectFinder(detector, frozenset(names))
 
 
 class PoseEstimator:
@@ -144,7 +180,8 @@ class PoseEstimator:
         crops: what the network sees of a box.
         solver: how poses come from its output.
         second_look: what corrects the poses then.
-        half: whether it computes in bfloat16 where nothing is lost by it; a detector beside it may then, too.
+        finder: what finds objects, for `predict`.
+        models: of the objects by name, which go with the poses.
     """
 
     def __init__(
@@ -154,9 +191,10 @@ class PoseEstimator:
         crops: CropFormat,
         solver: PoseSolver | None = None,
         second_look: SecondLook | None = None,
-        half: bool = False,
+        finder: ObjectFinder | None = None,
+        models: Mapping[str, ObjectModel] | None = None,
     ) -> None:
-        self.network, self.half = network, half
+        self.network, self.finder, self.models = network, finder, models or {}
         self.objects = {known.name: known for known in objects}
         self._index = {known.name: index for index, known in enumerate(objects)}
         self.crops, self.solver, self.second_look = crops, solver or PoseSolver(), second_look
@@ -169,12 +207,15 @@ class PoseEstimator:
         overrides: Sequence[str] = (),
         runtime: str | None = None,
         models: Path | str | None = None,
+        detector: Path | str | None = None,
+        detector_size: int | None = None,
     ) -> PoseEstimator:
         """The network of a checkpoint (.pth, .safetensors) that a run of this software left, or of an .onnx file of it.
 
         device: by default a GPU where there is one. overrides: keys of its configuration, such as "TEST.USE_PNP=True".
         runtime: of an .onnx file, one of `onnx_runtimes.RUNTIMES`, by default onnxruntime.
-        models: a BOP folder of the objects' models, for the second looks that TEST.REFINE asks for.
+        models: a BOP folder of the objects' models, for pictures and for the second looks that TEST.REFINE asks for.
+        detector: a detector's file; detector_size: longer side of its input, pixels, by default that of its training.
         Raises `UserError` where the file is damaged, or does not say what it needs to run alone.
         """
         path = Path(path)
@@ -191,9 +232,29 @@ class PoseEstimator:
             network, facts = pose_network_on_torch(path, device, overrides)
             device, has_maps = str(network.device), True
         solver = build_pose_solver(facts.settings.test, facts.settings.model.pose_net, has_maps)
-        second_look = build_second_look(facts, None if models is None else Path(models), device or "cpu")
-        half = facts.settings.test.amp_test
-        return cls(network, facts.objects, build_crop_format(facts), solver, second_look, half)
+        found = None if models is None else known_models(facts.objects, Path(models))
+        second_look = build_second_look(facts, found, device or "cpu")
+        finder = None
+        if detector is not None:
+            boxes = Detector.from_checkpoint(detector, device or "cpu", facts.settings.test.amp_test, detector_size)
+            finder = open_finder(Path(detector), [known.name for known in facts.objects], boxes)
+        return cls(network, facts.objects, build_crop_format(facts), solver, second_look, finder, found)
+
+    def predict(
+        self,
+        image: np.ndarray | Path | str,
+        K: np.ndarray | Sequence[float],
+        threshold: float = THRESHOLD,
+        topk: int = 1,
+    ) -> list[ObjectPose]:
+        """The poses of the objects that the detector finds: at most `topk` of each, with scores from `threshold` on.
+
+        image and K as of `__call__`. Raises `UserError` as that, and without a detector.
+        """
+        if self.finder is None:
+            raise UserError("the estimator has no detector; give its file: from_checkpoint(…, detector=…)")
+        rgb = as_rgb(image)
+        return self(rgb, K, self.finder(rgb, threshold, topk))
 
     def __call__(
         self, image: np.ndarray | Path | str, K: np.ndarray | Sequence[float], boxes: Iterable[Box]
@@ -214,7 +275,7 @@ class PoseEstimator:
             poses += self.solver(self.network(rois), rois)
         refined = poses if self.second_look is None else self.second_look(rgb, K, [box.object for box in boxes], poses)
         return [
-            self._answer(box, pose, None if self.second_look is None else coarse, [*odd, *_doubts(box, pose, size)])
+            self._answer(box, pose, None if self.second_look is None else coarse, K, [*odd, *_doubts(box, pose, size)])
             for box, pose, coarse in zip(boxes, refined, poses, strict=True)
         ]
 
@@ -242,10 +303,21 @@ class PoseEstimator:
             raise UserError(f"a box must be four finite numbers x1, y1, x2, y2, got {str(box.xyxy)[:80]}")
         return Box(box.object, xyxy, float(box.score))
 
-    def _answer(self, box: Box, pose: Pose, coarse: Pose | None, warnings: list[str]) -> ObjectPose:
-        obj_id = self.objects[box.object].obj_id
-        xyxy = np.asarray(box.xyxy)
-        return ObjectPose(box.object, obj_id, box.score, pose.cam_R_obj, pose.cam_t_obj, xyxy, tuple(warnings), coarse)
+    def _answer(self, box: Box, pose: Pose, coarse: Pose | None, K: np.ndarray, warnings: list[str]) -> ObjectPose:
+        known = self.objects[box.object]
+        return ObjectPose(
+            object=box.object,
+            obj_id=known.obj_id,
+            score=box.score,
+            cam_R_obj=pose.cam_R_obj,
+            cam_t_obj=pose.cam_t_obj,
+            box=np.asarray(box.xyxy),
+            warnings=tuple(warnings),
+            coarse=coarse,
+            K=K,
+            known=known,
+            model=self.models.get(box.object),
+        )
 
 
 def _doubts(box: Box, pose: Pose, size: ImageSize) -> list[str]:

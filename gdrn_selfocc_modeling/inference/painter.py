@@ -8,52 +8,52 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from sopose.core.rays.raycast import RayCaster
+from sopose.core.images.files import write_image
+from sopose.core.images.photo import as_rgb
 from sopose.core.render.visibility import render_depth
 from sopose.core.vis.colors import ESTIMATE, bgr
 from sopose.core.vis.overlays import contour, draw_axes, draw_box
-from sopose.inference.checkpoint_facts import KnownObject, known_models
 from sopose.inference.estimator import ObjectPose
 
 AXIS = 0.5  # length of the axes, diameters
 DOUBTFUL, COARSE = "#888888", "#CCCCCC"  # the latter of poses before second looks
 
 
-class PosePainter:
-    """Draws outlines where models are at hand, else boxes; axes, names, and doubtful estimates in grey.
+def draw(image: np.ndarray | Path | str, poses: Iterable[ObjectPose], path: Path | str | None = None) -> np.ndarray:
+    """An image with the poses that an estimator found in it: (H, W, 3) uint8 RGB, also written to `path`.
 
-    The outline of a pose before second looks is thin and light.
+    image: as of `core.images.photo.as_rgb`. What is drawn is said by `draw_poses`. Raises `UserError` where the image
+    can't be read, or the picture can't be written.
     """
+    picture_bgr = draw_poses(as_rgb(image), poses)
+    if path is not None:
+        write_image(Path(path), picture_bgr)
+    return np.ascontiguousarray(picture_bgr[..., ::-1])
 
-    def __init__(self, objects: Iterable[KnownObject], models_dir: Path | None = None) -> None:
-        """`models_dir`: a BOP folder of models. A warning where one is not what the network was trained with."""
-        self.objects = {known.name: known for known in objects}
-        self.casters: dict[str, RayCaster] = {}
-        if models_dir is None:
-            return
-        self.casters = {name: model.caster for name, model in known_models(self.objects.values(), models_dir).items()}
 
-    def __call__(self, rgb: np.ndarray, K: np.ndarray, poses: Iterable[ObjectPose]) -> np.ndarray:
-        """The image (H, W, 3) uint8 RGB with the poses, as BGR."""
-        image = np.ascontiguousarray(rgb[..., ::-1])
-        for pose in poses:
-            if np.isfinite(pose.cam_t_obj).all() and np.isfinite(pose.cam_R_obj).all() and pose.cam_t_obj[2] > 0:
-                image = self._draw(image, K, pose)
-        return image
+def draw_poses(rgb: np.ndarray, poses: Iterable[ObjectPose]) -> np.ndarray:
+    """The image (H, W, 3) uint8 RGB with the poses, as BGR.
 
-    def _draw(self, image: np.ndarray, K: np.ndarray, found: ObjectPose) -> np.ndarray:
-        known, color = self.objects[found.object], ESTIMATE if found.reliable else DOUBTFUL
-        caster = self.casters.get(found.object)
-        if caster is None:
-            image = draw_box(image, K, found.pose, known.bounds_min, known.extent, color)
-        else:
-            height, width = image.shape[:2]
-            image = contour(image, render_depth(caster, found.pose, K, (width, height)) > 0, color)
-            if found.coarse is not None:
-                image = contour(image, render_depth(caster, found.coarse, K, (width, height)) > 0, COARSE, 1)
-        image = draw_axes(image, K, found.pose, AXIS * known.diameter)
-        x, y = (int(value) for value in np.clip(np.nan_to_num(found.box[:2]), 0, 30000))
-        label = f"{found.object} {found.score:.2f}"
-        return cv2.putText(
-            image, label, (x, max(y - 5, 12)), cv2.FONT_HERSHEY_SIMPLEX, 0.45, bgr(color), 1, cv2.LINE_AA
-        )
+    Outlines where the estimator has models, else boxes; axes, names, and doubtful estimates in grey. The outline of a
+    pose before second looks is thin and light. What is not before the camera is not drawn.
+    """
+    image = np.ascontiguousarray(rgb[..., ::-1])
+    for pose in poses:
+        if np.isfinite(pose.cam_t_obj).all() and np.isfinite(pose.cam_R_obj).all() and pose.cam_t_obj[2] > 0:
+            image = _drawn(image, pose)
+    return image
+
+
+def _drawn(image: np.ndarray, found: ObjectPose) -> np.ndarray:
+    known, K, color = found.known, found.K, ESTIMATE if found.reliable else DOUBTFUL
+    if found.model is None:
+        image = draw_box(image, K, found.pose, known.bounds_min, known.extent, color)
+    else:
+        caster, size = found.model.caster, image.shape[1::-1]
+        image = contour(image, render_depth(caster, found.pose, K, size) > 0, color)
+        if found.coarse is not None:
+            image = contour(image, render_depth(caster, found.coarse, K, size) > 0, COARSE, 1)
+    image = draw_axes(image, K, found.pose, AXIS * known.diameter)
+    x, y = (int(value) for value in np.clip(np.nan_to_num(found.box[:2]), 0, 30000))
+    label = f"{found.object} {found.score:.2f}"
+    return cv2.putText(image, label, (x, max(y - 5, 12)), cv2.FONT_HERSHEY_SIMPLEX, 0.45, bgr(color), 1, cv2.LINE_AA)

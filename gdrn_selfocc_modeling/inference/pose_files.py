@@ -28,12 +28,13 @@ from sopose.core.images.files import write_image
 from sopose.core.images.scene_images import CAMERA_NAME, SceneNames
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import require_key, require_writable_dir, write_json
-from sopose.inference.estimator import Box, ObjectPose, PoseEstimator
-from sopose.inference.painter import PosePainter
+from sopose.inference.estimator import THRESHOLD, Box, ObjectPose, PoseEstimator
+from sopose.inference.painter import draw_poses
 
 logger = logging.getLogger(__name__)
 VIDEO_NAME = "poses.mp4"
 Camera = Callable[[Frame, ImageSize], np.ndarray]  # K of a frame of a width and height
+Painter = Callable[[np.ndarray, list[ObjectPose]], np.ndarray]
 Boxes = Callable[[Frame, np.ndarray], list[Box]]
 
 
@@ -43,7 +44,7 @@ class Run:
 
     options: PredictOptions
     frames: Frames
-    painter: PosePainter | None
+    painter: Painter | None
     estimates: list[Estimate] = field(default_factory=list)
     entries: list[dict[str, Any]] = field(default_factory=list)
     boxes: int = 0
@@ -73,7 +74,7 @@ class Run:
             Estimate(frame.scene_id, frame.im_id, pose.obj_id, pose.score, pose.pose, seconds) for pose in poses
         ]
         if self.painter is not None:
-            self.show(frame, self.painter(rgb, K, poses))
+            self.show(frame, self.painter(rgb, poses))
 
     def show(self, frame: Frame, picture_bgr: np.ndarray) -> None:
         """Open a picture where asked to, and write it; the first that cannot be written is the last one tried."""
@@ -155,7 +156,7 @@ class PredictOptions:
     boxes: Path | None = None
     detector: Path | None = None
     detector_size: int | None = None
-    threshold: float = 0.3
+    threshold: float = THRESHOLD
     topk: int = 1
     models: Path | None = None
     looks: int = 0
@@ -174,12 +175,16 @@ def run_predict(options: PredictOptions) -> None:
     frames = open_frames(options.source)
     camera = open_camera(options, frames)
     estimator = PoseEstimator.from_checkpoint(
-        options.checkpoint, options.device, [*options.opts, *look_words(options)], options.runtime, options.models
+        options.checkpoint,
+        options.device,
+        [*options.opts, *look_words(options)],
+        options.runtime,
+        options.models,
+        None if options.box else options.detector,
+        options.detector_size,
     )
     boxes = open_boxes(options, estimator)
-    painter = (
-        None if options.no_pictures and not options.show else PosePainter(estimator.objects.values(), options.models)
-    )
+    painter = None if options.no_pictures and not options.show else draw_poses
     run = Run(options, frames, painter)
     try:
         with tqdm(total=frames.count, desc="poses", unit="image") as bar:
@@ -224,8 +229,9 @@ def open_boxes(options: PredictOptions, estimator: PoseEstimator) -> Boxes:
     if options.box:
         fixed = [parse_box(text) for text in options.box]
         return lambda frame, rgb: fixed
-    if options.detector:
-        return detected_boxes(options, estimator)
+    finder = estimator.finder
+    if finder is not None:
+        return lambda frame, rgb: finder(rgb, options.threshold, options.topk)
     of_image = read_boxes(options, estimator)
     return lambda frame, rgb: of_image.get((frame.scene_id, frame.im_id), [])
 
@@ -254,28 +260,6 @@ def read_boxes(options: PredictOptions, estimator: PoseEstimator) -> dict[tuple[
             *(options.boxes, len(known), options.threshold, best),
         )
     return dict(of_image)
-
-
-def detected_boxes(options: PredictOptions, estimator: PoseEstimator) -> Boxes:
-    """Boxes by a detector, of the objects whose poses are known. `UserError` where there is none of them."""
-    from sopose.core.detection.infer import Detector
-
-    detector = Detector.from_checkpoint(
-        options.detector, options.device or "cpu", estimator.half, options.detector_size
-    )
-    found, known = set(detector.facts.objects), set(estimator.objects)
-    if not found & known:
-        raise UserError(
-            f"{options.detector} finds {', '.join(sorted(found))}, {options.checkpoint} knows poses of "
-            f"{', '.join(sorted(known))}; give two that were trained on the same objects"
-        )
-    for missing in sorted(known - found):
-        logger.warning("the detector doesn't find '%s'", missing)
-    return lambda frame, rgb: [
-        Box(item.object, item.box, item.score)
-        for item in detector(rgb, options.threshold, options.topk)
-        if item.object in known
-    ]
 
 
 def parse_box(text: str) -> Box:

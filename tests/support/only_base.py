@@ -1,4 +1,4 @@
-"""Run `sopose` as in an environment that has the base packages alone: `python only_base.py VERB ...`.
+"""Run `sopose` as in an environment that has the base packages alone: `python only_base.py VERB ...`, or a script.
 
 Every other package is refused by name, so that what an import needs shows without another environment.
 """
@@ -6,6 +6,7 @@ Every other package is refused by name, so that what an import needs shows witho
 from __future__ import annotations
 
 import importlib.util
+import runpy
 import sys
 from importlib.machinery import ModuleSpec
 
@@ -35,6 +36,9 @@ if __name__ == "__main__":
     FIND_SPEC = importlib.util.find_spec
     importlib.util.find_spec = has_package
     sys.meta_path.insert(0, OnlyBase())
-    from sopose.cli.main import run
+    if sys.argv[1:2] and sys.argv[1].endswith(".py"):
+        runpy.run_path(sys.argv[1], run_name="__main__")
+    else:
+        from sopose.cli.main import run
 
-    run()
+        run()

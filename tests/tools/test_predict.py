@@ -76,6 +76,7 @@ def test_a_camera_file_is_scaled_to_the_images_and_a_given_K_is_not(scene):
 
 
 class Known:
+    finder = None
     """An estimator of one object that answers every box with one pose."""
 
     def __init__(self, depth: float = 0.5) -> None:
@@ -87,19 +88,15 @@ class Known:
         return [ObjectPose(box.object, 2, box.score, np.eye(3), t, np.array(box.xyxy)) for box in boxes]
 
 
-class Painter:
-    def __init__(self, *_) -> None:
-        pass
-
-    def __call__(self, rgb, K, poses):
-        return np.ascontiguousarray(rgb[..., ::-1])
+def unpainted(rgb, poses):
+    return np.ascontiguousarray(rgb[..., ::-1])
 
 
 @pytest.fixture
 def known(monkeypatch) -> Known:
     known = Known()
     monkeypatch.setattr(PoseEstimator, "from_checkpoint", lambda *_: known)
-    monkeypatch.setattr(pose_files, "PosePainter", Painter)
+    monkeypatch.setattr(pose_files, "draw_poses", unpainted)
     return known
 
 
