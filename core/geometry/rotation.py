@@ -59,6 +59,21 @@ def geodesic_distance(R1: Array, R2: Array) -> Array:
     return 2 * xp.asin(half_sine.clip(None, 1.0))
 
 
+def rotation_log(R: np.ndarray) -> np.ndarray:
+    """Rotation vectors (..., 3), radians, of matrices (..., 3, 3): the inverse of `lie_vec_to_matrix`."""
+    axis = np.stack([R[..., 2, 1] - R[..., 1, 2], R[..., 0, 2] - R[..., 2, 0], R[..., 1, 0] - R[..., 0, 1]], -1) / 2
+    sine, cosine = np.linalg.norm(axis, axis=-1), (np.trace(R, axis1=-2, axis2=-1) - 1) / 2
+    angle = np.arctan2(sine, cosine)
+    # Near half a turn the axis is that of the symmetric part, (1 - c) a a^T + c I; its longest column has most digits.
+    columns = (R + np.swapaxes(R, -1, -2)) / 2 - cosine[..., None, None] * np.eye(3)
+    longest = np.take_along_axis(columns, np.linalg.norm(columns, axis=-2).argmax(-1)[..., None, None], -1)[..., 0]
+    longest = longest / np.linalg.norm(longest, axis=-1, keepdims=True).clip(TINY, None)
+    longest = np.where((longest * axis).sum(-1, keepdims=True) < 0, -longest, longest)
+    half_turn = (cosine < -0.5)[..., None]
+    small = np.where(sine > 1e-9, angle / np.where(sine > 1e-9, sine, 1.0), 1.0)[..., None]
+    return np.where(half_turn, longest * angle[..., None], axis * small)
+
+
 def random_rotation(rng: np.random.Generator) -> np.ndarray:
     """(3, 3) rotation drawn uniformly from SO(3)."""
     return quat_to_matrix(np.roll(rng.standard_normal(4), 1))

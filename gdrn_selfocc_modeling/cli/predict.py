@@ -57,6 +57,13 @@ def register_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--refiner", type=Path, metavar="FILE", help="that looks (default: as TEST.REFINE.WEIGHTS says)"
     )
+    parser.add_argument(
+        "--views",
+        type=Path,
+        metavar="FILE",
+        help="the camera's motion, as scene_camera.json with cam_R_w2c and cam_t_w2c: one pose of each object from all "
+        "images, where nothing moves; needs --looks",
+    )
     parser.add_argument("--output", type=Path, default=Path("output/predictions"), help="default: output/predictions")
     parser.add_argument("--no-pictures", action="store_true", help="write csv and json only")
     parser.add_argument("--show", action="store_true", help="open a window; needs an OpenCV with one")

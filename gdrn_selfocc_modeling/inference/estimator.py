@@ -33,7 +33,7 @@ from sopose.inference.checkpoint_facts import (
 )
 from sopose.inference.onnx_network import SUFFIX, read_onnx
 from sopose.inference.pose_solver import build_pose_solver
-from sopose.inference.refine import PoseRefiner, build_pose_refiner
+from sopose.inference.refine import PoseRefiner, RefinedPose, build_pose_refiner
 from sopose.models.pnp_points import PoseSolver
 
 logger = logging.getLogger(__name__)
@@ -63,6 +63,7 @@ class ObjectPose:
     box: np.ndarray  # (4,) xyxy pixels
     warnings: tuple[str, ...] = ()  # why it is not to be relied on
     coarse: Pose | None = None  # as it was before second looks; None without any
+    covariance: np.ndarray | None = None  # (6, 6) as of `PoseFit`: metres and radians, ROS's order; with second looks
     K: np.ndarray | None = None  # (3, 3) of the image it was found in, pixels
     known: KnownObject | None = None  # what the network knows of the object
     model: ObjectModel | None = None  # where the estimator was given models
@@ -124,11 +125,12 @@ class SecondLook:
     models: Mapping[str, ObjectModel]  # by name
     iterations: int
 
-    def __call__(self, rgb: np.ndarray, K: np.ndarray, names: Sequence[str], poses: Sequence[Pose]) -> list[Pose]:
+    def __call__(
+        self, rgb: np.ndarray, K: np.ndarray, names: Sequence[str], poses: Sequence[Pose]
+    ) -> list[RefinedPose]:
         """Poses of objects of some names in an image (H, W, 3) uint8 RGB, after the looks."""
         models = [self.models[name] for name in names]
-        bgr = np.ascontiguousarray(rgb[..., ::-1])
-        return [one.pose for one in self.refiner(bgr, K, models, poses, self.iterations)]
+        return self.refiner(np.ascontiguousarray(rgb[..., ::-1]), K, models, poses, self.iterations)
 
 
 def build_second_look(facts: NetworkFacts, models: Mapping[str, ObjectModel] | None, device: str) -> SecondLook | None:
@@ -273,11 +275,11 @@ class PoseEstimator:
         for first in range(0, len(boxes), BATCH):
             rois = self.make_rois(rgb, K, boxes[first : first + BATCH])
             poses += self.solver(self.network(rois), rois)
-        refined = poses if self.second_look is None else self.second_look(rgb, K, [box.object for box in boxes], poses)
-        return [
-            self._answer(box, pose, None if self.second_look is None else coarse, K, [*odd, *_doubts(box, pose, size)])
-            for box, pose, coarse in zip(boxes, refined, poses, strict=True)
-        ]
+        if self.second_look is None:
+            pairs = zip(boxes, poses, strict=True)
+            return [self._answer(box, RefinedPose(pose), None, K, odd, size) for box, pose in pairs]
+        refined = self.second_look(rgb, K, [box.object for box in boxes], poses)
+        return [self._answer(*each, K, odd, size) for each in zip(boxes, refined, poses, strict=True)]
 
     def make_rois(self, rgb: np.ndarray, K: np.ndarray, boxes: Sequence[Box]) -> RoiBatch:
         """What the network sees of some boxes of an image (H, W, 3) uint8 RGB, in arrays."""
@@ -303,8 +305,10 @@ class PoseEstimator:
             raise UserError(f"a box must be four finite numbers x1, y1, x2, y2, got {str(box.xyxy)[:80]}")
         return Box(box.object, xyxy, float(box.score))
 
-    def _answer(self, box: Box, pose: Pose, coarse: Pose | None, K: np.ndarray, warnings: list[str]) -> ObjectPose:
-        known = self.objects[box.object]
+    def _answer(
+        self, box: Box, found: RefinedPose, coarse: Pose | None, K: np.ndarray, odd: Sequence[str], size: ImageSize
+    ) -> ObjectPose:
+        known, pose = self.objects[box.object], found.pose
         return ObjectPose(
             object=box.object,
             obj_id=known.obj_id,
@@ -312,8 +316,9 @@ class PoseEstimator:
             cam_R_obj=pose.cam_R_obj,
             cam_t_obj=pose.cam_t_obj,
             box=np.asarray(box.xyxy),
-            warnings=tuple(warnings),
+            warnings=(*odd, *_doubts(box, pose, size)),
             coarse=coarse,
+            covariance=found.covariance,
             K=K,
             known=known,
             model=self.models.get(box.object),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import require_key, require_writable_dir, write_json
 from sopose.inference.estimator import THRESHOLD, Box, ObjectPose, PoseEstimator
 from sopose.inference.painter import draw_poses
+from sopose.inference.views import Sighting, fuse_sightings, fused_entry, fused_estimates, read_views
 
 logger = logging.getLogger(__name__)
 VIDEO_NAME = "poses.mp4"
@@ -47,6 +48,7 @@ class Run:
     painter: Painter | None
     estimates: list[Estimate] = field(default_factory=list)
     entries: list[dict[str, Any]] = field(default_factory=list)
+    sightings: list[Sighting] = field(default_factory=list)
     boxes: int = 0
     failures: int = 0
     video: cv2.VideoWriter | None = None
@@ -73,6 +75,7 @@ class Run:
         self.estimates += [
             Estimate(frame.scene_id, frame.im_id, pose.obj_id, pose.score, pose.pose, seconds) for pose in poses
         ]
+        self.sightings += [Sighting(frame.scene_id, frame.im_id, pose) for pose in poses]
         if self.painter is not None:
             self.show(frame, self.painter(rgb, poses))
 
@@ -115,6 +118,15 @@ class Run:
         )
         print(f"written to {folder}: poses.csv (BOP's form, millimetres), poses.json (metres)")
 
+    def fuse(self, views: Mapping[int, Pose]) -> None:
+        """Write one pose of each object, from all images. Raises `UserError` as `fuse_sightings`."""
+        folder, found = self.options.output, fuse_sightings(self.sightings, views)
+        write_json(folder / "fused.json", finite([fused_entry(one) for one in found]))
+        write_results(folder / "poses_fused.csv", fused_estimates(found, views))
+        for one in found:
+            print(f"{one.object}: one pose from {len(one.agree)} of {len(one.images)} images")
+        print(f"written to {folder}: fused.json (world frame, metres), poses_fused.csv (as each camera sees them)")
+
     def check(self) -> None:
         """Warn where nothing was found. Raises `UserError` where every image failed, or pictures are missing."""
         if self.entries and self.failures == len(self.entries):
@@ -154,6 +166,7 @@ class PredictOptions:
     camera: Path | None = None
     box: Sequence[str] | None = None
     boxes: Path | None = None
+    views: Path | None = None
     detector: Path | None = None
     detector_size: int | None = None
     threshold: float = THRESHOLD
@@ -174,6 +187,7 @@ def run_predict(options: PredictOptions) -> None:
     require_writable_dir(options.output, "name another --output")
     frames = open_frames(options.source)
     camera = open_camera(options, frames)
+    views = None if options.views is None else read_views(options.views)
     estimator = PoseEstimator.from_checkpoint(
         options.checkpoint,
         options.device,
@@ -196,6 +210,8 @@ def run_predict(options: PredictOptions) -> None:
     finally:  # a webcam is ended by an interrupt; what was found is not lost
         run.write()
     run.check()
+    if views is not None:
+        run.fuse(views)
 
 
 def look_words(options: PredictOptions) -> list[str]:
@@ -289,6 +305,7 @@ def pose_entry(pose: ObjectPose) -> dict[str, Any]:
         "box": pose.box.tolist(),
         "warnings": list(pose.warnings),
         **({} if pose.coarse is None else {"before_second_looks": plain_pose(pose.coarse)}),
+        **({} if pose.covariance is None else {"covariance": pose.covariance.tolist()}),
     }
 
 
