@@ -9,9 +9,9 @@ from importlib import import_module
 
 # Names that are imported when they are asked for: `import sopose` takes no time, and never needs torch.
 PUBLIC = {
-    "Box": "sopose.inference.estimator",
+    "Box": "sopose.inference.found",
     "Detector": "sopose.core.detection.infer",
-    "ObjectPose": "sopose.inference.estimator",
+    "ObjectPose": "sopose.inference.found",
     "PoseEstimator": "sopose.inference.estimator",
     "draw": "sopose.inference.painter",
 }

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from sopose.core.geometry.camera import Camera, intrinsics_fault
+from sopose.core.geometry.distortion import as_distortion
 from sopose.core.geometry.pose import Pose
 from sopose.core.images.scene_images import SceneNames
 from sopose.core.utils.errors import UserError
@@ -131,7 +132,7 @@ def read_depth_scale(entry: Any, where: str) -> float:
 
 
 def read_camera(path: Path, remedy: str = CAMERA_REMEDY) -> Camera:
-    """A data set's `camera.json`: K, and the size of its images where the file has it.
+    """A data set's `camera.json`: K, and where the file has them the size of its images and the lens's `distortion`.
 
     Raises `UserError` where it is missing or damaged.
     """
@@ -143,7 +144,8 @@ def read_camera(path: Path, remedy: str = CAMERA_REMEDY) -> Camera:
     fault = intrinsics_fault(K)
     if fault:
         raise UserError(f"{path} {fault}; repair the file")
-    return Camera(K, _camera_size(content, path) if {"width", "height"} & content.keys() else None)
+    size = _camera_size(content, path) if {"width", "height"} & content.keys() else None
+    return Camera(K, size, as_distortion(content.get("distortion"), f"{path}: distortion"))
 
 
 def write_camera(path: Path, K: np.ndarray, size: tuple[int, int], depth_scale: float = 1.0) -> None:

@@ -20,6 +20,7 @@ class Camera:
 
     K: np.ndarray  # (3, 3) float64, pixels
     size: tuple[int, int] | None = None  # width and height, pixels; None where nothing says it
+    distortion: np.ndarray | None = None  # of the lens, as of `core.geometry.distortion`; None: a pinhole
 
     def of_images(self, size: tuple[int, int], where: str) -> np.ndarray:
         """K (3, 3) for the same images scaled to a width and height; as it is where its own size is unknown.

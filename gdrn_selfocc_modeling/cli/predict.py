@@ -37,7 +37,22 @@ def register_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runtime", metavar="NAME", help="of an .onnx file: onnxruntime (default), openvino")
     camera = parser.add_mutually_exclusive_group()
     camera.add_argument("--K", metavar="FX,FY,CX,CY", help="intrinsics of the images, pixels")
-    camera.add_argument("--camera", type=Path, metavar="FILE", help="a camera.json with fx, fy, cx, cy")
+    camera.add_argument("--camera", type=Path, metavar="FILE", help="a camera.json with fx, fy, cx, cy, distortion")
+    parser.add_argument("--distortion", metavar="K1,K2,P1,P2,…", help="of the lens, as OpenCV's calibration gives it")
+    parser.add_argument(
+        "--depth",
+        type=Path,
+        nargs="?",
+        const=Path("scene"),
+        metavar="FOLDER",
+        help="correct distances by depth images of the same names and size, with --models (default: a BOP scene's own)",
+    )
+    parser.add_argument(
+        "--depth-scale",
+        type=finite_number,
+        metavar="MM",
+        help="of a level of depth (default: 1, or the scene's)",
+    )
     boxes = parser.add_mutually_exclusive_group()
     boxes.add_argument("--box", action="append", metavar="NAME,X1,Y1,X2,Y2", help="a box in every image; repeat it")
     boxes.add_argument("--boxes", type=Path, metavar="FILE", help="detections as json, BOP's form or GDR-Net's")
@@ -76,6 +91,8 @@ def check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Leave with a usage error for options that don't go together."""
     if args.topk < 1 or args.limit < 0 or args.looks < 0:
         parser.error("--topk must be at least 1, --limit and --looks at least 0")
+    if args.depth and not args.models:
+        parser.error("--depth is compared with the rendered objects; name the folder of their --models")
     if args.looks and not args.models:
         parser.error("--looks renders the objects; name the folder of their --models")
     given = args.box or args.boxes or args.detector
@@ -85,7 +102,8 @@ def check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
 
 def handle(args: argparse.Namespace) -> None:
     """See `sopose.inference.pose_files`; of a project, what isn't given is the project's."""
-    from sopose.inference.pose_files import PredictOptions, run_predict
+    from sopose.inference.pose_files import run_predict
+    from sopose.inference.pose_inputs import PredictOptions
 
     given = vars(args)
     if not (args.checkpoint and (args.box or args.boxes or args.detector)):

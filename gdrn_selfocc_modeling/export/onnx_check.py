@@ -10,7 +10,8 @@ import torch
 
 from sopose.batch import Prediction, RegressedPose, RoiBatch
 from sopose.core.geometry.rotation import geodesic_distance
-from sopose.inference.estimator import Box, PoseEstimator
+from sopose.inference.estimator import PoseEstimator
+from sopose.inference.found import Box
 
 Network = Callable[[RoiBatch], Prediction | RegressedPose]
 TOLERANCE = 1e-4  # of rotation entries, and of metres

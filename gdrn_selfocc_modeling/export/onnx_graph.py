@@ -17,7 +17,7 @@ from sopose.core.engine.integrity import sealed_graph
 from sopose.core.engine.onnx_runtimes import open_session, optional_module
 from sopose.core.utils.errors import UserError
 from sopose.export.quiet import quiet
-from sopose.inference.estimator import CropFormat
+from sopose.inference.crops import CropFormat
 from sopose.inference.onnx_network import INPUTS, MAPS, POSE, OnnxNetwork
 from sopose.inference.torch_networks import AsModule
 from sopose.models.gdrn import GDRN

@@ -18,19 +18,20 @@ from sopose.batch import Prediction, RegressedPose, RoiBatch, collate
 from sopose.core.data.roi import ImageSize, RoiView, crop_image, eval_roi
 from sopose.core.detection.infer import Detector
 from sopose.core.engine.machine import WITHOUT_TORCH, has_torch
-from sopose.core.geometry.camera import as_K, check_camera
+from sopose.core.geometry.camera import check_camera
 from sopose.core.geometry.pose import Pose
-from sopose.core.images.photo import as_rgb
 from sopose.core.objects.model import ObjectModel
+from sopose.core.render.depth_fit import moved_to_depth
 from sopose.core.utils.errors import UserError, nearest
-from sopose.data.roi_input import RoiFormat, build_roi_format, make_roi_batch
+from sopose.data.roi_input import make_roi_batch
 from sopose.inference.checkpoint_facts import (
     KnownObject,
     NetworkFacts,
-    focal_length,
     known_models,
     read_network_facts,
 )
+from sopose.inference.crops import CropFormat, Photo, build_crop_format, enlarged
+from sopose.inference.found import Box, ObjectPose
 from sopose.inference.onnx_network import SUFFIX, read_onnx
 from sopose.inference.pose_solver import build_pose_solver
 from sopose.inference.refine import PoseRefiner, RefinedPose, build_pose_refiner
@@ -40,81 +41,6 @@ logger = logging.getLogger(__name__)
 THRESHOLD = 0.3  # least score of a box whose object's pose is estimated
 SMALL = 8.0  # pixels; a shorter side of a box holds nothing to see a pose by
 BATCH = 32  # ROIs in a forward pass
-
-
-@dataclass(frozen=True, eq=False)
-class Box:
-    """Where an object is: `xyxy` (4,) x1, y1, x2, y2 in pixels of the image."""
-
-    object: str
-    xyxy: Sequence[float] | np.ndarray
-    score: float = 1.0
-
-
-@dataclass(frozen=True, eq=False)
-class ObjectPose:
-    """An object's pose in the camera's frame: X_cam = cam_R_obj X_obj + cam_t_obj."""
-
-    object: str
-    obj_id: int
-    score: float  # of the box
-    cam_R_obj: np.ndarray  # (3, 3)
-    cam_t_obj: np.ndarray  # (3,) metres
-    box: np.ndarray  # (4,) xyxy pixels
-    warnings: tuple[str, ...] = ()  # why it is not to be relied on
-    coarse: Pose | None = None  # as it was before second looks; None without any
-    covariance: np.ndarray | None = None  # (6, 6) as of `PoseFit`: metres and radians, ROS's order; with second looks
-    K: np.ndarray | None = None  # (3, 3) of the image it was found in, pixels
-    known: KnownObject | None = None  # what the network knows of the object
-    model: ObjectModel | None = None  # where the estimator was given models
-
-    @property
-    def reliable(self) -> bool:
-        """Whether nothing speaks against it."""
-        return not self.warnings
-
-    @property
-    def pose(self) -> Pose:
-        """Rotation and translation together."""
-        return Pose(self.cam_R_obj, self.cam_t_obj)
-
-
-@dataclass(frozen=True)
-class CropFormat:
-    """How a box becomes the network's input.
-
-    What the network says of depth goes by the size of the crop in pixels, so for one focal length. An image of another
-    one is taken for its enlargement to a focal length that the network knows: the same picture, with K scaled.
-    """
-
-    roi: RoiFormat
-    pad_scale: float  # side of the crop in longer sides of the box
-    focal: tuple[float, float] | None = None  # least and largest focal length known, pixels; None: take any
-
-    def enlargement(self, K: np.ndarray) -> float:
-        """The factor by which images of a camera (3, 3) are thought enlarged; 1 for one that is known."""
-        if self.focal is None:
-            return 1.0
-        length = float(focal_length(K))
-        return float(np.clip(length, *self.focal)) / length
-
-
-def build_crop_format(facts: NetworkFacts) -> CropFormat:
-    """What a network sees of a box, as its checkpoint states."""
-    given = facts.settings.input
-    return CropFormat(build_roi_format(given, facts.settings.model), given.dzi_pad_scale, facts.focal)
-
-
-def enlarged(rois: RoiBatch, factor: float) -> RoiBatch:
-    """The ROIs of an image that was enlarged by a factor, as they are described to the network."""
-    K = rois.K * np.array([[factor], [factor], [1]], rois.K.dtype)
-    return replace(
-        rois,
-        K=K,
-        box_center=np.float32(factor) * rois.box_center,
-        box_wh=np.float32(factor) * rois.box_wh,
-        resize_ratio=rois.resize_ratio / np.float32(factor),
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,38 +174,68 @@ class PoseEstimator:
         K: np.ndarray | Sequence[float],
         threshold: float = THRESHOLD,
         topk: int = 1,
+        distortion: Sequence[float] | np.ndarray | None = None,
+        depth: np.ndarray | None = None,
     ) -> list[ObjectPose]:
         """The poses of the objects that the detector finds: at most `topk` of each, with scores from `threshold` on.
 
-        image and K as of `__call__`. Raises `UserError` as that, and without a detector.
+        Other arguments as of `__call__`. Raises `UserError` as that, and without a detector.
         """
         if self.finder is None:
             raise UserError("the estimator has no detector; give its file: from_checkpoint(…, detector=…)")
-        rgb = as_rgb(image)
-        return self(rgb, K, self.finder(rgb, threshold, topk))
+        photo = Photo.of(image, K, distortion, depth)
+        return self._poses(photo, self.finder(photo.rgb, threshold, topk))
 
     def __call__(
-        self, image: np.ndarray | Path | str, K: np.ndarray | Sequence[float], boxes: Iterable[Box]
+        self,
+        image: np.ndarray | Path | str,
+        K: np.ndarray | Sequence[float],
+        boxes: Iterable[Box],
+        distortion: Sequence[float] | np.ndarray | None = None,
+        depth: np.ndarray | None = None,
     ) -> list[ObjectPose]:
         """One pose for each box, in their order.
 
-        image: see `core.images.photo.as_rgb`; an array's channels are RGB. K: (3, 3) or (fx, fy, cx, cy), pixels of
-        this image. A box that shows too little, or a result that can't be, is answered with `warnings`. Raises
-        `UserError` for an image or a K that is none, a box that is not four numbers, or an unknown object.
+        A box that shows too little, or a result that can't be, is answered with `warnings`. Raises `UserError` for an
+        image, K, lens or depth that is none, a box that is not four numbers, or an unknown object.
+
+        Args:
+            image: see `core.images.photo.as_rgb`; an array's channels are RGB.
+            K: (3, 3) or (fx, fy, cx, cy), pixels of this image.
+            boxes: in the image as it is.
+            distortion: OpenCV's coefficients of the lens.
+            depth: (H, W) metres, what a depth camera measured at the image's pixels, 0 or nan where nothing: distances
+                are corrected by it, which takes the objects' models.
         """
-        rgb, K = as_rgb(image), as_K(K)
-        size = (rgb.shape[1], rgb.shape[0])
+        photo = Photo.of(image, K, distortion, depth)
+        return self._poses(photo, [photo.straight(self._checked(box)) for box in boxes])
+
+    def _poses(self, photo: Photo, boxes: Sequence[Box]) -> list[ObjectPose]:
+        """Poses of boxes of an undistorted image."""
+        rgb, K, size = photo.rgb, photo.K, photo.size
         odd = check_camera(K, *size)
-        boxes = [self._checked(box) for box in boxes]
+        if photo.depth is not None and boxes and not self.models:
+            raise UserError("depth is compared with rendered objects; give the folder of their models: models=…")
         poses: list[Pose] = []
         for first in range(0, len(boxes), BATCH):
             rois = self.make_rois(rgb, K, boxes[first : first + BATCH])
             poses += self.solver(self.network(rois), rois)
-        if self.second_look is None:
-            pairs = zip(boxes, poses, strict=True)
-            return [self._answer(box, RefinedPose(pose), None, K, odd, size) for box, pose in pairs]
-        refined = self.second_look(rgb, K, [box.object for box in boxes], poses)
-        return [self._answer(*each, K, odd, size) for each in zip(boxes, refined, poses, strict=True)]
+        found = [RefinedPose(pose) for pose in poses]
+        if self.second_look is not None:
+            found = self.second_look(rgb, K, [box.object for box in boxes], poses)
+        return [
+            self._answer(photo, box, self._at_depth(photo, box, one), None if self.second_look is None else coarse, odd)
+            for box, one, coarse in zip(boxes, found, poses, strict=True)
+        ]
+
+    def _at_depth(self, photo: Photo, box: Box, found: RefinedPose) -> RefinedPose:
+        """A pose corrected by the measured depth, where there is one and the pose is possible."""
+        pose = found.pose
+        possible = np.isfinite(pose.cam_R_obj).all() and np.isfinite(pose.cam_t_obj).all() and pose.cam_t_obj[2] > 0
+        if photo.depth is None or not possible:
+            return found
+        model = self.models[box.object]
+        return replace(found, pose=moved_to_depth(model.caster, model.diameter, pose, photo.depth, photo.K))
 
     def make_rois(self, rgb: np.ndarray, K: np.ndarray, boxes: Sequence[Box]) -> RoiBatch:
         """What the network sees of some boxes of an image (H, W, 3) uint8 RGB, in arrays."""
@@ -306,7 +262,7 @@ class PoseEstimator:
         return Box(box.object, xyxy, float(box.score))
 
     def _answer(
-        self, box: Box, found: RefinedPose, coarse: Pose | None, K: np.ndarray, odd: Sequence[str], size: ImageSize
+        self, photo: Photo, box: Box, found: RefinedPose, coarse: Pose | None, odd: Sequence[str]
     ) -> ObjectPose:
         known, pose = self.objects[box.object], found.pose
         return ObjectPose(
@@ -316,10 +272,11 @@ class PoseEstimator:
             cam_R_obj=pose.cam_R_obj,
             cam_t_obj=pose.cam_t_obj,
             box=np.asarray(box.xyxy),
-            warnings=(*odd, *_doubts(box, pose, size)),
+            warnings=(*odd, *_doubts(box, pose, photo.size)),
             coarse=coarse,
             covariance=found.covariance,
-            K=K,
+            K=photo.K,
+            distortion=photo.distortion,
             known=known,
             model=self.models.get(box.object),
         )

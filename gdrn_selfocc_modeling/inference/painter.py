@@ -8,12 +8,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from sopose.core.geometry.distortion import undistorted
 from sopose.core.images.files import write_image
 from sopose.core.images.photo import as_rgb
 from sopose.core.render.visibility import render_depth
 from sopose.core.vis.colors import ESTIMATE, bgr
 from sopose.core.vis.overlays import contour, draw_axes, draw_box
-from sopose.inference.estimator import ObjectPose
+from sopose.inference.found import ObjectPose
 
 AXIS = 0.5  # length of the axes, diameters
 DOUBTFUL, COARSE = "#888888", "#CCCCCC"  # the latter of poses before second looks
@@ -32,12 +33,14 @@ def draw(image: np.ndarray | Path | str, poses: Iterable[ObjectPose], path: Path
 
 
 def draw_poses(rgb: np.ndarray, poses: Iterable[ObjectPose]) -> np.ndarray:
-    """The image (H, W, 3) uint8 RGB with the poses, as BGR.
+    """The image (H, W, 3) uint8 RGB with the poses, as BGR; undistorted where its lens was known.
 
     Outlines where the estimator has models, else boxes; axes, names, and doubtful estimates in grey. The outline of a
     pose before second looks is thin and light. What is not before the camera is not drawn.
     """
-    image = np.ascontiguousarray(rgb[..., ::-1])
+    poses = list(poses)
+    lens = next((pose.distortion for pose in poses if pose.distortion is not None), None)
+    image = np.ascontiguousarray((rgb if lens is None else undistorted(rgb, poses[0].K, lens))[..., ::-1])
     for pose in poses:
         if np.isfinite(pose.cam_t_obj).all() and np.isfinite(pose.cam_R_obj).all() and pose.cam_t_obj[2] > 0:
             image = _drawn(image, pose)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,29 +13,33 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from sopose.core.bop.detections import read_detections, select_detections
-from sopose.core.bop.fields import read_camera, read_intrinsics
 from sopose.core.bop.results import Estimate, write_results
-from sopose.core.bop.scene_folder import entries_by_image
 from sopose.core.data.frames import Frame, Frames, open_frames
-from sopose.core.data.roi import ImageSize
 from sopose.core.data.video_file import closed_video, open_video
 from sopose.core.evaluation.scores import finite
-from sopose.core.geometry.camera import as_K
 from sopose.core.geometry.pose import Pose
 from sopose.core.images.files import write_image
-from sopose.core.images.scene_images import CAMERA_NAME, SceneNames
 from sopose.core.utils.errors import UserError
-from sopose.core.utils.files import require_key, require_writable_dir, write_json
-from sopose.inference.estimator import THRESHOLD, Box, ObjectPose, PoseEstimator
+from sopose.core.utils.files import require_writable_dir, write_json
+from sopose.inference.estimator import PoseEstimator
+from sopose.inference.found import ObjectPose
 from sopose.inference.painter import draw_poses
+from sopose.inference.pose_inputs import (
+    Boxes,
+    Camera,
+    PredictOptions,
+    Senses,
+    look_words,
+    open_boxes,
+    open_camera,
+    open_depth,
+    open_distortion,
+)
 from sopose.inference.views import Sighting, fuse_sightings, fused_entry, fused_estimates, read_views
 
 logger = logging.getLogger(__name__)
 VIDEO_NAME = "poses.mp4"
-Camera = Callable[[Frame, ImageSize], np.ndarray]  # K of a frame of a width and height
 Painter = Callable[[np.ndarray, list[ObjectPose]], np.ndarray]
-Boxes = Callable[[Frame, np.ndarray], list[Box]]
 
 
 @dataclass(eq=False)
@@ -45,6 +48,7 @@ class Run:
 
     options: PredictOptions
     frames: Frames
+    senses: Senses
     painter: Painter | None
     estimates: list[Estimate] = field(default_factory=list)
     entries: list[dict[str, Any]] = field(default_factory=list)
@@ -55,22 +59,25 @@ class Run:
     drawn: set[str] = field(default_factory=set)
     lost_picture: str = ""  # why pictures are missing
 
-    def take(self, frame: Frame, camera: Camera, boxes: Boxes, estimator: PoseEstimator) -> None:
-        """Estimate one frame; what goes wrong with it is noted, and the run continues."""
+    def take(self, frame: Frame, camera: Camera, boxes: Boxes | None, estimator: PoseEstimator) -> None:
+        """Estimate one frame, in boxes or those of the detector; what goes wrong is noted, and the run continues."""
         started = time.perf_counter()
         entry: dict[str, Any] = {"image": frame.name, "scene_id": frame.scene_id, "im_id": frame.im_id}
         try:
             rgb = frame.read()
             K = camera(frame, (rgb.shape[1], rgb.shape[0]))
-            given = boxes(frame, rgb)
-            poses = estimator(rgb, K, given)
+            lens, depth = self.senses.distortion, self.senses.depth(frame)
+            if boxes is None:
+                poses = estimator.predict(rgb, K, self.options.threshold, self.options.topk, lens, depth)
+            else:
+                poses = estimator(rgb, K, boxes(frame), lens, depth)
         except UserError as error:
             self.failures += 1
             logger.warning("%s: %s", frame.name, error)
             self.entries.append({**entry, "error": str(error), "poses": []})
             return
         seconds = time.perf_counter() - started
-        self.boxes += len(given)
+        self.boxes += len(poses)
         self.entries.append({**entry, "seconds": seconds, "poses": [pose_entry(pose) for pose in poses]})
         self.estimates += [
             Estimate(frame.scene_id, frame.im_id, pose.obj_id, pose.score, pose.pose, seconds) for pose in poses
@@ -155,33 +162,6 @@ class Run:
         )
 
 
-@dataclass(frozen=True)
-class PredictOptions:
-    """What `sopose predict` takes, by the names of its options."""
-
-    source: str
-    checkpoint: Path
-    runtime: str | None = None
-    K: str | None = None
-    camera: Path | None = None
-    box: Sequence[str] | None = None
-    boxes: Path | None = None
-    views: Path | None = None
-    detector: Path | None = None
-    detector_size: int | None = None
-    threshold: float = THRESHOLD
-    topk: int = 1
-    models: Path | None = None
-    looks: int = 0
-    refiner: Path | None = None
-    output: Path = Path("output/predictions")
-    no_pictures: bool = False
-    show: bool = False
-    limit: int = 0
-    device: str | None = None
-    opts: Sequence[str] = ()
-
-
 def run_predict(options: PredictOptions) -> None:
     """Estimate, write and draw."""
     require_writable_dir(options.output, "name another --output")
@@ -199,7 +179,7 @@ def run_predict(options: PredictOptions) -> None:
     )
     boxes = open_boxes(options, estimator)
     painter = None if options.no_pictures and not options.show else draw_poses
-    run = Run(options, frames, painter)
+    run = Run(options, frames, Senses(open_distortion(options), open_depth(options, frames)), painter)
     try:
         with tqdm(total=frames.count, desc="poses", unit="image") as bar:
             for number, frame in enumerate(frames):
@@ -212,79 +192,6 @@ def run_predict(options: PredictOptions) -> None:
     run.check()
     if views is not None:
         run.fuse(views)
-
-
-def look_words(options: PredictOptions) -> list[str]:
-    """The configuration keys that --looks and --refiner stand for."""
-    words = [f"TEST.REFINE.ITERATIONS={options.looks}"] if options.looks else []
-    return [*words, f"TEST.REFINE.WEIGHTS={options.refiner}"] if options.refiner else words
-
-
-def open_camera(options: PredictOptions, frames: Frames) -> Camera:
-    """K of a frame: from the command line, or a BOP scene's scene_camera.json."""
-    if options.K:
-        try:
-            K = as_K([float(word) for word in options.K.split(",")])
-        except ValueError as error:
-            raise UserError(f"--K must be four numbers fx,fy,cx,cy, got '{options.K}'") from error
-        return lambda frame, size: K
-    if options.camera:
-        camera = read_camera(options.camera, "give a json with fx, fy, cx, cy, or --K")
-        return lambda frame, size: camera.of_images(size, str(options.camera))
-    path = None if frames.folder is None else frames.folder / SceneNames(frames.sensor).of(CAMERA_NAME)
-    if path is None or not path.is_file():
-        raise UserError(f"{options.source} doesn't state its camera; give --K fx,fy,cx,cy or --camera camera.json")
-    entries = entries_by_image(path)
-    return lambda frame, size: read_intrinsics(
-        require_key(entries, frame.im_id, str(path)), f"{path}, image {frame.im_id}"
-    )
-
-
-def open_boxes(options: PredictOptions, estimator: PoseEstimator) -> Boxes:
-    """The boxes of a frame: given, found by a detector, or from a file."""
-    if options.box:
-        fixed = [parse_box(text) for text in options.box]
-        return lambda frame, rgb: fixed
-    finder = estimator.finder
-    if finder is not None:
-        return lambda frame, rgb: finder(rgb, options.threshold, options.topk)
-    of_image = read_boxes(options, estimator)
-    return lambda frame, rgb: of_image.get((frame.scene_id, frame.im_id), [])
-
-
-def read_boxes(options: PredictOptions, estimator: PoseEstimator) -> dict[tuple[int, int], list[Box]]:
-    """The boxes of a file by scene and image, those of --topk and --threshold; a warning where none is left.
-
-    Raises `UserError` where all are of objects that the network doesn't know.
-    """
-    names = {known.obj_id: name for name, known in estimator.objects.items()}
-    found = read_detections(options.boxes)
-    known = [item for item in found if item.obj_id in names]
-    if not known:
-        ids = ", ".join(map(str, sorted({item.obj_id for item in found})))
-        raise UserError(
-            f"{options.boxes} has boxes of objects {ids[:80]}, {options.checkpoint} knows "
-            f"{', '.join(f'{obj_id} {name}' for obj_id, name in names.items())[:200]}; give boxes of those"
-        )
-    of_image: dict[tuple[int, int], list[Box]] = defaultdict(list)
-    for item in select_detections(known, options.topk, options.threshold):
-        of_image[item.scene_id, item.im_id].append(Box(names[item.obj_id], item.bbox, item.score))
-    if not of_image:
-        best = max(item.score for item in known)
-        logger.warning(
-            "%s: none of its %d boxes has a score of --threshold %g, the best has %g; lower it",
-            *(options.boxes, len(known), options.threshold, best),
-        )
-    return dict(of_image)
-
-
-def parse_box(text: str) -> Box:
-    """A box of the command line, "can,210,140,330,290"."""
-    name, *words = text.split(",")
-    try:
-        return Box(name, [float(word) for word in words])
-    except ValueError as error:
-        raise UserError(f"--box must be NAME,X1,Y1,X2,Y2, got '{text}'") from error
 
 
 def show_window(picture_bgr: np.ndarray) -> None:

@@ -19,7 +19,7 @@ from sopose.core.geometry.symmetry import symmetry_transforms
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import require_key
 from sopose.core.utils.units import MM_TO_M
-from sopose.inference.estimator import ObjectPose
+from sopose.inference.found import ObjectPose
 
 REMEDY = "give the camera's motion as BOP's scene_camera.json does: cam_R_w2c, cam_t_w2c (millimetres)"
 MAX_STEP = 0.1  # radians between the poses that stand for a continuous symmetry

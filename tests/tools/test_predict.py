@@ -16,8 +16,9 @@ from sopose.core.data.frames import open_frames
 from sopose.core.engine.checkpoint import save_weights
 from sopose.core.utils.errors import UserError
 from sopose.inference import pose_files
-from sopose.inference.estimator import ObjectPose, PoseEstimator
-from sopose.inference.pose_files import PredictOptions, open_camera
+from sopose.inference.estimator import PoseEstimator
+from sopose.inference.found import ObjectPose
+from sopose.inference.pose_inputs import PredictOptions, open_camera
 from tests.support.bop_files import of_sensors
 from tests.support.command import verb
 
@@ -83,7 +84,7 @@ class Known:
         self.objects = {"can": SimpleNamespace(name="can", obj_id=2)}
         self.depth = depth
 
-    def __call__(self, rgb, K, boxes) -> list[ObjectPose]:
+    def __call__(self, rgb, K, boxes, *_) -> list[ObjectPose]:
         t = np.array([0, 0, self.depth])
         return [ObjectPose(box.object, 2, box.score, np.eye(3), t, np.array(box.xyxy)) for box in boxes]
 

@@ -37,7 +37,9 @@ from sopose.export.onnx_check import Differences, differences, made_up_rois
 from sopose.export.onnx_graph import export_graph, finish_graph
 from sopose.export.onnx_quantize import quantised
 from sopose.inference.checkpoint_facts import KnownObject
-from sopose.inference.estimator import Box, CropFormat, PoseEstimator
+from sopose.inference.crops import CropFormat
+from sopose.inference.estimator import PoseEstimator
+from sopose.inference.found import Box
 from sopose.inference.onnx_network import OnnxNetwork
 from sopose.inference.prepare import prepared
 from sopose.inference.torch_networks import OnTorch

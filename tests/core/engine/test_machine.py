@@ -50,7 +50,7 @@ def test_units_are_those_that_the_cpu_has_and_the_limit_allows(no_limits, flags,
 def test_older_releases_of_torch_report_it_otherwise(monkeypatch):
     """Releases before `get_capabilities` have a function for each of two."""
     cpu = SimpleNamespace(_is_amx_tile_supported=lambda: False, _is_avx512_bf16_supported=lambda: True)
-    monkeypatch.setattr(machine, "torch", SimpleNamespace(cpu=cpu))
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cpu=cpu))
     assert cpu_flags() == ["avx512_bf16"]
 
 

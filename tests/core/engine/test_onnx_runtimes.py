@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sopose.core.detection.infer import Detector
+from sopose.core.engine import onnx_runtimes
 from sopose.core.engine.machine import has_fast_bfloat16, limited_below
 from sopose.core.engine.onnx_runtimes import open_session
 from sopose.core.utils.errors import UserError
 from sopose.export.onnx_check import differences, made_up_rois
-from sopose.inference import onnx_runtimes
 from sopose.inference.estimator import PoseEstimator
+from sopose.inference.torch_networks import AsModule
 from tests.support.command import verb
 from tests.support.shared import shared_folder
 
@@ -62,22 +64,32 @@ def test_openvino_is_refused_where_it_would_end_the_process(monkeypatch):
 def test_openvino_reads_the_same_file(openvino, exported, weights):
     whole = PoseEstimator.from_checkpoint(weights, "cpu")
     other = PoseEstimator.from_checkpoint(exported, "cpu", runtime="openvino")
-    found = differences(whole.model, other.model, [made_up_rois(whole, count, seed=count) for count in (1, 3, 8)])
+    found = differences(
+        whole.network.model, AsModule(other.network), [made_up_rois(whole, count, seed=count) for count in (1, 3, 8)]
+    )
     assert found.small, found.largest()
     assert other.crops == whole.crops and list(other.objects) == list(whole.objects)
 
 
-def test_what_was_asked_of_the_device_is_known(exported):
-    """A detector beside the network goes by it."""
-    assert PoseEstimator.from_checkpoint(exported, "cpu", ["TEST.AMP_TEST=True"]).amp
-    assert not PoseEstimator.from_checkpoint(exported, "cpu").amp
+@pytest.mark.parametrize("half", [False, True])
+def test_a_detector_beside_the_network_goes_by_its_precision(exported, monkeypatch, half):
+    asked = []
+
+    def opened(path, device, half, side):
+        asked.append((str(path), device, half, side))
+        raise UserError("enough")
+
+    monkeypatch.setattr(Detector, "from_checkpoint", opened)
+    with pytest.raises(UserError, match="enough"):
+        PoseEstimator.from_checkpoint(exported, "cpu", [f"TEST.AMP_TEST={half}"], detector="d.pth", detector_size=320)
+    assert asked == [("d.pth", "cpu", half, 320)]
 
 
 def test_openvino_in_bfloat16_is_for_processors_with_it(openvino, exported, weights, monkeypatch):
     if has_fast_bfloat16():
         whole = PoseEstimator.from_checkpoint(weights, "cpu")
         half = PoseEstimator.from_checkpoint(exported, "cpu", runtime="openvino-bf16")
-        found = differences(whole.model, half.model, [made_up_rois(whole, 32)])
+        found = differences(whole.network.model, AsModule(half.network), [made_up_rois(whole, 32)])
         assert 1e-3 < np.median(found.angles) < 10 and np.median(found.shifts) < 1e-2, found.spread()
     monkeypatch.setattr(onnx_runtimes, "has_fast_bfloat16", lambda: False)
     with pytest.raises(UserError, match="no arithmetic in bfloat16"):

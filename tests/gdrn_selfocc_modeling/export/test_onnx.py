@@ -33,7 +33,9 @@ from sopose.export import network_files
 from sopose.export.network_files import rois_of
 from sopose.export.onnx_check import TOLERANCE, differences, made_up_rois
 from sopose.export.onnx_graph import export_graph, finish_graph, open_graph
-from sopose.inference.estimator import Box, CropFormat, PoseEstimator
+from sopose.inference.crops import CropFormat
+from sopose.inference.estimator import PoseEstimator
+from sopose.inference.found import Box
 from sopose.inference.onnx_network import read_onnx
 from sopose.inference.torch_networks import AsModule
 from sopose.main_gdrn import main

@@ -12,13 +12,16 @@ import pytest
 import torch
 
 from sopose.core.bop.results import read_results
-from sopose.core.bop.scene import read_rgb
+from sopose.core.bop.scene import read_depth, read_rgb
 from sopose.core.engine.checkpoint import read_checkpoint
 from sopose.core.engine.checkpointer import last_checkpoint
+from sopose.core.geometry.distortion import undistorted, undistorted_box
 from sopose.core.geometry.pose import Pose
 from sopose.core.utils.errors import UserError
 from sopose.data.eval_set import EvalSet
-from sopose.inference.estimator import BATCH, Box, PoseEstimator
+from sopose.inference.estimator import BATCH, PoseEstimator
+from sopose.inference.found import Box
+from sopose.inference.painter import draw
 from sopose.main_gdrn import main
 from sopose.settings import load_settings
 from tests.support.builders import eval_set_of
@@ -311,3 +314,42 @@ def test_an_image_without_a_camera_is_reported(run, photo, tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), photo[0][..., ::-1])
     with pytest.raises(UserError, match="doesn't state its camera"):
         predict([str(tmp_path / "a.png"), "--checkpoint", str(run["weights"]), "--box", "mug,1,2,30,40"])
+
+
+LENS = (-0.2, 0.05, 0.001, -0.0005)
+
+
+def test_a_lens_is_taken_out_of_image_and_boxes(trained, test_set):
+    """The same answer as for the undistorted image, in which the poses are drawn."""
+    item = test_set.source.items[0]
+    rgb, K, name = read_rgb(item.record)[..., ::-1], item.record.K, test_set.spec.object_names[item.obj_id]
+    estimator = PoseEstimator.from_checkpoint(trained["checkpoint"], "cpu")
+    (found,) = estimator(rgb, K, [Box(name, item.box)], distortion=LENS)
+    straight = undistorted(np.ascontiguousarray(rgb), K, np.array(LENS))
+    (wanted,) = estimator(straight, K, [Box(name, undistorted_box(item.box, K, np.array(LENS)))])
+    np.testing.assert_allclose(found.cam_t_obj, wanted.cam_t_obj, atol=1e-9)
+    np.testing.assert_array_equal(draw(rgb, [found]), draw(straight, [wanted]))
+
+
+def test_depth_needs_models_and_the_images_size(trained, test_set):
+    item = test_set.source.items[0]
+    rgb, K, name = read_rgb(item.record)[..., ::-1], item.record.K, test_set.spec.object_names[item.obj_id]
+    estimator = PoseEstimator.from_checkpoint(trained["checkpoint"], "cpu")
+    with pytest.raises(UserError, match="give the folder of their models"):
+        estimator(rgb, K, [Box(name, item.box)], depth=np.ones(rgb.shape[:2]))
+    with pytest.raises(UserError, match="must have the image's size"):
+        estimator(rgb, K, [Box(name, item.box)], depth=np.ones((3, 3)))
+
+
+def test_measured_depth_corrects_distances(trained, test_set):
+    """Of objects whose surface was measured, the median distance is nearer to the truth."""
+    estimator = PoseEstimator.from_checkpoint(trained["checkpoint"], "cpu", models=test_set.spec.models_dir)
+    before, after = [], []
+    for item in test_set.source.items:
+        rgb, K, name = read_rgb(item.record)[..., ::-1], item.record.K, test_set.spec.object_names[item.obj_id]
+        pose = Pose(item.truth.pose.cam_R_obj, 1.05 * item.truth.pose.cam_t_obj)
+        estimator.solver = lambda prediction, rois, pose=pose: [pose]
+        (found,) = estimator(rgb, K, [Box(name, item.box)], depth=read_depth(item.record))
+        before.append(abs(pose.cam_t_obj[2] - item.truth.pose.cam_t_obj[2]))
+        after.append(abs(found.cam_t_obj[2] - item.truth.pose.cam_t_obj[2]))
+    assert np.median(after) < 0.1 * np.median(before)

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from sopose.core.geometry.pose import Pose
 from sopose.core.utils.errors import UserError
 from sopose.inference.checkpoint_facts import KnownObject
-from sopose.inference.estimator import ObjectPose
+from sopose.inference.found import ObjectPose
 from sopose.inference.views import Sighting, fuse_sightings, fused_entry, fused_estimates, read_views
 
 TRUTH = Pose(Rotation.from_euler("xyz", [10, 20, 30], degrees=True).as_matrix(), np.array([0.1, 0.2, 0.0]))
@@ -29,7 +29,7 @@ VIEWS = {1: camera(0), 2: camera(40), 7: camera(-70)}
 
 def sighting(im_id: int, score: float = 0.5, shift: float = 0.0, covariance=COVARIANCE) -> Sighting:
     pose = VIEWS[im_id] @ TRUTH
-    t = pose.cam_t_obj + [0, 0, shift]
+    t = pose.cam_t_obj + np.array([0, 0, shift])
     return Sighting(
         3, im_id, ObjectPose("mug", 5, score, pose.cam_R_obj, t, np.zeros(4), covariance=covariance, known=MUG)
     )
