@@ -39,6 +39,7 @@ from sopose.models.pnp_points import PoseSolver
 
 logger = logging.getLogger(__name__)
 THRESHOLD = 0.3  # least score of a box whose object's pose is estimated
+SURE = 0.5  # confidence below which a pose is doubtful
 SMALL = 8.0  # pixels; a shorter side of a box holds nothing to see a pose by
 BATCH = 32  # ROIs in a forward pass
 
@@ -268,18 +269,27 @@ class PoseEstimator:
         return ObjectPose(
             object=box.object,
             obj_id=known.obj_id,
-            score=box.score,
+            score=box.score if found.confidence is None else found.confidence,
             cam_R_obj=pose.cam_R_obj,
             cam_t_obj=pose.cam_t_obj,
             box=np.asarray(box.xyxy),
-            warnings=(*odd, *_doubts(box, pose, photo.size)),
+            warnings=(*odd, *_doubts(box, pose, photo.size), *_unsure(found.confidence)),
             coarse=coarse,
             covariance=found.covariance,
+            confidence=found.confidence,
+            box_score=box.score,
             K=photo.K,
             distortion=photo.distortion,
             known=known,
             model=self.models.get(box.object),
         )
+
+
+def _unsure(confidence: float | None) -> list[str]:
+    """Why an answer is not to be relied on, of one whose probability to be right is known."""
+    if confidence is None or confidence >= SURE:
+        return []
+    return [f"it is probably wrong: confidence {confidence:.2f}"]
 
 
 def _doubts(box: Box, pose: Pose, size: ImageSize) -> list[str]:

@@ -27,13 +27,15 @@ class ObjectPose:
 
     object: str
     obj_id: int
-    score: float  # of the box
+    score: float  # the confidence where it is known, else that of the box
     cam_R_obj: np.ndarray  # (3, 3)
     cam_t_obj: np.ndarray  # (3,) metres
     box: np.ndarray  # (4,) xyxy pixels, of the undistorted image
     warnings: tuple[str, ...] = ()  # why it is not to be relied on
     coarse: Pose | None = None  # as it was before second looks; None without any
     covariance: np.ndarray | None = None  # (6, 6) as of `PoseFit`: metres and radians, ROS's order; with second looks
+    confidence: float | None = None  # probability that its surface is within 0.1 diameters; a refiner says it
+    box_score: float = 1.0  # the detector's
     K: np.ndarray | None = None  # (3, 3) of the image it was found in, pixels
     distortion: np.ndarray | None = None  # of that image's lens, as of `as_distortion`
     known: KnownObject | None = None  # what the network knows of the object

@@ -212,6 +212,7 @@ def pose_entry(pose: ObjectPose) -> dict[str, Any]:
         "box": pose.box.tolist(),
         "warnings": list(pose.warnings),
         **({} if pose.coarse is None else {"before_second_looks": plain_pose(pose.coarse)}),
+        **({} if pose.confidence is None else {"confidence": pose.confidence, "box_score": pose.box_score}),
         **({} if pose.covariance is None else {"covariance": pose.covariance.tolist()}),
     }
 

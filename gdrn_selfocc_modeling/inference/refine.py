@@ -12,12 +12,13 @@ from sopose.batch import Displacements, LookBatch, collate
 from sopose.core.data.roi import crop_image
 from sopose.core.engine.machine import WITHOUT_TORCH, has_torch
 from sopose.core.geometry.pose import Pose
-from sopose.core.geometry.pose_fit import PoseFit, PosePrior, fit_poses
+from sopose.core.geometry.pose_fit import PosePrior, fit_poses
 from sopose.core.objects.model import ObjectModel
 from sopose.core.utils.errors import UserError
 from sopose.data.look import look_format, look_view, make_look
 from sopose.inference.onnx_network import SUFFIX
 from sopose.inference.onnx_refiner import read_onnx_refiner
+from sopose.models.confidence import look_evidence, read_confidence
 from sopose.models.refiner_design import RefinerDesign, seen_points
 from sopose.settings import CONFIGS
 from sopose.settings.groups import TestRefineSettings
@@ -34,6 +35,8 @@ class RefinedPose:
 
     pose: Pose
     covariance: np.ndarray | None = None  # (6, 6) as of `PoseFit`; None without a look
+    evidence: np.ndarray | None = None  # (7,) as of `EVIDENCE`; None without a look
+    confidence: float | None = None  # probability that the pose is right; None where the refiner doesn't know
 
 
 class PoseRefiner:
@@ -46,6 +49,7 @@ class PoseRefiner:
 
     def __init__(self, network: Callable[[LookBatch], Displacements], design: RefinerDesign) -> None:
         self.network, self.design, self.format = network, design, look_format(design)
+        self.confidence = read_confidence(design.confidence, "the refiner's confidence")
 
     @classmethod
     def from_file(cls, path: Path | str, device: str = "cpu") -> PoseRefiner:
@@ -88,9 +92,9 @@ class PoseRefiner:
             for first in range(0, len(seen), BATCH):
                 places = seen[first : first + BATCH]
                 prior = _prior(self.design, [(before[place], models[place].diameter) for place in places])
-                fit = self._fitted([looks[place] for place in places], prior)
-                for row, place in enumerate(places):
-                    refined[place] = _checked(fit, row, refined[place])
+                found = self._refined([looks[place] for place in places], prior)
+                for place, one in zip(places, found, strict=True):
+                    refined[place] = one if _can_be(one.pose) else refined[place]
         return refined
 
     def _look(self, image: np.ndarray, K: np.ndarray, model: ObjectModel, pose: Pose) -> LookBatch | None:
@@ -101,12 +105,17 @@ class PoseRefiner:
             return None
         return make_look(crop_image(image, view.roi, self.design.input_res), model, pose, view, self.format)
 
-    def _fitted(self, looks: list[LookBatch], prior: PosePrior[np.ndarray]) -> PoseFit[np.ndarray]:
+    def _refined(self, looks: list[LookBatch], prior: PosePrior[np.ndarray]) -> list[RefinedPose]:
         """The poses that looks lead to, solved in double precision."""
         batch = collate(looks)
         moved, exact = self.network(batch).map(np.float64), batch.map(np.float64)
         seen = seen_points(exact, moved, self.design.correlation)
-        return fit_poses(seen, exact.cam_R_obj, exact.cam_t_obj, prior=prior)
+        fit = fit_poses(seen, exact.cam_R_obj, exact.cam_t_obj, prior=prior)
+        evidence = look_evidence(exact, moved, fit, prior)
+        sure = [None] * len(evidence) if self.confidence is None else self.confidence(evidence).tolist()
+        poses = [Pose(R, t) for R, t in zip(fit.cam_R_obj, fit.cam_t_obj, strict=True)]
+        columns = zip(poses, self.design.inflation * fit.covariance, evidence, sure, strict=True)
+        return [RefinedPose(*column) for column in columns]
 
 
 def _prior(design: RefinerDesign, coarse: Sequence[tuple[Pose, float]]) -> PosePrior[np.ndarray]:
@@ -123,9 +132,6 @@ def build_pose_refiner(test: TestRefineSettings, device: str) -> PoseRefiner | N
     return PoseRefiner.from_file(Path(test.weights), device)
 
 
-def _checked(fit: PoseFit[np.ndarray], row: int, before: RefinedPose) -> RefinedPose:
-    """One fitted pose; the one before where the fit can't be."""
-    R, t, covariance = fit.cam_R_obj[row], fit.cam_t_obj[row], fit.covariance[row]
-    if not (np.isfinite(R).all() and np.isfinite(t).all() and t[2] > 0):
-        return before
-    return RefinedPose(Pose(R, t), covariance)
+def _can_be(pose: Pose) -> bool:
+    """Whether a fitted pose is finite and before the camera; else the one before is kept."""
+    return bool(np.isfinite(pose.cam_R_obj).all() and np.isfinite(pose.cam_t_obj).all() and pose.cam_t_obj[2] > 0)

@@ -22,11 +22,11 @@ def refine_predictions(
 ) -> Predictions:
     """The predictions of a test set after so many looks, with the poses before; each rank looks at its share.
 
-    An image's time grows by that of its looks; reading the image is not counted, as with the network.
+    Their scores are the confidence, where the refiner knows it. An image's time grows by that of its looks; reading the image is not counted, as with the network.
     """
     world, items = current_world(), test_set.source.items
     own = world.share(len(items))
-    mine: dict[int, tuple[Pose, float]] = {}
+    mine: dict[int, tuple[Pose, float | None, float]] = {}
     with tqdm(total=len(own), desc=f"second looks at {test_set.spec.name}", disable=not world.is_first) as progress:
         for _, numbers in groupby(own, key=lambda number: roi_ids(items[number])[:2]):
             places = list(numbers)
@@ -37,16 +37,17 @@ def refine_predictions(
             refined = refiner(image, K, models, poses, iterations)
             seconds = time.perf_counter() - started
             each = seconds / len(places)
-            mine |= {place: (one.pose, each) for place, one in zip(places, refined, strict=True)}
+            mine |= {place: (one.pose, one.confidence, each) for place, one in zip(places, refined, strict=True)}
             progress.update(len(places))
     found = {place: answer for part in of_all_ranks(mine) for place, answer in part.items()}
     spent: dict[tuple[int, int], float] = defaultdict(float)
-    for place, (_, seconds) in found.items():
+    for place, (_, _, seconds) in found.items():
         spent[roi_ids(items[place])[:2]] += seconds
     estimates = [
         replace(
             estimate,
             pose=found[place][0],
+            score=estimate.score if found[place][1] is None else found[place][1],
             time=estimate.time + spent[estimate.scene_id, estimate.im_id] if estimate.time >= 0 else estimate.time,
         )
         for place, estimate in enumerate(predictions.estimates)

@@ -15,6 +15,7 @@ from sopose.core.geometry.pose import Pose
 from sopose.core.geometry.pose_fit import SeenPoints, pose_precision
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.plain_values import PlainReader
+from sopose.models.confidence import read_confidence
 
 KIND, VERSION = "refiner", 1
 REMEDY = "give a file that sopose refiner wrote"
@@ -28,6 +29,7 @@ RANGES = {
     "start_depth": (1e-4, 1.0),
     "start_across": (1e-4, 1.0),
     "correlation": (1e-3, 1e6),
+    "inflation": (1e-3, 1e6),
 }
 REALS = ("pad_scale", "start_rotation", "start_depth", "start_across", "correlation")
 MOST_STAGES = 8
@@ -52,6 +54,9 @@ class RefinerDesign:
     start_across: float = 0.05  # diameters
     # By how much the covariance of independent cells is too small: errors of neighbours go together. Measured.
     correlation: float = 250.0
+    # How sure poses are: see `sopose.models.confidence`; empty where it was not measured.
+    confidence: tuple[float, ...] = ()
+    inflation: float = 1.0  # of covariances: what the errors of poses that are probably right asked for
 
     def __post_init__(self) -> None:
         for name, (least, most) in RANGES.items():
@@ -64,6 +69,7 @@ class RefinerDesign:
         mean, std = self.pixel_mean, self.pixel_std
         if len(mean) != 3 or len(std) != 3 or not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
             raise UserError("the refiner's pixel_mean and pixel_std must be three levels each, std above zero")
+        read_confidence(self.confidence, "the refiner's confidence")
 
     def precision(self, pose: Pose, diameter: float) -> np.ndarray:
         """(6, 6) what is known of a pose before any look at it, see `pose_precision`; diameter in metres."""
@@ -93,6 +99,8 @@ def read_design(plain: Mapping[str, Any], where: str) -> RefinerDesign:
             pixel_format=read.value("pixel_format", str),
             pixel_mean=tuple(map(float, read.items("pixel_mean", number))),
             pixel_std=tuple(map(float, read.items("pixel_std", number))),
+            confidence=tuple(map(float, read.items("confidence", number))) if "confidence" in plain else (),
+            inflation=float(read.value("inflation", number)) if "inflation" in plain else 1.0,
         )
     except UserError as error:
         raise UserError(f"{where}: {str(error).removeprefix(f'{where}: ')}") from error

@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError("DATASETS.TEST is empty; name a split to evaluate on")
     device = select_device(settings.model.device)
     share_cores(0, settings.cpu_threads, computes=device.type == "cpu")
-    refiner = PoseRefiner.from_file(args.refiner, device)
+    refiner = PoseRefiner.from_file(args.refiner, str(device))
     texts, records = [], []
     for test_set in build_sets(settings, args.images):
         for start in args.starts:

@@ -21,6 +21,7 @@ from sopose.inference.prepare import prepared_refiner
 from sopose.inference.refine import PoseRefiner
 from sopose.inference.refine_predictions import refine_predictions
 from sopose.inference.torch_networks import OnTorch
+from sopose.models.confidence import EVIDENCE, Confidence
 from sopose.models.refiner_design import RefinerDesign
 from sopose.models.refiner_file import build_refiner, save_refiner
 from tests.support.builders import eval_set_of
@@ -131,7 +132,10 @@ def test_predictions_keep_the_poses_before_and_the_time_of_looks(test_set, tmp_p
     refined = refine_predictions(PoseRefiner(asked(Still(TRUTH)), DESIGN), test_set, coarse, iterations=1)
     np.testing.assert_allclose(refined.estimates.cam_t_obj, coarse.estimates.cam_t_obj, atol=1e-5)  # metres
     np.testing.assert_array_equal(refined.coarse.cam_t_obj, coarse.estimates.cam_t_obj)
-    assert (refined.estimates.time > 0.25).all()
+    assert (refined.estimates.time > 0.25).all() and (refined.estimates.score == 0.5).all()
+    sure = replace(DESIGN, confidence=(*[0.0] * len(EVIDENCE), 2.0))
+    scored = refine_predictions(PoseRefiner(asked(Still(TRUTH)), sure), test_set, coarse, iterations=1)
+    np.testing.assert_allclose(scored.estimates.score, 1 / (1 + np.exp(-2.0)))
     for im_id in set(refined.estimates.ids[:, 1]):  # BOP wants one time an image
         assert len(set(refined.estimates.time[refined.estimates.ids[:, 1] == im_id])) == 1
     write_predictions(tmp_path / "predictions.npz", refined)
@@ -195,3 +199,28 @@ def test_looks_without_embree_lead_to_the_same_poses(models, monkeypatch):
     turn = Rotation.from_matrix(drawn.pose.cam_R_obj @ with_rays.pose.cam_R_obj.T).magnitude()
     assert np.degrees(turn) < 0.1
     assert np.linalg.norm(drawn.pose.cam_t_obj - with_rays.pose.cam_t_obj) < 1e-4  # metres
+
+
+def test_evidence_tells_a_pose_that_the_image_agrees_with(models):
+    """The oracle's own pose shows no displacement any more; a file's model makes a probability of it."""
+    model, start = models[min(models)], wrong(TRUTH)
+    left = EVIDENCE.index("left")
+    sure = Confidence(tuple(-1.0 if k == left else 0.0 for k in range(len(EVIDENCE))), -1.0)
+    for confidence in (None, sure):
+        design = DESIGN if confidence is None else replace(DESIGN, confidence=confidence.numbers)
+        refiner = PoseRefiner(asked(Oracle(TRUTH)), design)
+        (once,), (twice,) = (refiner(PICTURE, CAMERA, [model], [start], count) for count in (1, 2))
+        assert twice.evidence[left] < once.evidence[left] - 1  # logarithms of cells
+        assert (once.confidence is None) == (confidence is None)
+        if confidence is not None:
+            assert once.confidence < twice.confidence == pytest.approx(float(sure(twice.evidence)))
+    (none,) = refiner(PICTURE, CAMERA, [model], [start], 0)
+    assert none.evidence is None and none.confidence is None
+
+
+def test_how_sure_a_refiner_is_goes_with_its_file(tmp_path):
+    design = replace(DESIGN, output_res=16, confidence=(0.5, *[-1.0] * len(EVIDENCE)))
+    save_refiner(build_refiner(design), design, ["x"], tmp_path / "a.safetensors")
+    assert PoseRefiner.from_file(tmp_path / "a.safetensors").confidence.numbers == design.confidence
+    with pytest.raises(UserError, match="confidence must be 8 finite numbers"):
+        replace(design, confidence=(1.0,))

@@ -1,0 +1,71 @@
+"""Laws of the probability that a pose is right: learned from both kinds, calibrated, and 0 for what is no number."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sopose.core.evaluation.calibration import area_under_roc, reliability
+from sopose.core.utils.errors import UserError
+from sopose.models.confidence import EVIDENCE, Confidence, fit_confidence, read_confidence
+
+RNG = np.random.default_rng(0)
+TRUE = Confidence((2.0, -1.0, 0.0, 0.0, 0.5, 0.0, 0.0), -0.5)
+
+
+def drawn(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Evidence, and poses that are right with just the probability that `TRUE` says."""
+    rng = np.random.default_rng(seed)
+    evidence = rng.normal(size=(count, len(EVIDENCE))) * [1, 2, 1, 1, 3, 1, 5] + [0, 1, 0, -3, 0, 0, 6]
+    return evidence, rng.random(count) < TRUE(evidence)
+
+
+def test_the_model_that_drew_is_found():
+    evidence, right = drawn(20_000)
+    found = fit_confidence(evidence, right)
+    np.testing.assert_allclose(found.weights, TRUE.weights, atol=0.15)
+    fresh, answers = drawn(20_000, seed=1)
+    assert reliability(found(fresh), answers).error < 0.02
+    assert area_under_roc(found(fresh), answers) == pytest.approx(area_under_roc(TRUE(fresh), answers), abs=0.003)
+
+
+def test_what_separates_all_stays_finite():
+    evidence, right = drawn(200)
+    evidence[:, 0] = np.where(right, 1.0, -1.0)
+    found = fit_confidence(evidence, right)
+    assert np.isfinite(found.numbers).all()
+    assert found(evidence)[right].min() > 0.9 and found(evidence)[~right].max() < 0.1
+
+
+def test_what_is_no_number_is_not_believed():
+    evidence, _ = drawn(3)
+    evidence[1, 2] = np.nan
+    probability = TRUE(evidence)
+    assert probability[1] == 0 and (probability[[0, 2]] > 0).all()
+
+
+def test_one_kind_alone_teaches_nothing():
+    evidence, _ = drawn(10)
+    for right in (np.ones(10, bool), np.zeros(10, bool)):
+        with pytest.raises(UserError, match="one kind only"):
+            fit_confidence(evidence, right)
+
+
+def test_numbers_of_a_file():
+    assert read_confidence((), "x") is None
+    assert read_confidence(TRUE.numbers, "x") == TRUE
+    for wrong in ((1.0, 2.0), (np.nan,) * 8):
+        with pytest.raises(UserError, match="x must be 8 finite numbers or none"):
+            read_confidence(wrong, "x")
+
+
+def test_areas():
+    score = np.array([0.1, 0.4, 0.4, 0.9])
+    assert area_under_roc(score, np.array([False, False, True, True])) == pytest.approx((0.75 + 1.0) / 2)
+    assert area_under_roc(score, np.array([True, True, False, False])) == pytest.approx(0.125)
+    assert np.isnan(area_under_roc(score, np.ones(4, bool)))
+
+
+def test_reliability_of_what_is_sure_and_wrong():
+    bins = reliability(np.full(50, 0.9), np.zeros(50, bool))
+    assert bins.error == pytest.approx(0.9) and bins.count.sum() == 50
