@@ -83,8 +83,6 @@ def read_object(path: Path, name: str, unit: str, force: bool = False, center: b
     file = read_cad(path)
     mesh, done = cleaned(file.mesh, str(path))
     notes = [*file.notes, *done]
-    if file.unit is not None and file.unit != unit:
-        notes.append(f"UNITS: file or format says {file.unit}, {unit} was given")
     mesh = mesh.scaled(METERS[unit])
     low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
     origin = (low + high) / 2 if center else np.zeros(3)
@@ -96,6 +94,9 @@ def read_object(path: Path, name: str, unit: str, force: bool = False, center: b
     model = object_model(mesh, 0, name)
     if not force and not SMALLEST <= model.diameter <= LARGEST:
         raise UserError(_unlikely_size(path, model.diameter, unit, file.unit))
+    if file.unit is not None and file.unit != unit:
+        size = _length(model.diameter)
+        notes.append(f"UNITS: the file's format counts in {file.unit}; taken in {unit}, as given: {size} in diameter")
     return NewObject(model, Path(path).name, unit, origin, notes + more)
 
 
@@ -115,9 +116,10 @@ def _unlikely_size(path: Path, diameter: float, unit: str, file_unit: str | None
     text = f"{path} is {_length(diameter)} in diameter if its unit is {unit}"
     if not fitting:
         return f"{text}, and no unit makes it likely; scale it, or take it so by --force"
-    likely = file_unit if file_unit in fitting else next(iter(fitting))
     others = ", ".join(f"{_length(size)} in {other}" for other, size in fitting.items())
-    return f"{text}; it would be {others}: give --units {likely}, or --force if it is right"
+    likely = next(iter(fitting)) if len(fitting) == 1 else file_unit if file_unit in fitting else ""
+    advice = f"give --units {likely}" if likely else "give the --units whose size is that of the part"
+    return f"{text}; it would be {others}: {advice}, or --force if it is right"
 
 
 def _length(meters: float) -> str:

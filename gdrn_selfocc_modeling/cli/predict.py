@@ -91,12 +91,13 @@ def check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Leave with a usage error for options that don't go together."""
     if args.topk < 1 or args.limit < 0 or args.looks < 0:
         parser.error("--topk must be at least 1, --limit and --looks at least 0")
-    if args.depth and not args.models:
+    in_project = NAME.is_file()
+    if args.depth and not (args.models or in_project):
         parser.error("--depth is compared with the rendered objects; name the folder of their --models")
-    if args.looks and not args.models:
+    if args.looks and not (args.models or in_project):
         parser.error("--looks renders the objects; name the folder of their --models")
     given = args.box or args.boxes or args.detector
-    if not (args.checkpoint and given) and not NAME.is_file():
+    if not (args.checkpoint and given) and not in_project:
         parser.error(f"give --checkpoint, and --box, --boxes or --detector; or run it where `sopose new` wrote {NAME}")
 
 
@@ -106,24 +107,38 @@ def handle(args: argparse.Namespace) -> None:
     from sopose.inference.pose_inputs import PredictOptions
 
     given = vars(args)
-    if not (args.checkpoint and (args.box or args.boxes or args.detector)):
-        given = with_project(given)
-    run_predict(PredictOptions(**given))
+    if args.camera is not None and "," in str(args.camera) and not args.camera.is_file():
+        given = {**given, "K": str(args.camera), "camera": None}  # four numbers, as `sopose new` takes them
+    run_predict(PredictOptions(**(with_project(given) if NAME.is_file() else given)))
 
 
 def with_project(given: dict[str, Any]) -> dict[str, Any]:
-    """The options with a project's network, and its detector, models and camera where others aren't given.
+    """The options with a project's network, detector, models and camera where others aren't given.
 
     Raises `UserError` where the project has not been trained yet.
     """
     project, _ = find_project()
-    own = {} if given["checkpoint"] else {"checkpoint": project.output / "model_final.safetensors"}
+    own = {} if given["checkpoint"] else {"checkpoint": trained(project.output, "model_final.safetensors")}
     if not (given["box"] or given["boxes"] or given["detector"]):
-        own["detector"] = project.detector / "detector.safetensors"
-    for path in own.values():
-        require_file(path, "run `sopose train` first; with --resume or without, it continues where it stopped")
+        own["detector"] = trained(project.detector, "detector.safetensors")
     if given["models"] is None:
         own["models"] = project.dataset / "models"
     if not (given["K"] or given["camera"] or (Path(given["source"]) / "scene_camera.json").is_file()):
         own["camera"] = project.dataset / "camera.json"
     return {**given, **own}
+
+
+def trained(folder: Path, name: str) -> Path:
+    """The weights that a training left, or the last checkpoint of one that isn't finished.
+
+    Raises `UserError` where there is neither.
+    """
+    final = folder / name
+    if final.is_file() or not folder.is_dir():
+        return require_file(final, "run `sopose train` first; where it was stopped, it continues")
+    from sopose.core.engine.checkpointer import last_checkpoint
+
+    last = last_checkpoint(folder)
+    if last is not None:
+        print(f"{name} isn't there yet: {last} is used, of a training that isn't finished")
+    return last or require_file(final, "run `sopose train` first; where it was stopped, it continues")

@@ -67,6 +67,7 @@ def train_project(project: Project, settings: Settings, args: argparse.Namespace
     resume = args.resume or (not args.dry_run and last_checkpoint(project.output) is not None)
     train(settings, RunOptions(resume=resume, profile=args.profile, dry=args.dry_run))
     if args.dry_run:
+        print("the detector isn't part of a dry run: it learns from the same models and pictures")
         return
     print("2 of 2: the detector, which finds the boxes of the objects", flush=True)
     run_detector(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +17,12 @@ from sopose.core.detection.infer import INPUT, OUTPUTS, OnnxHeads
 from sopose.core.detection.model import fast_copy
 from sopose.core.detection.on_torch import RawHeads, TorchHeads, load_network
 from sopose.core.engine.facts import FACTS
-from sopose.core.engine.onnx_runtimes import open_session
-from sopose.export.onnx_graph import sealed_file, traced_graph
+from sopose.core.engine.onnx_runtimes import open_session, optional_module
+from sopose.core.utils.errors import UserError
+from sopose.export.onnx_graph import sealed_file
+from sopose.export.quiet import quiet
 
+OPSET = 18  # the newest that torch's older exporter writes whole
 SIDES = ((3, 4), (5, 2), (1, 1))  # height and width of inputs that a graph is tried with, in largest strides
 
 
@@ -29,11 +34,37 @@ def export_detector(path: Path) -> tuple[bytes, DetectorFacts, float]:
     """
     network, facts = load_network(path)
     heads = RawHeads(fast_copy(network.eval(), half=False)).eval()
-    size = {axis: STRIDES[-1] * torch.export.Dim(name, min=1, max=256) for axis, name in ((2, "rows"), (3, "columns"))}
-    example = {INPUT: torch.zeros(1, 3, 2 * STRIDES[-1], 3 * STRIDES[-1])}
-    graph = traced_graph(heads, example, OUTPUTS, (size,))
+    graph = any_size_graph(heads, torch.zeros(1, 3, 2 * STRIDES[-1], 3 * STRIDES[-1]))
     content = sealed_file(graph, {FACTS: json.dumps(facts.plain())}, "Boxes of known objects; see the metadata")
     return content, facts, largest_difference(TorchHeads(network), content)
+
+
+def any_size_graph(heads: RawHeads, example: torch.Tensor) -> Any:
+    """An `onnx.ModelProto` of a detector's heads for inputs of any height and width.
+
+    By torch's older exporter: the newer one takes ten minutes to reason about two free sides of a pyramid. Raises
+    `UserError` for what ONNX has no operators for.
+    """
+    onnx, written = optional_module("onnx"), io.BytesIO()
+    axes = {INPUT: {2: "rows", 3: "columns"}, **{name: {1: "places"} for name in OUTPUTS}}
+    try:
+        with quiet("torch.onnx"):
+            torch.onnx.export(
+                heads,
+                (example,),
+                written,
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=[*OUTPUTS],
+                dynamic_axes=axes,
+            )
+    except (torch.onnx.OnnxExporterError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"the detector can't be expressed in ONNX ({reason}); train one with another backbone"
+        ) from error
+    return onnx.load_model_from_string(written.getvalue())
 
 
 def largest_difference(network: TorchHeads, content: bytes, sides: Sequence[tuple[int, int]] = SIDES) -> float:

@@ -67,13 +67,10 @@ def export_graph(network: GDRN, rois: RoiBatch, maps: bool = False) -> Any:
     return traced_graph(_Exportable(network, outputs), {name: getattr(rois, name) for name in INPUTS}, outputs)
 
 
-def traced_graph(
-    network: nn.Module, example: Mapping[str, Tensor], outputs: Sequence[str], free: Sequence[Mapping[int, Any]] = ()
-) -> Any:
-    """An `onnx.ModelProto` of a module that maps tensors to tensors; unread inputs are left out.
+def traced_graph(network: nn.Module, example: Mapping[str, Tensor], outputs: Sequence[str]) -> Any:
+    """An `onnx.ModelProto` of a module that maps tensors to tensors; batches of any size, unread inputs left out.
 
-    example: its inputs by name; free: axes of each input that may have other sizes, with their `torch.export.Dim`, by
-    default the first of all. Raises `UserError` for what ONNX has no operators for.
+    example: its inputs by name. Raises `UserError` for what ONNX has no operators for.
     """
     for package in ("onnx", "onnxscript"):
         optional_module(package)
@@ -87,7 +84,7 @@ def traced_graph(
                 opset_version=OPSET,
                 input_names=[*example],
                 output_names=[*outputs],
-                dynamic_shapes=tuple(free) or (tuple({0: batch} for _ in example),),
+                dynamic_shapes=(tuple({0: batch} for _ in example),),
                 verbose=False,
             )
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:

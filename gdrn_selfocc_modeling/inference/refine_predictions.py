@@ -22,7 +22,9 @@ def refine_predictions(
 ) -> Predictions:
     """The predictions of a test set after so many looks, with the poses before; each rank looks at its share.
 
-    Their scores are the confidence, where the refiner knows it. An image's time grows by that of its looks; reading the image is not counted, as with the network.
+    Their scores are the confidence, where the refiner knows it.
+
+    An image's time grows by that of its looks; reading the image is not counted, as with the network.
     """
     world, items = current_world(), test_set.source.items
     own = world.share(len(items))

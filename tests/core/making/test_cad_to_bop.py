@@ -65,8 +65,8 @@ def test_sizes_survive_every_format_and_unit(write_box, tmp_path, suffix, unit):
     "unit, scale, likely",
     [
         ("mm", 1e-3, "37.4 mm in m: give --units m"),
-        ("m", 1.0, "37.4 mm in mm, 950 mm in inch, 374 mm in cm: give --units mm"),
-        ("m", 10.0, "374 mm in mm, 3.74 m in cm: give --units mm"),
+        ("m", 1.0, "37.4 mm in mm, 950 mm in inch, 374 mm in cm: give the --units whose size is"),
+        ("m", 10.0, "374 mm in mm, 3.74 m in cm: give the --units whose size is"),
     ],
 )
 def test_a_wrong_unit_is_reported_with_the_likely_one(write_box, unit, scale, likely):
