@@ -127,6 +127,6 @@ def test_photographs_are_left_out_in_folders_too(photos, tmp_path):
 
 
 def test_our_configurations_leave_the_same_photographs_out(repository):
-    for name in ("lmo/cad_only_cpu.py", "lmo/cad_only_lite.py", "refiner/any_object.py"):
+    for name in ("lmo/cad_only_cpu.py", "lmo/cad_only_lite.py", "lmo/cad_only_eight.py", "refiner/any_object.py"):
         settings = load_settings(repository / "configs" / "gdrn_selfocc" / name, [])
         assert settings.input.bg_left_out == ("*8.jpg", "*9.jpg"), name
