@@ -220,7 +220,7 @@ def bin_labels(coordinates: Tensor, present: Tensor, bins: int) -> Tensor:
 
 def split_bins(logits: Array, bins: int) -> Array:
     """Logits (B, C (bins + 1), H, W) -> (B, C, bins + 1, H, W), the background last."""
-    return logits.reshape(len(logits), -1, bins + 1, *logits.shape[2:])
+    return logits.reshape(logits.shape[0], -1, bins + 1, *logits.shape[2:])
 
 
 def bin_probability(logits: Array, bins: int) -> Array:
