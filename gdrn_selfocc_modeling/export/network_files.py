@@ -72,12 +72,14 @@ def run_export(options: ExportOptions) -> None:
     facts = read_network_facts(state, options.checkpoint, overrides(options))
     splits = {name: open_split(facts, name) for name in (options.split, options.calibration) if name}
     example = made_up_rois(estimator, 2)
-    graph = export_graph(estimator.network.model, example, options.maps)
+    # Poses by PnP need maps, whoever asks for them.
+    with_maps = options.maps or read_network_facts(state, options.checkpoint).settings.test.use_pnp
+    graph = export_graph(estimator.network.model, example, with_maps)
     whole = finish_graph(graph, plain_facts(state), estimator.crops, "fp32")
     compare_with_torch(estimator, open_graph(whole), splits.get(options.split))
     content = whole
     if options.fp16:
-        graph = export_graph(halved(estimator.network.model), example, options.maps)
+        graph = export_graph(halved(estimator.network.model), example, with_maps)
         content = finish_graph(graph, plain_facts(state), estimator.crops, "fp16")
     elif options.int8:
         graph = quantised(graph, rois_of(splits[options.calibration], CALIBRATION_ROIS))

@@ -30,7 +30,7 @@ from sopose.core.utils.errors import UserError
 from sopose.data.eval_set import EvalSet
 from sopose.data.roi_input import RoiFormat, build_roi_format
 from sopose.export import network_files
-from sopose.export.network_files import rois_of
+from sopose.export.network_files import ExportOptions, rois_of, run_export
 from sopose.export.onnx_check import TOLERANCE, differences, made_up_rois
 from sopose.export.onnx_graph import export_graph, finish_graph, open_graph
 from sopose.inference.crops import CropFormat
@@ -174,6 +174,15 @@ def test_maps_are_given_where_asked_for(export, weights, photo):
     for name in ("mask", "xyz", "region", "q", "cam_R_raw", "trans_raw"):
         np.testing.assert_allclose(getattr(other, name), getattr(one, name), rtol=0, atol=1e-3)
     assert all(np.isfinite(pose.cam_t_obj).all() for pose in theirs(rgb, K, boxes))
+
+
+@pytest.mark.slow
+def test_a_network_whose_poses_come_from_pnp_keeps_its_maps(repository, tmp_path):
+    weights = repository / "configs" / "gdrn_selfocc" / "lmo" / "cad_only_cpu.safetensors"
+    run_export(ExportOptions(weights, tmp_path / "can.onnx"))
+    network, _ = read_onnx(tmp_path / "can.onnx", "cpu")
+    assert network.has_maps
+    PoseEstimator.from_checkpoint(tmp_path / "can.onnx", "cpu")  # with PnP, as its configuration says
 
 
 def test_without_maps_there_is_no_pnp_and_no_picture(export, repository, options):
