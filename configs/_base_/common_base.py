@@ -227,6 +227,7 @@ TEST = dict(  # evaluation
     # second looks: the object is rendered at its pose, and the pose corrected by where the image shows its surface
     REFINE=dict(
         ITERATIONS=0,  # how often, 0: never
+        STARTS=1,  # poses looked at instead of the network's alone: turned by 25 degrees (7), also by 50 (13)
         WEIGHTS="any_object",  # the refiner that comes along, or a file that sopose refiner wrote
     ),
     VIS=False,  # accepted, without effect: pictures are in the html report

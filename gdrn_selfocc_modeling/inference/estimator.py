@@ -51,13 +51,15 @@ class SecondLook:
     refiner: PoseRefiner
     models: Mapping[str, ObjectModel]  # by name
     iterations: int
+    starts: int = 1  # poses of each object that are looked at
 
     def __call__(
         self, rgb: np.ndarray, K: np.ndarray, names: Sequence[str], poses: Sequence[Pose]
     ) -> list[RefinedPose]:
         """Poses of objects of some names in an image (H, W, 3) uint8 RGB, after the looks."""
         models = [self.models[name] for name in names]
-        return self.refiner(np.ascontiguousarray(rgb[..., ::-1]), K, models, poses, self.iterations)
+        bgr = np.ascontiguousarray(rgb[..., ::-1])
+        return self.refiner.best_of(bgr, K, models, poses, self.iterations, self.starts)
 
 
 def build_second_look(facts: NetworkFacts, models: Mapping[str, ObjectModel] | None, device: str) -> SecondLook | None:
@@ -68,7 +70,7 @@ def build_second_look(facts: NetworkFacts, models: Mapping[str, ObjectModel] | N
         return None
     if models is None:
         raise UserError("second looks (TEST.REFINE) render the objects; name the folder of their models (--models)")
-    return SecondLook(refiner, models, refine.iterations)
+    return SecondLook(refiner, models, refine.iterations, refine.starts)
 
 
 @dataclass(frozen=True, eq=False)

@@ -238,7 +238,8 @@ def run_inference(model: nn.Module, test_set: EvalSet, plan: EvaluationPlan, dev
     predictions = predict(model, test_set, {"": solver}, inference_plan(plan), device, plan.report_cases)[""]
     if plan.refiner is None:
         return predictions
-    return refine_predictions(plan.refiner, test_set, predictions, plan.test.refine.iterations)
+    looks = plan.test.refine
+    return refine_predictions(plan.refiner, test_set, predictions, looks.iterations, looks.starts)
 
 
 def inference_plan(plan: EvaluationPlan) -> InferencePlan:
@@ -255,7 +256,10 @@ def _boxes_in_words(test: EvalSettings) -> str:
 def _poses_in_words(test: EvalSettings) -> str:
     coarse = f"{test.pnp_type} from {test.pnp_layers}" if test.use_pnp else "the network's"
     refine = test.refine
-    return f"{coarse}, second looks: {refine.iterations} by {refine.weights}" if refine.iterations else coarse
+    if not refine.iterations:
+        return coarse
+    starts = f", the best of {refine.starts} starts" if refine.starts > 1 else ""
+    return f"{coarse}, second looks: {refine.iterations} by {refine.weights}{starts}"
 
 
 def _device_name(device: torch.device) -> str:

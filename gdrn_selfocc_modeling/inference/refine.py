@@ -13,6 +13,7 @@ from sopose.core.data.roi import crop_image
 from sopose.core.engine.machine import WITHOUT_TORCH, has_torch
 from sopose.core.geometry.pose import Pose
 from sopose.core.geometry.pose_fit import PosePrior, fit_poses
+from sopose.core.geometry.rotation import lie_vec_to_matrix
 from sopose.core.objects.model import ObjectModel
 from sopose.core.utils.errors import UserError
 from sopose.data.look import look_format, look_view, make_look
@@ -27,6 +28,7 @@ SHIPPED = {
     "any_object": CONFIGS / "gdrn_selfocc" / "refiner" / "any_object.safetensors"
 }  # refiners that come along, by name
 BATCH = 32  # looks in a forward pass
+TURNS = (25.0, 50.0)  # degrees about the camera's axes, by which poses are turned that are tried as well
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +99,31 @@ class PoseRefiner:
                     refined[place] = one if _can_be(one.pose) else refined[place]
         return refined
 
+    def best_of(
+        self,
+        image: np.ndarray,
+        K: np.ndarray,
+        models: Sequence[ObjectModel],
+        poses: Sequence[Pose],
+        iterations: int,
+        starts: int,
+    ) -> list[RefinedPose]:
+        """As `__call__`, from several poses of each object: the most confident after the looks is looked at again.
+
+        For networks whose rotations are off by more than a look corrects. starts: of `turned_poses`; 1 is `__call__`.
+        Raises `UserError` where the refiner doesn't know how sure it is.
+        """
+        if starts == 1:
+            return self(image, K, models, poses, iterations)
+        if self.confidence is None:
+            raise UserError("TEST.REFINE.STARTS takes the most confident pose, and this refiner knows no confidence")
+        best = []
+        for model, pose in zip(models, poses, strict=True):
+            tried = turned_poses(pose, starts)
+            found = self(image, K, [model] * len(tried), tried, iterations)
+            best.append(max(found, key=lambda one: -1.0 if one.confidence is None else one.confidence).pose)
+        return self(image, K, models, best, iterations)
+
     def _look(self, image: np.ndarray, K: np.ndarray, model: ObjectModel, pose: Pose) -> LookBatch | None:
         size = (image.shape[1], image.shape[0])
         finite = np.isfinite(pose.cam_R_obj).all() and np.isfinite(pose.cam_t_obj).all()
@@ -123,6 +150,13 @@ def _prior(design: RefinerDesign, coarse: Sequence[tuple[Pose, float]]) -> PoseP
     precision = np.array([design.precision(pose, diameter) for pose, diameter in coarse])
     R, t = (np.array([getattr(pose, name) for pose, _ in coarse]) for name in ("cam_R_obj", "cam_t_obj"))
     return PosePrior(R, t, precision)
+
+
+def turned_poses(pose: Pose, count: int) -> list[Pose]:
+    """A pose, and others turned about the object's origin and the camera's axes by `TURNS`, the smaller ones first."""
+    axes = np.concatenate([np.eye(3), -np.eye(3)])
+    turns = np.concatenate([np.deg2rad(degrees) * axes for degrees in TURNS])[: count - 1]
+    return [pose, *(Pose(R @ pose.cam_R_obj, pose.cam_t_obj) for R in lie_vec_to_matrix(turns))]
 
 
 def build_pose_refiner(test: TestRefineSettings, device: str) -> PoseRefiner | None:

@@ -18,7 +18,7 @@ from sopose.inference.refine import PoseRefiner
 
 
 def refine_predictions(
-    refiner: PoseRefiner, test_set: EvalSet, predictions: Predictions, iterations: int
+    refiner: PoseRefiner, test_set: EvalSet, predictions: Predictions, iterations: int, starts: int = 1
 ) -> Predictions:
     """The predictions of a test set after so many looks, with the poses before; each rank looks at its share.
 
@@ -36,7 +36,7 @@ def refine_predictions(
             started = time.perf_counter()
             models = [test_set.source.objects[items[place].obj_id].model for place in places]
             poses = [predictions.estimates[place].pose for place in places]
-            refined = refiner(image, K, models, poses, iterations)
+            refined = refiner.best_of(image, K, models, poses, iterations, starts)
             seconds = time.perf_counter() - started
             each = seconds / len(places)
             mine |= {place: (one.pose, one.confidence, each) for place, one in zip(places, refined, strict=True)}

@@ -178,6 +178,7 @@ class TestRefineSettings:
     """TEST.REFINE: second looks at what the pose network answered."""
 
     iterations: Annotated[int, AtLeast(0), AtMost(64)]
+    starts: Annotated[int, AtLeast(1), AtMost(13)]
     weights: str
 
 

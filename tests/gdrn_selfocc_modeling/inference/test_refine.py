@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from sopose.core.bop.results import Estimate, Estimates
 from sopose.core.geometry.pose import Pose
+from sopose.core.geometry.rotation import geodesic_distance
 from sopose.core.rays import raycast
 from sopose.core.utils.errors import UserError
 from sopose.data.eval_set import EvalSet
@@ -18,7 +19,7 @@ from sopose.data.look import nearest_equal_pose
 from sopose.inference.evaluation import build_plan
 from sopose.inference.predictions import Predictions, read_predictions, roi_ids, write_predictions
 from sopose.inference.prepare import prepared_refiner
-from sopose.inference.refine import PoseRefiner
+from sopose.inference.refine import PoseRefiner, turned_poses
 from sopose.inference.refine_predictions import refine_predictions
 from sopose.inference.torch_networks import OnTorch
 from sopose.models.confidence import EVIDENCE, Confidence
@@ -224,3 +225,39 @@ def test_how_sure_a_refiner_is_goes_with_its_file(tmp_path):
     assert PoseRefiner.from_file(tmp_path / "a.safetensors").confidence.numbers == design.confidence
     with pytest.raises(UserError, match="confidence must be 8 finite numbers"):
         replace(design, confidence=(1.0,))
+
+
+def test_turned_poses_begin_with_the_pose_itself():
+    poses = turned_poses(TRUTH, 13)
+    angles = [np.degrees(geodesic_distance(pose.cam_R_obj, TRUTH.cam_R_obj)) for pose in poses]
+    np.testing.assert_allclose(angles, [0, *[25] * 6, *[50] * 6], atol=1e-5)
+    assert all((pose.cam_t_obj == TRUTH.cam_t_obj).all() for pose in poses)
+    assert len(turned_poses(TRUTH, 7)) == 7 and len(turned_poses(TRUTH, 1)) == 1
+
+
+class Near(Oracle):
+    """Sees where an object is from near its pose alone; from far it says that nothing moves, and is unsure."""
+
+    def forward(self, look):
+        seen = super().forward(look)
+        R = torch.from_numpy(np.float32(self.truth.cam_R_obj))
+        far = torch.rad2deg(geodesic_distance(look.cam_R_obj, R.expand_as(look.cam_R_obj))) > 20
+        shift = torch.where(far[:, None, None, None], 0.0, seen.shift)
+        unsure = torch.where(far[:, None, None], 2.0, seen.log_spread)
+        return replace(seen, shift=shift, log_scale=unsure, log_spread=unsure)
+
+
+def test_the_most_confident_of_several_starts_is_taken(models):
+    model = models[min(models)]
+    spread = EVIDENCE.index("spread")
+    sure = replace(DESIGN, confidence=(*(-1.0 if k == spread else 0.0 for k in range(len(EVIDENCE))), 0.0))
+    turn = Rotation.from_rotvec(np.deg2rad(35) * np.array([0.0, 0.0, 1.0])).as_matrix()
+    start = Pose(turn @ TRUTH.cam_R_obj, TRUTH.cam_t_obj)
+    refiner = PoseRefiner(asked(Near(TRUTH)), sure)
+    off = []
+    for starts in (1, 7):
+        (found,) = refiner.best_of(PICTURE, CAMERA, [model], [start], 2, starts)
+        off.append(np.degrees(geodesic_distance(found.pose.cam_R_obj, TRUTH.cam_R_obj)))
+    assert off[0] > 30 and off[1] < 1
+    with pytest.raises(UserError, match="knows no confidence"):
+        PoseRefiner(asked(Near(TRUTH)), DESIGN).best_of(PICTURE, CAMERA, [model], [start], 2, 7)
