@@ -224,7 +224,7 @@ def _errors_of_group(group: TargetGroup, measured: np.ndarray, job: _Job) -> np.
     errors = np.ones((len(group.estimates), len(group.instances), len(VSD_TAUS)))
     for row, estimate in enumerate(group.estimates):
         est = estimate.pose
-        if not np.isfinite(est.cam_R_obj).all() or not np.isfinite(est.cam_t_obj).all():
+        if not est.is_finite:
             continue
         for column, instance in enumerate(group.instances):
             if spheres_overlap(est, instance.pose, diameter):

@@ -28,6 +28,16 @@ class Pose:
         """Chain two poses: `cam_T_obj @ obj_T_part -> cam_T_part`."""
         return Pose(self.cam_R_obj @ other.cam_R_obj, self.transform(other.cam_t_obj))
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether all its numbers are."""
+        return bool(np.isfinite(self.cam_R_obj).all() and np.isfinite(self.cam_t_obj).all())
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether it is finite, with the object's origin before the camera."""
+        return self.is_finite and bool(self.cam_t_obj[2] > 0)
+
     def inverse(self) -> Pose:
         """The same rigid motion backwards, camera to object."""
         return Pose(self.cam_R_obj.T, -self.cam_R_obj.T @ self.cam_t_obj)

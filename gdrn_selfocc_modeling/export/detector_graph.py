@@ -18,9 +18,8 @@ from sopose.core.detection.model import fast_copy
 from sopose.core.detection.on_torch import RawHeads, TorchHeads, load_network
 from sopose.core.engine.facts import FACTS
 from sopose.core.engine.onnx_runtimes import open_session, optional_module
-from sopose.core.utils.errors import UserError
 from sopose.export.onnx_graph import sealed_file
-from sopose.export.quiet import quiet
+from sopose.export.quiet import expressed
 
 OPSET = 18  # the newest that torch's older exporter writes whole
 SIDES = ((3, 4), (5, 2), (1, 1))  # height and width of inputs that a graph is tried with, in largest strides
@@ -47,23 +46,17 @@ def any_size_graph(heads: RawHeads, example: torch.Tensor) -> Any:
     """
     onnx, written = optional_module("onnx"), io.BytesIO()
     axes = {INPUT: {2: "rows", 3: "columns"}, **{name: {1: "places"} for name in OUTPUTS}}
-    try:
-        with quiet("torch.onnx"):
-            torch.onnx.export(
-                heads,
-                (example,),
-                written,
-                dynamo=False,
-                opset_version=OPSET,
-                input_names=[INPUT],
-                output_names=[*OUTPUTS],
-                dynamic_axes=axes,
-            )
-    except (torch.onnx.OnnxExporterError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"the detector can't be expressed in ONNX ({reason}); train one with another backbone"
-        ) from error
+    with expressed("the detector", "torch.onnx"):
+        torch.onnx.export(
+            heads,
+            (example,),
+            written,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=[*OUTPUTS],
+            dynamic_axes=axes,
+        )
     return onnx.load_model_from_string(written.getvalue())
 
 

@@ -15,8 +15,7 @@ from sopose.batch import Prediction, RoiBatch
 from sopose.core.engine.facts import FACTS
 from sopose.core.engine.integrity import sealed_graph
 from sopose.core.engine.onnx_runtimes import open_session, optional_module
-from sopose.core.utils.errors import UserError
-from sopose.export.quiet import quiet
+from sopose.export.quiet import expressed
 from sopose.inference.crops import CropFormat
 from sopose.inference.onnx_network import INPUTS, MAPS, POSE, OnnxNetwork
 from sopose.inference.torch_networks import AsModule
@@ -75,23 +74,17 @@ def traced_graph(network: nn.Module, example: Mapping[str, Tensor], outputs: Seq
     for package in ("onnx", "onnxscript"):
         optional_module(package)
     batch = torch.export.Dim("batch")
-    try:
-        with quiet("torch.onnx", "onnxscript"):
-            program = torch.onnx.export(
-                network,
-                tuple(example.values()),
-                dynamo=True,
-                opset_version=OPSET,
-                input_names=[*example],
-                output_names=[*outputs],
-                dynamic_shapes=(tuple({0: batch} for _ in example),),
-                verbose=False,
-            )
-    except (torch.onnx.OnnxExporterError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"the network can't be expressed in ONNX ({reason}); export one with another backbone"
-        ) from error
+    with expressed("the network", "torch.onnx", "onnxscript"):
+        program = torch.onnx.export(
+            network,
+            tuple(example.values()),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[*example],
+            output_names=[*outputs],
+            dynamic_shapes=(tuple({0: batch} for _ in example),),
+            verbose=False,
+        )
     graph = program.model_proto
     _drop_unread_inputs(graph)
     return graph

@@ -8,6 +8,10 @@ import logging
 import warnings
 from collections.abc import Iterator
 
+import torch
+
+from sopose.core.utils.errors import UserError
+
 
 @contextlib.contextmanager
 def quiet(*loggers: str) -> Iterator[None]:
@@ -23,3 +27,14 @@ def quiet(*loggers: str) -> Iterator[None]:
     finally:
         for logger, level in zip(found, before, strict=True):
             logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def expressed(what: str, *loggers: str) -> Iterator[None]:
+    """As `quiet`, around torch's export of a network; a `UserError` names `what` that ONNX has no operators for."""
+    try:
+        with quiet(*loggers):
+            yield
+    except (torch.onnx.OnnxExporterError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{what} can't be expressed in ONNX ({reason}); export one with another backbone") from error

@@ -59,7 +59,7 @@ class SecondLook:
         """Poses of objects of some names in an image (H, W, 3) uint8 RGB, after the looks."""
         models = [self.models[name] for name in names]
         bgr = np.ascontiguousarray(rgb[..., ::-1])
-        return self.refiner.best_of(bgr, K, models, poses, self.iterations, self.starts)
+        return self.refiner(bgr, K, models, poses, self.iterations, starts=self.starts)
 
 
 def build_second_look(facts: NetworkFacts, models: Mapping[str, ObjectModel] | None, device: str) -> SecondLook | None:
@@ -233,12 +233,10 @@ class PoseEstimator:
 
     def _at_depth(self, photo: Photo, box: Box, found: RefinedPose) -> RefinedPose:
         """A pose corrected by the measured depth, where there is one and the pose is possible."""
-        pose = found.pose
-        possible = np.isfinite(pose.cam_R_obj).all() and np.isfinite(pose.cam_t_obj).all() and pose.cam_t_obj[2] > 0
-        if photo.depth is None or not possible:
+        if photo.depth is None or not found.pose.is_ahead:
             return found
         model = self.models[box.object]
-        return replace(found, pose=moved_to_depth(model.caster, model.diameter, pose, photo.depth, photo.K))
+        return replace(found, pose=moved_to_depth(model.caster, model.diameter, found.pose, photo.depth, photo.K))
 
     def make_rois(self, rgb: np.ndarray, K: np.ndarray, boxes: Sequence[Box]) -> RoiBatch:
         """What the network sees of some boxes of an image (H, W, 3) uint8 RGB, in arrays."""
@@ -304,7 +302,7 @@ def _doubts(box: Box, pose: Pose, size: ImageSize) -> list[str]:
         doubts.append(f"the box is {x2 - x1:.0f} x {y2 - y1:.0f} pixels, too small to see a pose")
     if x2 <= 0 or y2 <= 0 or x1 >= size[0] - 1 or y1 >= size[1] - 1:
         doubts.append("the box lies outside of the image")
-    if not (np.isfinite(pose.cam_R_obj).all() and np.isfinite(pose.cam_t_obj).all()):
+    if not pose.is_finite:
         doubts.append("the network's answer is not finite")
     elif pose.cam_t_obj[2] <= 0:
         doubts.append("the network puts the object behind the camera")

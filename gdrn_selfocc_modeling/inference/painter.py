@@ -42,7 +42,7 @@ def draw_poses(rgb: np.ndarray, poses: Iterable[ObjectPose]) -> np.ndarray:
     lens = next((pose.distortion for pose in poses if pose.distortion is not None), None)
     image = np.ascontiguousarray((rgb if lens is None else undistorted(rgb, poses[0].K, lens))[..., ::-1])
     for pose in poses:
-        if np.isfinite(pose.cam_t_obj).all() and np.isfinite(pose.cam_R_obj).all() and pose.cam_t_obj[2] > 0:
+        if pose.pose.is_ahead:
             image = _drawn(image, pose)
     return image
 

@@ -79,13 +79,28 @@ class PoseRefiner:
         poses: Sequence[Pose],
         iterations: int,
         coarse: Sequence[Pose] | None = None,
+        starts: int = 1,
     ) -> list[RefinedPose]:
         """Poses of objects in an image (H, W, 3) uint8 BGR, after so many looks at each, in their order.
 
-        K: (3, 3) pixels. coarse: what is known of them before any look, `poses` by default. What the image shows is
-        weighed against that, for a network that sees little of an object says little. A pose that puts its object
-        beside the image or not wholly before the camera stays as it is.
+        A pose that puts its object beside the image or not wholly before the camera stays as it is.
+
+        Args:
+            image: the photograph.
+            K: (3, 3) pixels.
+            models: of the objects.
+            poses: where looks begin.
+            iterations: looks at each.
+            coarse: what is known of the poses before any look, `poses` by default. What the image shows is weighed
+                against that, for a network that sees little of an object says little.
+            starts: above 1 for poses whose rotations are off by more than a look corrects: looks begin at so many of
+                `turned_poses`, and the most confident one after them is looked at again.
+
+        Raises:
+            UserError: several starts, of a refiner that doesn't know how sure it is.
         """
+        if starts > 1:
+            poses = self._best_starts(image, K, models, [turned_poses(pose, starts) for pose in poses], iterations)
         before = poses if coarse is None else coarse
         refined = [RefinedPose(pose) for pose in poses]
         for _ in range(iterations):
@@ -96,38 +111,31 @@ class PoseRefiner:
                 prior = _prior(self.design, [(before[place], models[place].diameter) for place in places])
                 found = self._refined([looks[place] for place in places], prior)
                 for place, one in zip(places, found, strict=True):
-                    refined[place] = one if _can_be(one.pose) else refined[place]
+                    refined[place] = one if one.pose.is_ahead else refined[place]  # what a fit can't be
         return refined
 
-    def best_of(
+    def _best_starts(
         self,
         image: np.ndarray,
         K: np.ndarray,
         models: Sequence[ObjectModel],
-        poses: Sequence[Pose],
-        iterations: int,
-        starts: int,
-    ) -> list[RefinedPose]:
-        """As `__call__`, from several poses of each object: the most confident after the looks is looked at again.
-
-        For networks whose rotations are off by more than a look corrects. starts: of `turned_poses`; 1 is `__call__`.
-        Raises `UserError` where the refiner doesn't know how sure it is.
-        """
-        if starts == 1:
-            return self(image, K, models, poses, iterations)
+        tried: Sequence[Sequence[Pose]],
+        looks: int,
+    ) -> list[Pose]:
+        """Of several poses tried for each object, after so many looks the most confident."""
         if self.confidence is None:
             raise UserError("TEST.REFINE.STARTS takes the most confident pose, and this refiner knows no confidence")
         best = []
-        for model, pose in zip(models, poses, strict=True):
-            tried = turned_poses(pose, starts)
-            found = self(image, K, [model] * len(tried), tried, iterations)
+        for model, own in zip(models, tried, strict=True):
+            found = self(image, K, [model] * len(own), own, looks)
             best.append(max(found, key=lambda one: -1.0 if one.confidence is None else one.confidence).pose)
-        return self(image, K, models, best, iterations)
+        return best
 
     def _look(self, image: np.ndarray, K: np.ndarray, model: ObjectModel, pose: Pose) -> LookBatch | None:
         size = (image.shape[1], image.shape[0])
-        finite = np.isfinite(pose.cam_R_obj).all() and np.isfinite(pose.cam_t_obj).all()
-        view = look_view(model, pose, K, size, self.design.pad_scale, self.design.output_res) if finite else None
+        if not pose.is_finite:
+            return None
+        view = look_view(model, pose, K, size, self.design.pad_scale, self.design.output_res)
         if view is None:
             return None
         return make_look(crop_image(image, view.roi, self.design.input_res), model, pose, view, self.format)
@@ -164,8 +172,3 @@ def build_pose_refiner(test: TestRefineSettings, device: str) -> PoseRefiner | N
     if not test.iterations:
         return None
     return PoseRefiner.from_file(Path(test.weights), device)
-
-
-def _can_be(pose: Pose) -> bool:
-    """Whether a fitted pose is finite and before the camera; else the one before is kept."""
-    return bool(np.isfinite(pose.cam_R_obj).all() and np.isfinite(pose.cam_t_obj).all() and pose.cam_t_obj[2] > 0)

@@ -36,7 +36,7 @@ def refine_predictions(
             started = time.perf_counter()
             models = [test_set.source.objects[items[place].obj_id].model for place in places]
             poses = [predictions.estimates[place].pose for place in places]
-            refined = refiner.best_of(image, K, models, poses, iterations, starts)
+            refined = refiner(image, K, models, poses, iterations, starts=starts)
             seconds = time.perf_counter() - started
             each = seconds / len(places)
             mine |= {place: (one.pose, one.confidence, each) for place, one in zip(places, refined, strict=True)}

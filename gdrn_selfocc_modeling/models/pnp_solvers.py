@@ -143,7 +143,7 @@ def _pose(rotvec: np.ndarray, cam_t_obj: np.ndarray) -> Pose:
 
 def _possible(pose: Pose | None, network: Pose | None = None) -> Pose | None:
     """`pose` where it is finite, ahead of the camera and, given the network's, not far from it; else None."""
-    if pose is None or not (np.isfinite(pose.cam_R_obj).all() and np.isfinite(pose.cam_t_obj).all()):
+    if pose is None or not pose.is_ahead:
         return None
     far = network is not None and np.linalg.norm(pose.cam_t_obj - network.cam_t_obj) > MAX_SHIFT
-    return None if far or pose.cam_t_obj[2] <= 0 else pose
+    return None if far else pose

@@ -21,9 +21,7 @@ from scipy.special import chdtri
 from tqdm import tqdm
 
 from sopose.core.engine.checkpoint import read_checkpoint
-from sopose.core.engine.distributed import select_device
 from sopose.core.engine.facts import plain_facts
-from sopose.core.engine.machine import share_cores
 from sopose.core.evaluation.calibration import area_under_roc, reliability
 from sopose.core.evaluation.error_model import ErrorModel
 from sopose.core.evaluation.pairs import PosePairs
@@ -36,16 +34,14 @@ from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import atomic_path, require_writable_dir, write_json, write_text
 from sopose.core.vis.colors import PALETTE
 from sopose.core.vis.plots import plot_png
-from sopose.data.build import ObjectCache
 from sopose.data.eval_set import EvalSet
 from sopose.data.look import nearest_equal_pose
 from sopose.data.look_source import StartRange
-from sopose.inference.evaluation import build_plan, build_test_sets, build_trained_model, run_inference
+from sopose.inference.look_test import LookTest, build_look_test, network_poses
 from sopose.inference.predictions import roi_ids
 from sopose.inference.refine import PoseRefiner, RefinedPose
 from sopose.models.confidence import Confidence, fit_confidence
 from sopose.models.refiner_file import load_refiner, save_refiner
-from sopose.settings import Settings, load_settings
 
 EXAMPLES = """examples:
   python tools/measure/evaluate_confidence.py --refiner refiner.safetensors --fit with_confidence.safetensors \\
@@ -101,18 +97,12 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     require_writable_dir(args.output)
-    settings = load_settings(args.config_file, [*args.opts, "TEST.TEST_BBOX_TYPE=gt", "TEST.REFINE.ITERATIONS=0"])
-    if not settings.datasets.test:
-        raise UserError("DATASETS.TEST is empty; name a split to evaluate on")
-    device = select_device(settings.model.device)
-    share_cores(0, settings.cpu_threads, computes=device.type == "cpu")
-    refiner = PoseRefiner.from_file(args.refiner, str(device))
-    sets = build_test_sets(settings, ObjectCache(settings.datasets, settings.model.pose_net))
-    sets = sets if args.images is None else [one.first_images(args.images) for one in sets]
+    test = build_look_test(args.config_file, args.opts, args.refiner, args.images)
     looked = {
-        one.spec.name: gather(refiner, one, starts_of(settings, args.weights, one), args.iterations) for one in sets
+        one.spec.name: gather(test.refiner, one, starts_of(test, args.weights, one), args.iterations)
+        for one in test.sets
     }
-    confidence, inflation = refiner.confidence, 1.0
+    confidence, inflation = test.refiner.confidence, 1.0
     if args.fit:
         halves = {name: found.image % 2 == 0 for name, found in looked.items()}
         known = [found.of(halves[name]) for name, found in looked.items()]
@@ -157,25 +147,21 @@ def write_fitted(source: Path, target: Path, numbers: tuple[float, ...], inflati
     print(f"written: {target}")
 
 
-def starts_of(settings: Settings, weights: Path | None, test_set: EvalSet) -> list[list[Pose]]:
-    """For each item the poses that looks begin at."""
-    items = test_set.source.items
+def starts_of(test: LookTest, weights: Path | None, test_set: EvalSet) -> list[Pose]:
+    """For each item the pose that looks begin at."""
     if weights is not None:
-        device = select_device(settings.model.device)
-        model, _ = build_trained_model(settings, weights, device)
-        plan = replace(build_plan(settings), report_cases=0)
-        return [[estimate.pose] for estimate in run_inference(model, test_set, plan, device).estimates]
-    given, found = settings.model.refine.start, []
-    for item in items:
+        return network_poses(test, weights, test_set)
+    given, found = test.settings.model.refine.start, []
+    for item in test_set.source.items:
         rng = np.random.default_rng([SEED, *roi_ids(item), item.truth.gt_index])
         factor = FACTORS[rng.integers(len(FACTORS))]
         starts = StartRange(given.rotation, given.depth, given.across, (factor,))
         diameter = test_set.source.objects[item.obj_id].model.diameter
-        found.append([starts.draw(item.truth.pose, diameter, rng)])
+        found.append(starts.draw(item.truth.pose, diameter, rng))
     return found
 
 
-def gather(refiner: PoseRefiner, test_set: EvalSet, starts: Sequence[list[Pose]], iterations: int) -> Looked:
+def gather(refiner: PoseRefiner, test_set: EvalSet, starts: Sequence[Pose], iterations: int) -> Looked:
     """Evidence of the set's objects at their starts, and of what isn't there."""
     source = test_set.source
     models = {obj_id: target.model for obj_id, target in source.objects.items()}
@@ -184,13 +170,13 @@ def gather(refiner: PoseRefiner, test_set: EvalSet, starts: Sequence[list[Pose]]
     evidence, right, present, image, errors_of = [], [], [], [], []
     for item, own in tqdm(list(zip(source.items, starts, strict=True)), desc=test_set.spec.name, unit="object"):
         rng = np.random.default_rng([SEED, *roi_ids(item), item.truth.gt_index, 1])
-        rows = [(item.obj_id, pose, True) for pose in own]
+        rows = [(item.obj_id, own, True)]
         others = [obj_id for obj_id in models if obj_id != item.obj_id]
         if others:
-            rows.append((others[rng.integers(len(others))], own[0], False))
+            rows.append((others[rng.integers(len(others))], own, False))
         away = rng.normal(size=2)
         away *= rng.uniform(*ASIDE) * models[item.obj_id].diameter / np.linalg.norm(away)
-        rows.append((item.obj_id, Pose(own[0].cam_R_obj, own[0].cam_t_obj + np.array([*away, 0.0])), False))
+        rows.append((item.obj_id, Pose(own.cam_R_obj, own.cam_t_obj + np.array([*away, 0.0])), False))
         ids, poses, there = zip(*rows, strict=True)
         pixels, K = source.image(item), item.record.K
         found = refiner(pixels, K, [models[obj_id] for obj_id in ids], list(poses), iterations)

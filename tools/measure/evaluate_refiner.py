@@ -12,7 +12,7 @@ import argparse
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,22 +21,18 @@ from scipy.special import chdtri
 from tqdm import tqdm
 
 from sopose.core.bop.results import Estimate, Estimates
-from sopose.core.engine.distributed import select_device
-from sopose.core.engine.machine import share_cores
 from sopose.core.evaluation.scores import finite
 from sopose.core.evaluation.tables import aligned
 from sopose.core.geometry.pose import Pose
-from sopose.core.utils.errors import UserError, run_cli
+from sopose.core.utils.errors import run_cli
 from sopose.core.utils.files import require_writable_dir, write_json, write_text
-from sopose.data.build import ObjectCache
 from sopose.data.eval_set import EvalSet
 from sopose.data.look import nearest_equal_pose
 from sopose.data.look_source import StartRange
 from sopose.data.mapper import EvalItem
-from sopose.inference.evaluation import build_plan, build_test_sets, build_trained_model, run_inference
+from sopose.inference.look_test import LookTest, build_look_test, network_poses
 from sopose.inference.predictions import roi_ids
 from sopose.inference.refine import PoseRefiner, RefinedPose
-from sopose.settings import Settings, load_settings
 from sopose.settings.network import StartSettings
 from sopose.training.curves import POSE_MEASURES, TargetResult, differences, means, pose_results
 
@@ -93,17 +89,13 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     require_writable_dir(args.output)
-    settings = load_settings(args.config_file, [*args.opts, "TEST.TEST_BBOX_TYPE=gt", "TEST.REFINE.ITERATIONS=0"])
-    if not settings.datasets.test:
-        raise UserError("DATASETS.TEST is empty; name a split to evaluate on")
-    device = select_device(settings.model.device)
-    share_cores(0, settings.cpu_threads, computes=device.type == "cpu")
-    refiner = PoseRefiner.from_file(args.refiner, str(device))
+    test = build_look_test(args.config_file, args.opts, args.refiner, args.images)
+    settings = test.settings
     texts, records = [], []
-    for test_set in build_sets(settings, args.images):
+    for test_set in test.sets:
         for start in args.starts:
-            coarse = build_starts(start, settings, args.weights, test_set)
-            looked = look(refiner, test_set, coarse, sorted(set(args.iterations)))
+            coarse = build_starts(start, test, args.weights, test_set)
+            looked = look(test.refiner, test_set, coarse, sorted(set(args.iterations)))
             symmetric = test_set.symmetric_ids(settings.datasets.sym_objs)
             results = {
                 one.iterations: pose_results(estimates_of(test_set, one.poses), test_set, symmetric)
@@ -117,23 +109,14 @@ def main(argv: list[str] | None = None) -> None:
     write_json(args.output / "results.json", finite(records), indent=None)
 
 
-def build_sets(settings: Settings, images: int | None) -> list[EvalSet]:
-    """The test sets, cut down to some images where that is asked for."""
-    sets = build_test_sets(settings, ObjectCache(settings.datasets, settings.model.pose_net))
-    return sets if images is None else [one.first_images(images) for one in sets]
-
-
-def build_starts(start: str, settings: Settings, weights: Path | None, test_set: EvalSet) -> list[Pose]:
+def build_starts(start: str, test: LookTest, weights: Path | None, test_set: EvalSet) -> list[Pose]:
     """The poses that looks begin at, in the order of the items."""
     items = test_set.source.items
     if start == "network":
-        device = select_device(settings.model.device)
-        model, _ = build_trained_model(settings, weights, device)
-        plan = replace(build_plan(settings), report_cases=0)
-        return [estimate.pose for estimate in run_inference(model, test_set, plan, device).estimates]
+        return network_poses(test, weights, test_set)
     if start == "true":
         return [item.truth.pose for item in items]
-    given = settings.model.refine.start
+    given = test.settings.model.refine.start
     return [perturbed(item, test_set.source.objects[item.obj_id].model.diameter, given) for item in items]
 
 

@@ -12,25 +12,20 @@ import argparse
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from sopose.core.engine.distributed import select_device
-from sopose.core.engine.machine import share_cores
 from sopose.core.evaluation.tables import aligned
 from sopose.core.geometry.fusion import PoseView, fuse_poses
 from sopose.core.geometry.pose import Pose
 from sopose.core.geometry.rotation import geodesic_distance
 from sopose.core.utils.errors import run_cli
-from sopose.data.build import ObjectCache
 from sopose.data.eval_set import EvalSet
 from sopose.data.look import nearest_equal_pose
 from sopose.data.mapper import EvalItem
-from sopose.inference.evaluation import build_plan, build_test_sets, build_trained_model, run_inference
+from sopose.inference.look_test import build_look_test, network_poses
 from sopose.inference.refine import PoseRefiner, RefinedPose
-from sopose.settings import load_settings
 
 EXAMPLES = """example:
   python tools/measure/evaluate_views.py --config-file configs/gdrn_selfocc/lmo/cad_only_cpu.py \\
@@ -63,15 +58,9 @@ def main(argv: list[str] | None = None) -> None:
     """Estimate, refine, fuse, print."""
     args = parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    settings = load_settings(args.config_file, [*args.opts, "TEST.TEST_BBOX_TYPE=gt", "TEST.REFINE.ITERATIONS=0"])
-    device = select_device(settings.model.device)
-    share_cores(0, settings.cpu_threads, computes=device.type == "cpu")
-    model, cache = build_trained_model(settings, args.weights, device)
-    refiner = PoseRefiner.from_file(args.refiner, str(device))
-    plan = replace(build_plan(settings), report_cases=0)
-    for test_set in build_test_sets(settings, cache or ObjectCache(settings.datasets, settings.model.pose_net)):
-        coarse = [estimate.pose for estimate in run_inference(model, test_set, plan, device).estimates]
-        found = refined(refiner, test_set, coarse, args.iterations)
+    test = build_look_test(args.config_file, args.opts, args.refiner)
+    for test_set in test.sets:
+        found = refined(test.refiner, test_set, network_poses(test, args.weights, test_set), args.iterations)
         rows = [["object", "views", "groups", "depth", "across", "rotation"]]
         for obj_id, own in sorted(found.items()):
             rows += [row for count in COUNTS if (row := errors(test_set, obj_id, own, count))]

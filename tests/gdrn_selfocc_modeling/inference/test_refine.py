@@ -256,8 +256,8 @@ def test_the_most_confident_of_several_starts_is_taken(models):
     refiner = PoseRefiner(asked(Near(TRUTH)), sure)
     off = []
     for starts in (1, 7):
-        (found,) = refiner.best_of(PICTURE, CAMERA, [model], [start], 2, starts)
+        (found,) = refiner(PICTURE, CAMERA, [model], [start], 2, starts=starts)
         off.append(np.degrees(geodesic_distance(found.pose.cam_R_obj, TRUTH.cam_R_obj)))
     assert off[0] > 30 and off[1] < 1
     with pytest.raises(UserError, match="knows no confidence"):
-        PoseRefiner(asked(Near(TRUTH)), DESIGN).best_of(PICTURE, CAMERA, [model], [start], 2, 7)
+        PoseRefiner(asked(Near(TRUTH)), DESIGN)(PICTURE, CAMERA, [model], [start], 2, starts=7)
