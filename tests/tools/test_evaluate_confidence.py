@@ -57,8 +57,10 @@ def test_measures_of_what_is_sure_and_right():
     right, present = rng.random(400) < 0.5, rng.random(400) < 0.9
     nothing = np.zeros((400, 2))
     found = Looked(np.zeros((400, 7)), right, present | right, np.arange(400) // 4, nothing[:, 0], nothing, nothing)
-    *areas, error = (float(text.split()[0]) for text in measures(found, np.where(right, 0.999, 0.001)))
-    assert areas == [1, 1] and error < 0.01 and reliability(np.where(right, 0.9, 0.1), right).error < 0.15
+    texts = measures(found, np.where(right, 0.999, 0.001))
+    *areas, error, of_present = (float(text.split()[0]) for text in texts)
+    assert areas == [1, 1] and error < 0.01 and of_present < 0.01
+    assert reliability(np.where(right, 0.9, 0.1), right).error < 0.15
 
 
 def test_errors_are_parted_along_the_line_of_sight_and_across():

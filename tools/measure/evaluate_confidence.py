@@ -114,11 +114,11 @@ def main(argv: list[str] | None = None) -> None:
         write_fitted(args.refiner, args.fit, confidence.numbers, inflation)
     if confidence is None:
         raise UserError(f"{args.refiner} has no confidence yet; learn it: --fit FILE")
-    rows, plain = [["set", "poses", "right", "AUC right/wrong", "AUC present/absent", "ECE"]], {}
+    rows, plain = [["set", "poses", "right", "AUC right/wrong", "AUC present/absent", "ECE", "ECE of present"]], {}
     for name, found in looked.items():
         probability = confidence(found.evidence)
         rows.append([name, str(len(found.right)), f"{100 * found.right.mean():.0f} %", *measures(found, probability)])
-        bins = reliability(probability, found.right)
+        bins = reliability(probability[found.present], found.right[found.present])
         plain[name] = {"predicted": bins.predicted.tolist(), "seen": bins.seen.tolist(), "error": bins.error}
     text = "\n".join([*aligned(rows), "", *aligned(sureness(looked, confidence, inflation))])
     print(text)
@@ -218,11 +218,12 @@ def parted(found: RefinedPose, truth: Pose | None) -> tuple[float, list[float], 
 def measures(found: Looked, probability: np.ndarray) -> list[str]:
     """Areas and calibration error with 95 % intervals over images."""
 
-    def values(chosen: np.ndarray) -> tuple[float, float, float]:
+    def values(chosen: np.ndarray) -> tuple[float, ...]:
         p, right, present = probability[chosen], found.right[chosen], found.present[chosen]
         kept = present & right | ~present
-        bins = reliability(p, right)
-        return area_under_roc(p[present], right[present]), area_under_roc(p[kept], present[kept]), bins.error
+        areas = area_under_roc(p[present], right[present]), area_under_roc(p[kept], present[kept])
+        # Most of what isn't there is seen at once, and its bins are nearly empty of error: present poses are the test.
+        return *areas, reliability(p, right).error, reliability(p[present], right[present]).error
 
     rng, images = np.random.default_rng(0), np.unique(found.image)
     places = {number: np.flatnonzero(found.image == number) for number in images}
@@ -235,7 +236,7 @@ def measures(found: Looked, probability: np.ndarray) -> list[str]:
 
 
 def diagram(path: Path, plain: dict[str, dict[str, object]]) -> None:
-    """The share of right poses over the predicted probability, a line for each set."""
+    """The share of right poses over the predicted probability, of objects that are there; a line for each set."""
 
     def draw(axes: object) -> None:
         axes.plot([0, 1], [0, 1], color="0.7", lw=1)
