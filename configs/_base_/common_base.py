@@ -228,6 +228,7 @@ TEST = dict(  # evaluation
     REFINE=dict(
         ITERATIONS=0,  # how often, 0: never
         STARTS=1,  # poses looked at instead of the network's alone: turned by 25 degrees (7), also by 50 (13)
+        PRIOR_SCALE=1.0,  # errors of the poses before, over those that the refiner learned to correct (some 8 degrees)
         WEIGHTS="any_object",  # the refiner that comes along, or a file that sopose refiner wrote
     ),
     VIS=False,  # accepted, without effect: pictures are in the html report

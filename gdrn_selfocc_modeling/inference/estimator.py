@@ -34,7 +34,7 @@ from sopose.inference.crops import CropFormat, Photo, build_crop_format, enlarge
 from sopose.inference.found import Box, ObjectPose
 from sopose.inference.onnx_network import SUFFIX, read_onnx
 from sopose.inference.pose_solver import build_pose_solver
-from sopose.inference.refine import PoseRefiner, RefinedPose, build_pose_refiner
+from sopose.inference.refine import LookPlan, PoseRefiner, RefinedPose, build_look_plan, build_pose_refiner
 from sopose.models.pnp_points import PoseSolver
 
 logger = logging.getLogger(__name__)
@@ -50,8 +50,7 @@ class SecondLook:
 
     refiner: PoseRefiner
     models: Mapping[str, ObjectModel]  # by name
-    iterations: int
-    starts: int = 1  # poses of each object that are looked at
+    plan: LookPlan
 
     def __call__(
         self, rgb: np.ndarray, K: np.ndarray, names: Sequence[str], poses: Sequence[Pose]
@@ -59,7 +58,7 @@ class SecondLook:
         """Poses of objects of some names in an image (H, W, 3) uint8 RGB, after the looks."""
         models = [self.models[name] for name in names]
         bgr = np.ascontiguousarray(rgb[..., ::-1])
-        return self.refiner(bgr, K, models, poses, self.iterations, starts=self.starts)
+        return self.refiner(bgr, K, models, poses, self.plan)
 
 
 def build_second_look(facts: NetworkFacts, models: Mapping[str, ObjectModel] | None, device: str) -> SecondLook | None:
@@ -70,7 +69,7 @@ def build_second_look(facts: NetworkFacts, models: Mapping[str, ObjectModel] | N
         return None
     if models is None:
         raise UserError("second looks (TEST.REFINE) render the objects; name the folder of their models (--models)")
-    return SecondLook(refiner, models, refine.iterations, refine.starts)
+    return SecondLook(refiner, models, build_look_plan(refine))
 
 
 @dataclass(frozen=True, eq=False)

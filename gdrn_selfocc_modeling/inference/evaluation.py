@@ -39,7 +39,7 @@ from sopose.inference.onnx_network import SUFFIX, read_onnx
 from sopose.inference.pose_solver import build_pose_solver
 from sopose.inference.predict import InferencePlan, predict
 from sopose.inference.predictions import FILE_NAME, Predictions, read_predictions, require_rois, write_predictions
-from sopose.inference.refine import PoseRefiner, build_pose_refiner
+from sopose.inference.refine import PoseRefiner, build_look_plan, build_pose_refiner
 from sopose.inference.refine_predictions import refine_predictions
 from sopose.inference.torch_networks import AsModule
 from sopose.models.build import restore_model
@@ -238,8 +238,7 @@ def run_inference(model: nn.Module, test_set: EvalSet, plan: EvaluationPlan, dev
     predictions = predict(model, test_set, {"": solver}, inference_plan(plan), device, plan.report_cases)[""]
     if plan.refiner is None:
         return predictions
-    looks = plan.test.refine
-    return refine_predictions(plan.refiner, test_set, predictions, looks.iterations, looks.starts)
+    return refine_predictions(plan.refiner, test_set, predictions, build_look_plan(plan.test.refine))
 
 
 def inference_plan(plan: EvaluationPlan) -> InferencePlan:
@@ -259,7 +258,8 @@ def _poses_in_words(test: EvalSettings) -> str:
     if not refine.iterations:
         return coarse
     starts = f", the best of {refine.starts} starts" if refine.starts > 1 else ""
-    return f"{coarse}, second looks: {refine.iterations} by {refine.weights}{starts}"
+    prior = f", prior scale {refine.prior_scale:g}" if refine.prior_scale != 1 else ""
+    return f"{coarse}, second looks: {refine.iterations} by {refine.weights}{starts}{prior}"
 
 
 def _device_name(device: torch.device) -> str:

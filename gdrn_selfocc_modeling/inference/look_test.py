@@ -15,7 +15,7 @@ from sopose.core.utils.errors import UserError
 from sopose.data.build import ObjectCache
 from sopose.data.eval_set import EvalSet
 from sopose.inference.evaluation import build_plan, build_test_sets, build_trained_model, run_inference
-from sopose.inference.refine import PoseRefiner
+from sopose.inference.refine import LookPlan, PoseRefiner, build_look_plan
 from sopose.settings import Settings, load_settings
 
 WORDS = ("TEST.TEST_BBOX_TYPE=gt", "TEST.REFINE.ITERATIONS=0")
@@ -29,6 +29,10 @@ class LookTest:
     device: torch.device
     refiner: PoseRefiner
     sets: list[EvalSet]
+
+    def plan(self, iterations: int) -> LookPlan:
+        """So many looks, else as TEST.REFINE says."""
+        return replace(build_look_plan(self.settings.test.refine), iterations=iterations)
 
 
 def build_look_test(config: Path, opts: Sequence[str], refiner: Path | str, images: int | None = None) -> LookTest:

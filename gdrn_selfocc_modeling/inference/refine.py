@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,19 @@ class RefinedPose:
     covariance: np.ndarray | None = None  # (6, 6) as of `PoseFit`; None without a look
     evidence: np.ndarray | None = None  # (7,) as of `EVIDENCE`; None without a look
     confidence: float | None = None  # probability that the pose is right; None where the refiner doesn't know
+
+
+@dataclass(frozen=True)
+class LookPlan:
+    """How looks go on, as TEST.REFINE says."""
+
+    iterations: int  # looks at each pose
+    # Above 1 for poses whose rotations are off by more than a look corrects: looks begin at so many of `turned_poses`,
+    # and the most confident one after them is looked at again.
+    starts: int = 1
+    # Errors that poses have before any look, over those that the refiner learned to correct: a pose goes further from
+    # where it began the larger it is, and follows more of what a look gets wrong.
+    prior_scale: float = 1.0
 
 
 class PoseRefiner:
@@ -77,11 +90,10 @@ class PoseRefiner:
         K: np.ndarray,
         models: Sequence[ObjectModel],
         poses: Sequence[Pose],
-        iterations: int,
+        plan: LookPlan,
         coarse: Sequence[Pose] | None = None,
-        starts: int = 1,
     ) -> list[RefinedPose]:
-        """Poses of objects in an image (H, W, 3) uint8 BGR, after so many looks at each, in their order.
+        """Poses of objects in an image (H, W, 3) uint8 BGR, after looks at each, in their order.
 
         A pose that puts its object beside the image or not wholly before the camera stays as it is.
 
@@ -90,25 +102,25 @@ class PoseRefiner:
             K: (3, 3) pixels.
             models: of the objects.
             poses: where looks begin.
-            iterations: looks at each.
+            plan: how often, from where, and how far poses may go.
             coarse: what is known of the poses before any look, `poses` by default. What the image shows is weighed
                 against that, for a network that sees little of an object says little.
-            starts: above 1 for poses whose rotations are off by more than a look corrects: looks begin at so many of
-                `turned_poses`, and the most confident one after them is looked at again.
 
         Raises:
             UserError: several starts, of a refiner that doesn't know how sure it is.
         """
-        if starts > 1:
-            poses = self._best_starts(image, K, models, [turned_poses(pose, starts) for pose in poses], iterations)
+        if plan.starts > 1:
+            tried = [turned_poses(pose, plan.starts) for pose in poses]
+            poses = self._best_starts(image, K, models, tried, replace(plan, starts=1))
         before = poses if coarse is None else coarse
         refined = [RefinedPose(pose) for pose in poses]
-        for _ in range(iterations):
+        for _ in range(plan.iterations):
             looks = [self._look(image, K, model, one.pose) for model, one in zip(models, refined, strict=True)]
             seen = [place for place, look in enumerate(looks) if look is not None]
             for first in range(0, len(seen), BATCH):
                 places = seen[first : first + BATCH]
-                prior = _prior(self.design, [(before[place], models[place].diameter) for place in places])
+                known = [(before[place], models[place].diameter) for place in places]
+                prior = _prior(self.design, known, plan.prior_scale)
                 found = self._refined([looks[place] for place in places], prior)
                 for place, one in zip(places, found, strict=True):
                     refined[place] = one if one.pose.is_ahead else refined[place]  # what a fit can't be
@@ -120,14 +132,14 @@ class PoseRefiner:
         K: np.ndarray,
         models: Sequence[ObjectModel],
         tried: Sequence[Sequence[Pose]],
-        looks: int,
+        plan: LookPlan,
     ) -> list[Pose]:
-        """Of several poses tried for each object, after so many looks the most confident."""
+        """Of several poses tried for each object, after the looks the most confident."""
         if self.confidence is None:
             raise UserError("TEST.REFINE.STARTS takes the most confident pose, and this refiner knows no confidence")
         best = []
         for model, own in zip(models, tried, strict=True):
-            found = self(image, K, [model] * len(own), own, looks)
+            found = self(image, K, [model] * len(own), own, plan)
             best.append(max(found, key=lambda one: -1.0 if one.confidence is None else one.confidence).pose)
         return best
 
@@ -153,9 +165,9 @@ class PoseRefiner:
         return [RefinedPose(*column) for column in columns]
 
 
-def _prior(design: RefinerDesign, coarse: Sequence[tuple[Pose, float]]) -> PosePrior[np.ndarray]:
-    """Poses before any look, of objects of some diameters, with the errors that the refiner learned to correct."""
-    precision = np.array([design.precision(pose, diameter) for pose, diameter in coarse])
+def _prior(design: RefinerDesign, coarse: Sequence[tuple[Pose, float]], scale: float) -> PosePrior[np.ndarray]:
+    """Poses before any look, of objects of some diameters; scale: as `LookPlan.prior_scale`."""
+    precision = np.array([design.precision(pose, diameter) for pose, diameter in coarse]) / scale**2
     R, t = (np.array([getattr(pose, name) for pose, _ in coarse]) for name in ("cam_R_obj", "cam_t_obj"))
     return PosePrior(R, t, precision)
 
@@ -165,6 +177,11 @@ def turned_poses(pose: Pose, count: int) -> list[Pose]:
     axes = np.concatenate([np.eye(3), -np.eye(3)])
     turns = np.concatenate([np.deg2rad(degrees) * axes for degrees in TURNS])[: count - 1]
     return [pose, *(Pose(R @ pose.cam_R_obj, pose.cam_t_obj) for R in lie_vec_to_matrix(turns))]
+
+
+def build_look_plan(test: TestRefineSettings) -> LookPlan:
+    """What TEST.REFINE says of looks."""
+    return LookPlan(test.iterations, test.starts, test.prior_scale)
 
 
 def build_pose_refiner(test: TestRefineSettings, device: str) -> PoseRefiner | None:

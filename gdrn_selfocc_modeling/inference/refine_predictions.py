@@ -14,13 +14,13 @@ from sopose.core.engine.distributed import current_world, of_all_ranks
 from sopose.core.geometry.pose import Pose
 from sopose.data.eval_set import EvalSet
 from sopose.inference.predictions import Predictions, roi_ids
-from sopose.inference.refine import PoseRefiner
+from sopose.inference.refine import LookPlan, PoseRefiner
 
 
 def refine_predictions(
-    refiner: PoseRefiner, test_set: EvalSet, predictions: Predictions, iterations: int, starts: int = 1
+    refiner: PoseRefiner, test_set: EvalSet, predictions: Predictions, plan: LookPlan
 ) -> Predictions:
-    """The predictions of a test set after so many looks, with the poses before; each rank looks at its share.
+    """The predictions of a test set after looks, with the poses before; each rank looks at its share.
 
     Their scores are the confidence, where the refiner knows it.
 
@@ -36,7 +36,7 @@ def refine_predictions(
             started = time.perf_counter()
             models = [test_set.source.objects[items[place].obj_id].model for place in places]
             poses = [predictions.estimates[place].pose for place in places]
-            refined = refiner(image, K, models, poses, iterations, starts=starts)
+            refined = refiner(image, K, models, poses, plan)
             seconds = time.perf_counter() - started
             each = seconds / len(places)
             mine |= {place: (one.pose, one.confidence, each) for place, one in zip(places, refined, strict=True)}

@@ -179,6 +179,7 @@ class TestRefineSettings:
 
     iterations: Annotated[int, AtLeast(0), AtMost(64)]
     starts: Annotated[int, AtLeast(1), AtMost(13)]
+    prior_scale: Annotated[float, AtLeast(0.01), AtMost(100)]
     weights: str
 
 

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from sopose.core.evaluation.calibration import reliability
 from sopose.core.geometry.pose import Pose
 from sopose.core.utils.errors import UserError
-from sopose.inference.refine import SHIPPED, PoseRefiner
+from sopose.inference.refine import SHIPPED, LookPlan, PoseRefiner
 from sopose.settings import load_settings
 from tests.support.builders import eval_set_of
 from tools.measure.evaluate_confidence import Looked, measures, parted
@@ -94,7 +94,7 @@ def test_images_that_show_an_object_alike_come_together(test_set):
 @pytest.mark.slow
 def test_refined_poses_of_true_ones_are_fused_to_the_truth(test_set):
     true = [item.truth.pose for item in test_set.source.items]
-    found = refined(PoseRefiner.from_file("any_object"), test_set, true, 1)
+    found = refined(PoseRefiner.from_file("any_object"), test_set, true, LookPlan(1))
     rows = [errors(test_set, obj_id, groups, 1) for obj_id, groups in found.items()]
     assert rows and all(float(row[3].split()[0]) < 20 for row in rows)  # mm of depth
     assert errors(test_set, 1, [], 2) is None

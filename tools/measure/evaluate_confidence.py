@@ -39,7 +39,7 @@ from sopose.data.look import nearest_equal_pose
 from sopose.data.look_source import StartRange
 from sopose.inference.look_test import LookTest, build_look_test, network_poses
 from sopose.inference.predictions import roi_ids
-from sopose.inference.refine import PoseRefiner, RefinedPose
+from sopose.inference.refine import LookPlan, PoseRefiner, RefinedPose
 from sopose.models.confidence import Confidence, fit_confidence
 from sopose.models.refiner_file import load_refiner, save_refiner
 
@@ -99,7 +99,7 @@ def main(argv: list[str] | None = None) -> None:
     require_writable_dir(args.output)
     test = build_look_test(args.config_file, args.opts, args.refiner, args.images)
     looked = {
-        one.spec.name: gather(test.refiner, one, starts_of(test, args.weights, one), args.iterations)
+        one.spec.name: gather(test.refiner, one, starts_of(test, args.weights, one), test.plan(args.iterations))
         for one in test.sets
     }
     confidence, inflation = test.refiner.confidence, 1.0
@@ -161,7 +161,7 @@ def starts_of(test: LookTest, weights: Path | None, test_set: EvalSet) -> list[P
     return found
 
 
-def gather(refiner: PoseRefiner, test_set: EvalSet, starts: Sequence[Pose], iterations: int) -> Looked:
+def gather(refiner: PoseRefiner, test_set: EvalSet, starts: Sequence[Pose], plan: LookPlan) -> Looked:
     """Evidence of the set's objects at their starts, and of what isn't there."""
     source = test_set.source
     models = {obj_id: target.model for obj_id, target in source.objects.items()}
@@ -179,7 +179,7 @@ def gather(refiner: PoseRefiner, test_set: EvalSet, starts: Sequence[Pose], iter
         rows.append((item.obj_id, Pose(own.cam_R_obj, own.cam_t_obj + np.array([*away, 0.0])), False))
         ids, poses, there = zip(*rows, strict=True)
         pixels, K = source.image(item), item.record.K
-        found = refiner(pixels, K, [models[obj_id] for obj_id in ids], list(poses), iterations)
+        found = refiner(pixels, K, [models[obj_id] for obj_id in ids], list(poses), plan)
         for obj_id, one, is_there in zip(ids, found, there, strict=True):
             if one.evidence is None:
                 continue

@@ -32,7 +32,7 @@ from sopose.data.look_source import StartRange
 from sopose.data.mapper import EvalItem
 from sopose.inference.look_test import LookTest, build_look_test, network_poses
 from sopose.inference.predictions import roi_ids
-from sopose.inference.refine import PoseRefiner, RefinedPose
+from sopose.inference.refine import RefinedPose
 from sopose.settings.network import StartSettings
 from sopose.training.curves import POSE_MEASURES, TargetResult, differences, means, pose_results
 
@@ -95,7 +95,7 @@ def main(argv: list[str] | None = None) -> None:
     for test_set in test.sets:
         for start in args.starts:
             coarse = build_starts(start, test, args.weights, test_set)
-            looked = look(test.refiner, test_set, coarse, sorted(set(args.iterations)))
+            looked = look(test, test_set, coarse, sorted(set(args.iterations)))
             symmetric = test_set.symmetric_ids(settings.datasets.sym_objs)
             results = {
                 one.iterations: pose_results(estimates_of(test_set, one.poses), test_set, symmetric)
@@ -126,7 +126,7 @@ def perturbed(item: EvalItem, diameter: float, given: StartSettings) -> Pose:
     return StartRange(given.rotation, given.depth, given.across, (1.0,)).draw(item.truth.pose, diameter, rng)
 
 
-def look(refiner: PoseRefiner, test_set: EvalSet, coarse: Sequence[Pose], counts: Sequence[int]) -> list[Looked]:
+def look(test: LookTest, test_set: EvalSet, coarse: Sequence[Pose], counts: Sequence[int]) -> list[Looked]:
     """The items' poses after each of some ascending numbers of looks, one item after the other."""
     source, spent, looks = test_set.source, 0.0, 0
     found: dict[int, list[RefinedPose]] = {count: [] for count in counts}
@@ -135,7 +135,8 @@ def look(refiner: PoseRefiner, test_set: EvalSet, coarse: Sequence[Pose], counts
         image, model, before, refined = source.image(item), source.objects[item.obj_id].model, 0, RefinedPose(pose)
         for count in counts:
             started = time.process_time()
-            (refined,) = refiner(image, item.record.K, [model], [refined.pose], count - before, [pose])
+            plan = test.plan(count - before)
+            (refined,) = test.refiner(image, item.record.K, [model], [refined.pose], plan, [pose])
             spent, looks, before = spent + time.process_time() - started, looks + count - before, count
             found[count].append(refined)
     return [Looked(count, poses, spent / max(looks, 1)) for count, poses in found.items()]

@@ -25,7 +25,7 @@ from sopose.data.eval_set import EvalSet
 from sopose.data.look import nearest_equal_pose
 from sopose.data.mapper import EvalItem
 from sopose.inference.look_test import build_look_test, network_poses
-from sopose.inference.refine import PoseRefiner, RefinedPose
+from sopose.inference.refine import LookPlan, PoseRefiner, RefinedPose
 
 EXAMPLES = """example:
   python tools/measure/evaluate_views.py --config-file configs/gdrn_selfocc/lmo/cad_only_cpu.py \\
@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     test = build_look_test(args.config_file, args.opts, args.refiner)
     for test_set in test.sets:
-        found = refined(test.refiner, test_set, network_poses(test, args.weights, test_set), args.iterations)
+        found = refined(test.refiner, test_set, network_poses(test, args.weights, test_set), test.plan(args.iterations))
         rows = [["object", "views", "groups", "depth", "across", "rotation"]]
         for obj_id, own in sorted(found.items()):
             rows += [row for count in COUNTS if (row := errors(test_set, obj_id, own, count))]
@@ -68,14 +68,14 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def refined(
-    refiner: PoseRefiner, test_set: EvalSet, coarse: Sequence[Pose], iterations: int
+    refiner: PoseRefiner, test_set: EvalSet, coarse: Sequence[Pose], plan: LookPlan
 ) -> dict[int, list[list[Found]]]:
     """Of each object the refined poses, in lists of images between which it stood alike beside another object."""
     source = test_set.source
     alike: dict[tuple[int, int], list[list[Found]]] = defaultdict(list)
     for item, pose in zip(source.items, coarse, strict=True):
         target = source.objects[item.obj_id].model
-        (one,) = refiner(source.image(item), item.record.K, [target], [pose], iterations)
+        (one,) = refiner(source.image(item), item.record.K, [target], [pose], plan)
         if one.covariance is None:
             continue
         for other in (*item.record.instances, *item.record.others):

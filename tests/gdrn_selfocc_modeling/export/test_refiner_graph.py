@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from sopose.core.geometry.pose import Pose
 from sopose.core.utils.errors import UserError
-from sopose.inference.refine import PoseRefiner
+from sopose.inference.refine import LookPlan, PoseRefiner
 from sopose.models.refiner_design import RefinerDesign
 from sopose.models.refiner_file import build_refiner, save_refiner
 from tests.support.command import verb
@@ -43,7 +43,8 @@ def test_both_files_lead_to_the_same_poses(files, models):
     image = np.random.default_rng(0).integers(0, 256, (*IMAGE_SIZE[::-1], 3), np.uint8)
     chosen = [models[min(models)]] * len(POSES)
     found = [
-        PoseRefiner.from_file(files[suffix])(image, CAMERA, chosen, POSES, 2) for suffix in (".safetensors", ".onnx")
+        PoseRefiner.from_file(files[suffix])(image, CAMERA, chosen, POSES, LookPlan(2))
+        for suffix in (".safetensors", ".onnx")
     ]
     for one, other, before in zip(*found, POSES, strict=True):
         angle = Rotation.from_matrix(one.pose.cam_R_obj @ other.pose.cam_R_obj.T).magnitude()

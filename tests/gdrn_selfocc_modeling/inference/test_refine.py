@@ -19,7 +19,7 @@ from sopose.data.look import nearest_equal_pose
 from sopose.inference.evaluation import build_plan
 from sopose.inference.predictions import Predictions, read_predictions, roi_ids, write_predictions
 from sopose.inference.prepare import prepared_refiner
-from sopose.inference.refine import PoseRefiner, turned_poses
+from sopose.inference.refine import LookPlan, PoseRefiner, turned_poses
 from sopose.inference.refine_predictions import refine_predictions
 from sopose.inference.torch_networks import OnTorch
 from sopose.models.confidence import EVIDENCE, Confidence
@@ -45,7 +45,7 @@ def wrong(pose: Pose, degrees: float = 8.0, metres: float = 0.02) -> Pose:
 
 def test_true_displacements_lead_to_the_true_pose(models):
     model = models[min(models)]
-    refined = PoseRefiner(asked(Oracle(TRUTH)), DESIGN)(PICTURE, CAMERA, [model], [wrong(TRUTH)], iterations=2)[0]
+    refined = PoseRefiner(asked(Oracle(TRUTH)), DESIGN)(PICTURE, CAMERA, [model], [wrong(TRUTH)], LookPlan(2))[0]
     angle = Rotation.from_matrix(refined.pose.cam_R_obj @ TRUTH.cam_R_obj.T).magnitude()
     assert np.degrees(angle) < 0.01
     assert np.linalg.norm(refined.pose.cam_t_obj - TRUTH.cam_t_obj) < 1e-4  # metres
@@ -57,7 +57,9 @@ def test_who_is_unsure_leaves_the_pose_as_it_was(models):
     """Displacements that are predicted without knowing them weigh nothing against the pose before."""
     model, start = models[min(models)], wrong(TRUTH)
     unsure = Oracle(TRUTH, scale=50.0)
-    (refined,) = PoseRefiner(asked(unsure), replace(DESIGN, correlation=250.0))(PICTURE, CAMERA, [model], [start], 3)
+    (refined,) = PoseRefiner(asked(unsure), replace(DESIGN, correlation=250.0))(
+        PICTURE, CAMERA, [model], [start], LookPlan(3)
+    )
     assert np.linalg.norm(refined.pose.cam_t_obj - start.cam_t_obj) < 1e-3  # metres
     assert np.degrees(Rotation.from_matrix(refined.pose.cam_R_obj @ start.cam_R_obj.T).magnitude()) < 0.5
     deviations = np.sqrt(np.diag(refined.covariance))
@@ -69,10 +71,10 @@ def test_who_is_unsure_leaves_the_pose_as_it_was(models):
 def test_looks_one_by_one_are_those_of_one_call(models):
     model, start = models[min(models)], wrong(TRUTH)
     refiner = PoseRefiner(asked(Oracle(TRUTH, scale=1.0)), replace(DESIGN, correlation=100.0))
-    (whole,) = refiner(PICTURE, CAMERA, [model], [start], 3)
+    (whole,) = refiner(PICTURE, CAMERA, [model], [start], LookPlan(3))
     pose = start
     for _ in range(3):
-        (one,) = refiner(PICTURE, CAMERA, [model], [pose], 1, coarse=[start])
+        (one,) = refiner(PICTURE, CAMERA, [model], [pose], LookPlan(1), coarse=[start])
         pose = one.pose
     np.testing.assert_allclose(pose.cam_t_obj, whole.pose.cam_t_obj, atol=1e-9)
     np.testing.assert_allclose(one.covariance, whole.covariance, rtol=1e-6)
@@ -82,7 +84,9 @@ def test_every_iteration_looks_once_at_each_and_none_looks_at_none(models):
     model = models[min(models)]
     for count in (0, 1, 3):
         oracle = Oracle(TRUTH)
-        refined = PoseRefiner(asked(oracle), DESIGN)(PICTURE, CAMERA, [model] * 2, [wrong(TRUTH), TRUTH], count)
+        refined = PoseRefiner(asked(oracle), DESIGN)(
+            PICTURE, CAMERA, [model] * 2, [wrong(TRUTH), TRUTH], LookPlan(count)
+        )
         assert oracle.looks == 2 * count
         assert (refined[0].covariance is None) == (count == 0)
 
@@ -93,7 +97,9 @@ def test_every_iteration_looks_once_at_each_and_none_looks_at_none(models):
 def test_a_pose_that_shows_nothing_stays_as_it_is(models, cam_t_obj):
     pose = Pose(TRUTH.cam_R_obj, np.array(cam_t_obj, float))
     oracle = Oracle(TRUTH)
-    poses = PoseRefiner(asked(oracle), DESIGN)(PICTURE, CAMERA, [models[min(models)]] * 2, [pose, wrong(TRUTH)], 1)
+    poses = PoseRefiner(asked(oracle), DESIGN)(
+        PICTURE, CAMERA, [models[min(models)]] * 2, [pose, wrong(TRUTH)], LookPlan(1)
+    )
     assert oracle.looks == 1
     np.testing.assert_array_equal(poses[0].pose.cam_t_obj, pose.cam_t_obj)
     assert poses[0].covariance is None and poses[1].covariance is not None
@@ -130,12 +136,12 @@ class Still(Oracle):
 
 def test_predictions_keep_the_poses_before_and_the_time_of_looks(test_set, tmp_path):
     coarse = predictions_of(test_set)
-    refined = refine_predictions(PoseRefiner(asked(Still(TRUTH)), DESIGN), test_set, coarse, iterations=1)
+    refined = refine_predictions(PoseRefiner(asked(Still(TRUTH)), DESIGN), test_set, coarse, LookPlan(1))
     np.testing.assert_allclose(refined.estimates.cam_t_obj, coarse.estimates.cam_t_obj, atol=1e-5)  # metres
     np.testing.assert_array_equal(refined.coarse.cam_t_obj, coarse.estimates.cam_t_obj)
     assert (refined.estimates.time > 0.25).all() and (refined.estimates.score == 0.5).all()
     sure = replace(DESIGN, confidence=(*[0.0] * len(EVIDENCE), 2.0))
-    scored = refine_predictions(PoseRefiner(asked(Still(TRUTH)), sure), test_set, coarse, iterations=1)
+    scored = refine_predictions(PoseRefiner(asked(Still(TRUTH)), sure), test_set, coarse, LookPlan(1))
     np.testing.assert_allclose(scored.estimates.score, 1 / (1 + np.exp(-2.0)))
     for im_id in set(refined.estimates.ids[:, 1]):  # BOP wants one time an image
         assert len(set(refined.estimates.time[refined.estimates.ids[:, 1] == im_id])) == 1
@@ -182,7 +188,7 @@ def test_the_refiner_that_comes_along_brings_unknown_objects_nearer(test_set, tm
     before, after = [], []
     for item in test_set.source.items:
         model, truth, start = test_set.source.objects[item.obj_id].model, item.truth.pose, wrong(item.truth.pose)
-        (refined,) = refiner(test_set.source.image(item), item.record.K, [model], [start], 2)
+        (refined,) = refiner(test_set.source.image(item), item.record.K, [model], [start], LookPlan(2))
         for pose, errors in ((start, before), (refined.pose, after)):
             equal = nearest_equal_pose(model, truth, pose)
             off = pose.transform(model.vertices) - equal.transform(model.vertices)
@@ -194,9 +200,9 @@ def test_looks_without_embree_lead_to_the_same_poses(models, monkeypatch):
     """Objects are drawn in numpy then: within 0.1 degrees and 0.1 mm."""
     model, start = models[min(models)], wrong(TRUTH)
     refiner = PoseRefiner(asked(Oracle(TRUTH, scale=1.0)), replace(DESIGN, correlation=100.0))
-    (with_rays,) = refiner(PICTURE, CAMERA, [model], [start], 2)
+    (with_rays,) = refiner(PICTURE, CAMERA, [model], [start], LookPlan(2))
     monkeypatch.setattr(raycast, "has_embree", lambda: False)
-    (drawn,) = refiner(PICTURE, CAMERA, [model], [start], 2)
+    (drawn,) = refiner(PICTURE, CAMERA, [model], [start], LookPlan(2))
     turn = Rotation.from_matrix(drawn.pose.cam_R_obj @ with_rays.pose.cam_R_obj.T).magnitude()
     assert np.degrees(turn) < 0.1
     assert np.linalg.norm(drawn.pose.cam_t_obj - with_rays.pose.cam_t_obj) < 1e-4  # metres
@@ -210,12 +216,12 @@ def test_evidence_tells_a_pose_that_the_image_agrees_with(models):
     for confidence in (None, sure):
         design = DESIGN if confidence is None else replace(DESIGN, confidence=confidence.numbers)
         refiner = PoseRefiner(asked(Oracle(TRUTH)), design)
-        (once,), (twice,) = (refiner(PICTURE, CAMERA, [model], [start], count) for count in (1, 2))
+        (once,), (twice,) = (refiner(PICTURE, CAMERA, [model], [start], LookPlan(count)) for count in (1, 2))
         assert twice.evidence[left] < once.evidence[left] - 1  # logarithms of cells
         assert (once.confidence is None) == (confidence is None)
         if confidence is not None:
             assert once.confidence < twice.confidence == pytest.approx(float(sure(twice.evidence)))
-    (none,) = refiner(PICTURE, CAMERA, [model], [start], 0)
+    (none,) = refiner(PICTURE, CAMERA, [model], [start], LookPlan(0))
     assert none.evidence is None and none.confidence is None
 
 
@@ -225,6 +231,18 @@ def test_how_sure_a_refiner_is_goes_with_its_file(tmp_path):
     assert PoseRefiner.from_file(tmp_path / "a.safetensors").confidence.numbers == design.confidence
     with pytest.raises(UserError, match="confidence must be 8 finite numbers"):
         replace(design, confidence=(1.0,))
+
+
+def test_a_wider_prior_lets_a_pose_go_further(models):
+    """An unsure image moves a pose the further, the less is known of it; without limit all the way."""
+    model, start = models[min(models)], wrong(TRUTH)
+    refiner = PoseRefiner(asked(Oracle(TRUTH, scale=1.0)), replace(DESIGN, correlation=1e4))
+    left = []
+    for scale in (0.1, 1.0, 10.0, 100.0):
+        (found,) = refiner(PICTURE, CAMERA, [model], [start], LookPlan(4, prior_scale=scale))
+        left.append(np.degrees(geodesic_distance(found.pose.cam_R_obj, TRUTH.cam_R_obj)))
+    assert left == sorted(left, reverse=True)
+    assert left[0] > 0.9 * np.degrees(geodesic_distance(start.cam_R_obj, TRUTH.cam_R_obj)) and left[-1] < 0.5
 
 
 def test_turned_poses_begin_with_the_pose_itself():
@@ -256,8 +274,8 @@ def test_the_most_confident_of_several_starts_is_taken(models):
     refiner = PoseRefiner(asked(Near(TRUTH)), sure)
     off = []
     for starts in (1, 7):
-        (found,) = refiner(PICTURE, CAMERA, [model], [start], 2, starts=starts)
+        (found,) = refiner(PICTURE, CAMERA, [model], [start], LookPlan(2, starts=starts))
         off.append(np.degrees(geodesic_distance(found.pose.cam_R_obj, TRUTH.cam_R_obj)))
     assert off[0] > 30 and off[1] < 1
     with pytest.raises(UserError, match="knows no confidence"):
-        PoseRefiner(asked(Near(TRUTH)), DESIGN)(PICTURE, CAMERA, [model], [start], 2, starts=7)
+        PoseRefiner(asked(Near(TRUTH)), DESIGN)(PICTURE, CAMERA, [model], [start], LookPlan(2, starts=7))
