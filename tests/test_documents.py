@@ -4,25 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
-from pathlib import Path
 
 import pytest
 
 from sopose.cli.main import VERBS, load_verb, verb_parser
-
-PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/*.md", "configs/**/README.md")
-
-
-def pages(repository: Path) -> list[Path]:
-    return [path for pattern in PAGES for path in sorted(repository.glob(pattern))]
-
-
-def commands(text: str) -> list[list[str]]:
-    """The words behind `sopose` of each whole command in the code blocks; one with … stands for several."""
-    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    typed = [line.removeprefix("$ ") for line in lines if re.match(r"(\$ )?sopose ", line) and "…" not in line]
-    return [shlex.split(line.partition(" | ")[0], comments=True)[1:] for line in typed]
+from tests.support.pages import commands, pages
 
 
 def test_commands_of_the_pages_are_understood(repository):

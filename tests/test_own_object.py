@@ -6,7 +6,6 @@ import contextlib
 import csv
 import io
 import json
-import re
 import shlex
 import shutil
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 import trimesh
 
 from tests.support.command import verb
+from tests.support.pages import commands
 
 pytestmark = pytest.mark.slow
 GUIDE = "docs/own_object.md"
@@ -28,13 +28,6 @@ SHORTER = {
     "train": ["--opts", *QUICK],
     "predict": ["--threshold", "0"],
 }
-
-
-def commands(text: str) -> list[list[str]]:
-    """The words of each `sopose …` line in the text's code blocks."""
-    blocks = re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    return [shlex.split(line)[1:] for line in lines if line.startswith("sopose ")]
 
 
 @pytest.fixture(scope="module")
