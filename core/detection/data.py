@@ -32,6 +32,7 @@ class DetectionAugmentation:
     color: Augmenter | None = None
     color_prob: float = 0.8
     change_bg_prob: float = 0.0  # of replacing all but the labelled objects
+    empty_prob: float = 0.0  # of a background without any object in an image's place
 
     def __post_init__(self) -> None:
         if not 0 < self.zoom[0] <= self.zoom[1]:
@@ -44,7 +45,7 @@ class DetectionAugmentation:
         canvas = placement.draw(image)
         if self.color is not None and rng.random() < self.color_prob:
             canvas = self.color(canvas, rng)
-        boxes = placement.boxes_to_input(np.array([label.box for label in labels]))
+        boxes = placement.boxes_to_input(np.array([label.box for label in labels]).reshape(-1, 4))
         cut = placement.clip(boxes)
         kept = (_sides(cut).min(axis=1) >= MIN_SIDE) & (_areas(cut) >= MIN_KEPT * _areas(boxes))
         classes = np.array([label.class_index for label in labels], np.int64)
@@ -76,7 +77,9 @@ class DetectionSource:
         image = read_rgb(record)
         size = (image.shape[1], image.shape[0])
         labels = self.labeler.of_image(record, size)
-        if rng.random() < given.change_bg_prob:
+        if rng.random() < given.empty_prob:
+            image, labels = self.backgrounds.sample(size, rng), []
+        elif rng.random() < given.change_bg_prob:
             kept = self.labeler.mask(record, labels, size)
             image = np.where(kept[..., None], image, self.backgrounds.sample(size, rng))
         placement = random_placement(size, self.side, given.zoom, given.mirror_prob, rng)
@@ -105,15 +108,18 @@ class CadDetectionSource:
 
     def sample(self, index: int, rng: np.random.Generator) -> DetectionSample:
         """A new scene, drawn from `rng` alone."""
-        rendered = render_image(self.drawer, rng)
-        labels = self.labeler.of_instances(
-            with_info(Instance(obj_id, number, pose), info)
-            for number, ((obj_id, pose), info) in enumerate(zip(rendered.objects, rendered.info, strict=True))
-        )
         size = self.drawer.options.image_size
+        empty = rng.random() < self.augmentation.empty_prob
+        image, labels = (self.drawer.backgrounds.sample(size, rng), []) if empty else self._rendered(rng)
         mirrored = bool(rng.random() < self.augmentation.mirror_prob)
         placement = replace(letterbox(size, max(size)), mirrored=mirrored)
-        return self.augmentation.finish(rendered.image, labels, placement, f"rendered {index}", rng)
+        return self.augmentation.finish(image, labels, placement, f"rendered {index}", rng)
+
+    def _rendered(self, rng: np.random.Generator) -> tuple[np.ndarray, list[Label]]:
+        rendered = render_image(self.drawer, rng)
+        pairs = enumerate(zip(rendered.objects, rendered.info, strict=True))
+        instances = (with_info(Instance(obj_id, number, pose), info) for number, ((obj_id, pose), info) in pairs)
+        return rendered.image, self.labeler.of_instances(instances)
 
 
 def reduced(options: SceneOptions, side: int) -> SceneOptions:

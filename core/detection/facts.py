@@ -13,6 +13,7 @@ from sopose.core.utils.plain_values import PlainReader
 
 KIND, VERSION = "detector", 1
 REMEDY = "give a file that sopose detector wrote"
+USUAL_THRESHOLD = 0.3  # of a detector whose own was not measured
 GROUP = 32  # channels are a multiple of it: the head's norms have as many groups
 RANGES = {"side": (32, 4096), "channels": (GROUP, 512), "convs": (1, 8)}
 
@@ -43,19 +44,23 @@ class DetectorFacts:
     objects: tuple[str, ...]
     obj_ids: tuple[int, ...]
     design: DetectorDesign = field(default_factory=DetectorDesign)
+    threshold: float = USUAL_THRESHOLD  # least score of a box; see `sopose.core.detection.threshold`
 
     def __post_init__(self) -> None:
         if not 0 < len(self.objects) <= MOST_OBJECTS or len(set(self.objects)) != len(self.objects):
             raise UserError("a detector needs at least one object, each with a name of its own")
         if len(self.obj_ids) != len(self.objects):
             raise UserError(f"a detector of {len(self.objects)} objects has {len(self.obj_ids)} ids; give one for each")
+        if not 0 <= self.threshold <= 1:
+            raise UserError(f"a detector's threshold must be in [0, 1], got {self.threshold}")
 
     def plain(self) -> dict[str, Any]:
         """The same as values that json can hold."""
         design = {
             name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self.design).items()
         }
-        return {"kind": KIND, "version": VERSION, "objects": [*self.objects], "obj_ids": [*self.obj_ids], **design}
+        known = {"objects": [*self.objects], "obj_ids": [*self.obj_ids], "threshold": self.threshold}
+        return {"kind": KIND, "version": VERSION, **known, **design}
 
 
 def read_facts(plain: Mapping[str, Any], where: str) -> DetectorFacts:
@@ -74,9 +79,9 @@ def read_facts(plain: Mapping[str, Any], where: str) -> DetectorFacts:
     if len(mean) != 3 or len(std) != 3 or not all(map(math.isfinite, mean + std)) or min(std) <= 0:
         raise UserError(f"{where}: 'pixel_mean' and 'pixel_std' must be three levels each, std above zero; {REMEDY}")
     sizes = {name: read.value(name, int) for name in RANGES}
+    threshold = float(read.value("threshold", (int, float))) if "threshold" in plain else USUAL_THRESHOLD
     try:
-        return DetectorFacts(
-            tuple(objects), tuple(obj_ids), DetectorDesign(**sizes, backbone=backbone, pixel_mean=mean, pixel_std=std)
-        )
+        design = DetectorDesign(**sizes, backbone=backbone, pixel_mean=mean, pixel_std=std)
+        return DetectorFacts(tuple(objects), tuple(obj_ids), design, threshold)
     except UserError as error:
         raise UserError(f"{where}: {error}") from error

@@ -65,11 +65,11 @@ class Detector:
         network, facts = load_network(path)
         return cls(TorchHeads(network, device, half), facts, side)
 
-    def __call__(self, image_rgb: np.ndarray, threshold: float = 0.5, topk: int = 1) -> list[FoundObject]:
+    def __call__(self, image_rgb: np.ndarray, threshold: float | None = None, topk: int = 1) -> list[FoundObject]:
         """The objects in an image (H, W, 3) uint8 RGB, the best-scored first.
 
-        At most `topk` of each object, with scores of at least `threshold`, in [0, 1]. Raises `UserError` for anything
-        but such an image.
+        At most `topk` of each object, with scores of at least `threshold`, in [0, 1], by default the detector's own.
+        Raises `UserError` for anything but such an image.
         """
         if image_rgb.ndim != 3 or image_rgb.shape[2] != 3 or image_rgb.dtype != np.uint8 or not image_rgb.size:
             raise UserError(f"an image must be (H, W, 3) uint8 RGB, got {image_rgb.shape} {image_rgb.dtype}")
@@ -77,11 +77,12 @@ class Detector:
         pixels = placement.draw(image_rgb).transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
         found = find_boxes(self.heads(pixels), *pixels.shape[2:])
         boxes = placement.boxes_to_image(found.xyxy)
+        least = self.facts.threshold if threshold is None else threshold
         taken: Counter[str] = Counter()
         chosen = []
         for box, score, label in zip(boxes, found.score.tolist(), found.label.tolist(), strict=True):
             name = self.facts.objects[label]
-            if score >= threshold and taken[name] < topk and (box[2:] > box[:2]).all():
+            if score >= least and taken[name] < topk and (box[2:] > box[:2]).all():
                 taken[name] += 1
                 chosen.append(FoundObject(name, score, box))
         return chosen

@@ -38,13 +38,18 @@ class PartRange:
 
 def generated_part(seed: int, number: int, drawn: PartRange | None = None) -> NewObject:
     """Part `number` of a seed, with colours and the symmetries that it has; metres, origin in the middle of its box."""
+    return with_found_symmetries(plain_part(seed, number, drawn), Tolerance())
+
+
+def plain_part(seed: int, number: int, drawn: PartRange | None = None) -> NewObject:
+    """`generated_part` whose symmetries nobody looked for."""
     drawn, rng = drawn or PartRange(), np.random.default_rng([seed, number])
     first = _first(drawn, rng)
     bodies = [first, *(_put_to(first[0], _added(drawn, rng), rng) for _ in range(_count(drawn.added, rng)))]
     mesh = join(*(mesh for mesh, _ in bodies))
     colors = np.concatenate([_painted(points, rng) for (points, _), _ in bodies])
     smooth = len(bodies) == 1 and first[1] and rng.random() < drawn.smooth_prob
-    return with_found_symmetries(_object(f"part_{number:04d}", mesh, colors, smooth, drawn, rng), Tolerance())
+    return _object(f"part_{number:04d}", mesh, colors, smooth, drawn, rng)
 
 
 Body = tuple[Mesh, bool]  # and whether it is round

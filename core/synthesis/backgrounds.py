@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -44,6 +45,18 @@ class Backgrounds:
         self.paths = [paths[int(k * step)] for k in range(int(len(paths) / step))]
         self.keep_aspect = keep_aspect
         self._cache: OrderedDict[int, np.ndarray] = OrderedDict()
+
+    def parted(self, every: int) -> tuple[Backgrounds, Backgrounds]:
+        """All but each `every`-th photograph, and those alone; where there are too few, or none, all of them twice."""
+        kept = self.paths[every - 1 :: every]
+        if not kept:
+            return self, self
+        return self._of([path for path in self.paths if path not in set(kept)]), self._of(kept)
+
+    def _of(self, paths: list[Path]) -> Backgrounds:
+        part = copy.copy(self)
+        part.paths, part._cache = paths, OrderedDict()
+        return part
 
     def sample(self, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
         """(H, W, 3) uint8 BGR background of `size` (width, height)."""

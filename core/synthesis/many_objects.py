@@ -26,12 +26,16 @@ class CrowdRange:
     count: tuple[int, int] = (5, 15)
     floating_prob: float = 0.2  # of images whose objects float; of all where the poses know no table
     gap: tuple[float, float] = (0.0, 0.08)  # metres between neighbours on a table
+    strangers: frozenset[int] = frozenset()  # models that images have beside the objects, and don't count as such
+    stranger_count: tuple[int, int] = (0, 3)  # of an image, where there are some
+    alone_prob: float = 0.0  # of images that have strangers alone
 
     def __post_init__(self) -> None:
         if not 1 <= self.count[0] <= self.count[1]:
             raise UserError(f"the number of objects must be (low, high), 1 <= low <= high, got {self.count}")
-        if not 0 <= self.floating_prob <= 1:
-            raise UserError(f"the share of floating images must be in [0, 1], got {self.floating_prob}")
+        for name, share in (("floating images", self.floating_prob), ("images without objects", self.alone_prob)):
+            if not 0 <= share <= 1:
+                raise UserError(f"the share of {name} must be in [0, 1], got {share}")
 
     def draw(
         self,
@@ -45,12 +49,23 @@ class CrowdRange:
 
         Objects differ as long as there are enough models. Where room is short there are fewer than drawn.
         """
-        count = int(rng.integers(self.count[0], self.count[1] + 1))
-        order = np.concatenate([rng.permutation(sorted(models)) for _ in range(-(-count // len(models)))])[:count]
+        order = self._chosen(models, rng)
         view = _View(K, image_size)
         if not poses.has_table or rng.random() < self.floating_prob:
             return _floating(order, models, replace(poses, rotations="uniform"), view, rng), None
         return self._standing(order, models, poses, view, rng)
+
+    def _chosen(self, models: Mapping[int, ObjectModel], rng: np.random.Generator) -> np.ndarray:
+        """The ids of an image's objects, strangers behind the others."""
+        own = sorted(models.keys() - self.strangers)
+        count = int(rng.integers(self.count[0], self.count[1] + 1))
+        order = np.concatenate([rng.permutation(own) for _ in range(-(-count // len(own)))])[:count]
+        if not self.strangers:
+            return order
+        alone = rng.random() < self.alone_prob
+        more = int(rng.integers(self.stranger_count[0], self.stranger_count[1] + 1))
+        strangers = rng.permutation(sorted(self.strangers))[: max(more, 1) if alone else more]
+        return strangers if alone else np.concatenate([order, strangers])
 
     def _standing(
         self,

@@ -42,6 +42,13 @@ def register_parser(parser: argparse.ArgumentParser) -> None:
         "default where that package is installed",
     )
     parser.add_argument("--objects-per-image", type=int, nargs=2, default=(3, 10), metavar=("LOW", "HIGH"))
+    parser.add_argument(
+        "--empty-share",
+        type=finite,
+        default=0.2,
+        metavar="X",
+        help="of images without the objects (default 0.2)",
+    )
     parser.add_argument("--no-mirror", action="store_true", help="for objects that are mirror images of each other")
     parser.add_argument("--workers", type=int, metavar="N", help="(default: DATALOADER.NUM_WORKERS)")
     parser.add_argument("--seed", type=int, default=0, help="another seed gives another run (default 0)")
@@ -51,6 +58,8 @@ def register_parser(parser: argparse.ArgumentParser) -> None:
 
 def check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Leave with a usage error for options that don't go together."""
+    if not 0 <= args.empty_share < 1:
+        parser.error("--empty-share must be in [0, 1)")
     if min(args.epochs, args.batch_size) < 1 or args.lr <= 0 or args.seed < 0 or (args.workers or 0) < 0:
         parser.error("--epochs and --batch-size must be at least 1, --lr above 0, --seed and --workers not below 0")
 

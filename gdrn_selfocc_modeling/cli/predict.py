@@ -63,7 +63,7 @@ def register_parser(parser: argparse.ArgumentParser) -> None:
         metavar="PX",
         help="longer side of the images it sees (default: as it was trained; a smaller one is faster and finds less)",
     )
-    parser.add_argument("--threshold", type=finite_number, default=0.3, help="least score of a box (default: 0.3)")
+    parser.add_argument("--threshold", type=finite_number, help="least score of a box (default: the detector's own)")
     parser.add_argument("--topk", type=int, default=1, help="boxes of an object in an image (default: 1)")
     parser.add_argument(
         "--models", type=Path, metavar="FOLDER", help="a BOP models folder: outlines are drawn, not boxes"

@@ -38,7 +38,6 @@ from sopose.inference.refine import LookPlan, PoseRefiner, RefinedPose, build_lo
 from sopose.models.pnp_points import PoseSolver
 
 logger = logging.getLogger(__name__)
-THRESHOLD = 0.3  # least score of a box whose object's pose is estimated
 SURE = 0.5  # confidence below which a pose is doubtful
 SMALL = 8.0  # pixels; a shorter side of a box holds nothing to see a pose by
 BATCH = 32  # ROIs in a forward pass
@@ -79,7 +78,7 @@ class ObjectFinder:
     detector: Detector
     names: frozenset[str]  # of those objects
 
-    def __call__(self, rgb: np.ndarray, threshold: float, topk: int) -> list[Box]:
+    def __call__(self, rgb: np.ndarray, threshold: float | None, topk: int) -> list[Box]:
         """The boxes in an image (H, W, 3) uint8 RGB, the best-scored first; see `Detector`."""
         found = self.detector(rgb, threshold, topk)
         return [Box(item.object, item.box, item.score) for item in found if item.object in self.names]
@@ -174,12 +173,13 @@ class PoseEstimator:
         self,
         image: np.ndarray | Path | str,
         K: np.ndarray | Sequence[float],
-        threshold: float = THRESHOLD,
+        threshold: float | None = None,
         topk: int = 1,
         distortion: Sequence[float] | np.ndarray | None = None,
         depth: np.ndarray | None = None,
     ) -> list[ObjectPose]:
-        """The poses of the objects that the detector finds: at most `topk` of each, with scores from `threshold` on.
+        """The poses of the objects that the detector finds: at most `topk` of each, with scores from `threshold` on,
+        by default the detector's own.
 
         Other arguments as of `__call__`. Raises `UserError` as that, and without a detector.
         """

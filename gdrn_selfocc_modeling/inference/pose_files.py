@@ -153,7 +153,8 @@ class Run:
     def why_no_box(self) -> str:
         """What to look at where no image had a box."""
         if not self.options.boxes:
-            return f"the detector found nothing with a score of --threshold {self.options.threshold:g}; lower it"
+            least = "its own threshold" if self.options.threshold is None else f"--threshold {self.options.threshold:g}"
+            return f"the detector found nothing with a score of {least}; give a lower --threshold"
         scenes = {entry["scene_id"] for entry in self.entries}
         images = [entry["im_id"] for entry in self.entries]
         here = f"{', '.join(map(str, sorted(scenes)))} with ids {min(images, default=0)} to {max(images, default=0)}"

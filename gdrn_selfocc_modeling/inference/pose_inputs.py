@@ -17,6 +17,7 @@ from sopose.core.bop.fields import read_camera, read_depth_scale, read_intrinsic
 from sopose.core.bop.scene_folder import entries_by_image
 from sopose.core.data.frames import Frame, Frames
 from sopose.core.data.roi import ImageSize
+from sopose.core.detection.facts import USUAL_THRESHOLD
 from sopose.core.geometry.camera import as_K
 from sopose.core.geometry.distortion import as_distortion
 from sopose.core.images.files import read_image
@@ -24,7 +25,7 @@ from sopose.core.images.scene_images import CAMERA_NAME, SceneNames, images_by_s
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import require_dir, require_key
 from sopose.core.utils.units import MM_TO_M
-from sopose.inference.estimator import THRESHOLD, PoseEstimator
+from sopose.inference.estimator import PoseEstimator
 from sopose.inference.found import Box
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class PredictOptions:
     views: Path | None = None
     detector: Path | None = None
     detector_size: int | None = None
-    threshold: float = THRESHOLD
+    threshold: float | None = None  # by default the detector's own; of boxes from a file `USUAL_THRESHOLD`
     topk: int = 1
     models: Path | None = None
     looks: int = 0
@@ -162,13 +163,14 @@ def read_boxes(options: PredictOptions, estimator: PoseEstimator) -> dict[tuple[
             f"{', '.join(f'{obj_id} {name}' for obj_id, name in names.items())[:200]}; give boxes of those"
         )
     of_image: dict[tuple[int, int], list[Box]] = defaultdict(list)
-    for item in select_detections(known, options.topk, options.threshold):
+    threshold = USUAL_THRESHOLD if options.threshold is None else options.threshold
+    for item in select_detections(known, options.topk, threshold):
         of_image[item.scene_id, item.im_id].append(Box(names[item.obj_id], item.bbox, item.score))
     if not of_image:
         best = max(item.score for item in known)
         logger.warning(
             "%s: none of its %d boxes has a score of --threshold %g, the best has %g; lower it",
-            *(options.boxes, len(known), options.threshold, best),
+            *(options.boxes, len(known), threshold, best),
         )
     return dict(of_image)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 from torch import nn
+from tqdm import tqdm
 
 from sopose.core.bop.models import load_models
 from sopose.core.bop.records import ImageRecord
@@ -23,8 +25,12 @@ from sopose.core.detection.facts import DetectorDesign, DetectorFacts
 from sopose.core.detection.infer import Detector
 from sopose.core.detection.labels import Labeler
 from sopose.core.detection.model import build_detector, stage_indices
+from sopose.core.detection.threshold import Threshold, choose_threshold, tried_scores
+from sopose.core.making.parts import PartRange, plain_part
+from sopose.core.objects.model import ObjectModel
 from sopose.core.synthesis.many_objects import CrowdRange
 from sopose.core.utils.errors import UserError
+from sopose.core.utils.units import M_TO_MM
 from sopose.data.build import build_augmentation, build_backgrounds, class_indices
 from sopose.data.build_cad import build_scene_options, cad_camera, split_to_learn
 from sopose.data.eval_set import evaluation_targets
@@ -35,6 +41,10 @@ from sopose.settings.groups import CadSettings, DatasetSettings, InputSettings
 logger = logging.getLogger(__name__)
 LARGEST_SIDE = 640  # of an input whose size is not given
 LEAST_VISIBLE = 0.1  # of an object that is learned; scores ignore what is less visible
+HELD_OUT = 10  # each so many-th photograph is kept for choosing the threshold
+STRANGERS = (101, 202)  # seeds of the parts that images have beside the objects: in training, and held out
+STRANGE_PARTS = 12
+TRIED = 400  # images that a threshold is chosen on
 FROZEN_STAGES = 2  # of a pretrained backbone: their features are general, and half of a step's time
 
 
@@ -45,6 +55,7 @@ class DetectorData:
     objects_per_image: tuple[int, int] = (3, 10)  # of rendered ones
     mirror: bool = True  # False for objects that are mirror images of each other
     least: int = 1  # rendered images of an epoch
+    empty_share: float = 0.2  # of images that hold none of the objects; of rendered ones half have others in them
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,23 +116,34 @@ def build_facts(names: Sequence[str], specs: list[SplitSpec], design: DetectorDe
     return DetectorFacts(tuple(names), tuple(known[name] for name in names), design)
 
 
-def build_source(settings: Settings, data: DetectorData, facts: DetectorFacts) -> SampleSource:
-    """DATASETS.TRAIN joined, mixed with TRAIN2 by TRAIN2_RATIO."""
+def build_source(settings: Settings, data: DetectorData, facts: DetectorFacts, held_out: bool = False) -> SampleSource:
+    """DATASETS.TRAIN joined, mixed with TRAIN2 by TRAIN2_RATIO.
+
+    held_out: with the photographs and the strange objects that training never sees, to choose a threshold by; half of
+    the images have none of the objects.
+    """
     images, cad, datasets, side = settings.input, settings.cad, settings.datasets, facts.design.side
-    backgrounds, min_visib = build_backgrounds(images), max(settings.dataloader.filter_visib_thr, LEAST_VISIBLE)
+    data = replace(data, empty_share=0.5) if held_out else data
+    min_visib = max(settings.dataloader.filter_visib_thr, LEAST_VISIBLE)
+    backgrounds = build_backgrounds(images).parted(HELD_OUT)[int(held_out)]
 
     def source_of(name: str) -> SampleSource:
         """The samples of one split."""
         spec = split_to_learn(datasets, name)
         classes, models = class_indices(facts.objects, spec), load_models(spec.models_dir, names=spec.object_names)
         labeler = Labeler(classes, models, min_visib)
-        common = (detection_augmentation(images, cad, data, spec), backgrounds)
+        augmentation = detection_augmentation(images, cad, data, spec)
         if spec.kind == "cad":
-            crowd = CrowdRange(data.objects_per_image, gap=cad.gap)
+            others = strangers(models, STRANGERS[int(held_out)]) if data.empty_share > 0 else {}
+            augmentation = replace(augmentation, empty_prob=data.empty_share / 2)
+            crowd = CrowdRange(
+                data.objects_per_image, gap=cad.gap, strangers=frozenset(others), alone_prob=data.empty_share / 2
+            )
             options = build_scene_options(cad, datasets, cad_camera(cad, spec.root), crowd)
             # EPOCH_LENGTH counts objects.
             count = max(cad.epoch_length * 2 // sum(data.objects_per_image), data.least)
-            return CadDetectionSource(models, labeler, options, side, count, *common)
+            return CadDetectionSource(models | others, labeler, options, side, count, augmentation, backgrounds)
+        common = augmentation, backgrounds
         source = DetectionSource(load_split(spec, classes), labeler, side, *common)
         if not len(source):
             raise UserError(f"'{spec.name}' has no object to learn; lower DATALOADER.FILTER_VISIB_THR or change OBJS")
@@ -142,7 +164,24 @@ def detection_augmentation(
         color=given.color,
         color_prob=given.color_prob,
         change_bg_prob=1.0 if unlabelled else given.change_bg_prob,
+        empty_prob=data.empty_share,
     )
+
+
+def strangers(models: Mapping[int, ObjectModel], seed: int) -> dict[int, ObjectModel]:
+    """Generated parts about as large as some objects, by ids that none of them has."""
+    size = M_TO_MM * float(np.median([model.diameter for model in models.values()]))
+    drawn = PartRange(diameter=(size / 2, 2 * size))
+    ids = range(max(models) + 1, max(models) + 1 + STRANGE_PARTS)
+    return {obj_id: replace(plain_part(seed, obj_id, drawn).model, obj_id=obj_id) for obj_id in ids}
+
+
+def choose_detector_threshold(detector: Detector, source: SampleSource, seed: int) -> Threshold:
+    """The threshold that held-out images suggest; some have objects, some none."""
+    rngs = (np.random.default_rng([seed, HELD_OUT, number]) for number in range(TRIED))
+    numbered = enumerate(tqdm(rngs, desc="threshold", total=TRIED, unit="image"))
+    samples = (source.sample(number % len(source), rng) for number, rng in numbered)
+    return choose_threshold(*tried_scores(detector, samples))
 
 
 def build_network(facts: DetectorFacts, pretrained: str | None, start_anew: bool) -> nn.Module:

@@ -11,7 +11,7 @@ import torch
 
 from sopose.core.detection.facts import DetectorDesign
 from sopose.core.detection.infer import Detector
-from sopose.core.detection.on_torch import save_detector
+from sopose.core.detection.on_torch import TorchHeads, save_detector
 from sopose.core.detection.training import build_trainer
 from sopose.core.engine.assemble import TrainingOptions
 from sopose.core.engine.checkpointer import last_checkpoint
@@ -32,6 +32,7 @@ from sopose.training.detector import (
     build_network,
     build_source,
     build_test_splits,
+    choose_detector_threshold,
     evaluate_detector,
     input_side,
     training_specs,
@@ -55,6 +56,7 @@ class DetectorOptions:
     pretrained: str | None = None
     objects_per_image: Sequence[int] = (3, 10)
     no_mirror: bool = False
+    empty_share: float = 0.2
     workers: int | None = None
     seed: int = 0
     resume: bool = False
@@ -78,7 +80,9 @@ def run_detector(options: DetectorOptions) -> None:
         specs = training_specs(settings.datasets)
         design = DetectorDesign(options.size or input_side(settings.cad, specs[0]), options.backbone)
         facts = build_facts(names, specs, design)
-        data = DetectorData(tuple(options.objects_per_image), not options.no_mirror, options.batch_size)
+        data = DetectorData(
+            tuple(options.objects_per_image), not options.no_mirror, options.batch_size, options.empty_share
+        )
         source = build_source(settings, data, facts)
         network = build_network(facts, options.pretrained, start_anew=not resumed)
         network = network.to(device, memory_format=torch.channels_last)
@@ -101,9 +105,11 @@ def run_detector(options: DetectorOptions) -> None:
         if not finished:
             logger.warning("stopped after iteration %d; continue with --resume", trainer.iteration)
             signals.leave()
-        save_detector(network, facts, options.output / FINAL)
+        detector = Detector(TorchHeads(network, device, settings.test.amp_test), facts)
+        chosen = choose_detector_threshold(detector, build_source(settings, data, facts, held_out=True), options.seed)
+        save_detector(network, replace(facts, threshold=chosen.value), options.output / FINAL)
         detector = Detector.from_checkpoint(options.output / FINAL, str(device), settings.test.amp_test)
-        print(f"detector   {options.output / FINAL}")
+        print(f"detector   {options.output / FINAL}\n{chosen}")
         for split in test_splits:
             evaluate_detector(detector, split, options.output)
 

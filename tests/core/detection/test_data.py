@@ -138,6 +138,19 @@ def test_rendered_images_have_boxes_and_follow_their_seed(toy_spec, toy_labeler)
     assert (one.image != other.image).any()
 
 
+def test_empty_images_are_backgrounds(toy_spec, toy_records, toy_labeler):
+    options = SceneOptions(K, (320, 240), PoseRange(z_range=(0.5, 0.9)), crowd=CrowdRange(count=(3, 5)))
+    always = replace(PLAIN, empty_prob=1.0)
+    models = load_models(toy_spec.models_dir)
+    sources = (
+        CadDetectionSource(models, toy_labeler, options, 128, 10, always, Backgrounds()),
+        source_of(toy_records, toy_labeler, always, side=128),
+    )
+    for source in sources:
+        sample = source.sample(0, np.random.default_rng(3))
+        assert sample.boxes.shape == (0, 4) and sample.classes.shape == (0,) and sample.image.shape == (96, 128, 3)
+
+
 def test_batches_fill_smaller_images_and_take_empty_ones(toy_records, toy_labeler):
     source = source_of(toy_records, toy_labeler, side=96)
     sample = source.sample(0, np.random.default_rng(0))

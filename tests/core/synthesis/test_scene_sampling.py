@@ -128,6 +128,20 @@ def test_a_crowd_is_in_the_image_and_nothing_meets(models, rotations):
         assert all(np.array_equal(a.cam_t_obj, b.cam_t_obj) for (_, a), (_, b) in zip(placed, again, strict=True))
 
 
+def test_strangers_stand_beside_objects_or_alone(models):
+    """Objects are drawn as without strangers; of images with strangers alone there is the share asked for."""
+    own, strange = sorted(models)[:-1], sorted(models)[-1:]
+    crowd = CrowdRange((2, 2), strangers=frozenset(strange), stranger_count=(0, 1), alone_prob=0.25)
+    poses, alone, beside = PoseRange(z_range=(0.6, 1.0)), 0, 0
+    for seed in range(200):
+        placed, _ = crowd.draw(models, poses, K, SIZE, np.random.default_rng(seed))
+        ids = [obj_id for obj_id, _ in placed]
+        assert len(set(ids)) == len(ids) and set(ids) <= {*own, *strange}
+        alone += ids == strange
+        beside += len(ids) > 1 and strange[0] in ids
+    assert 30 <= alone <= 70 and 40 <= beside <= 110  # 50, and at most half of 150
+
+
 def test_statistics_give_back_how_the_camera_saw(toy_root):
     records = load_split(resolve_split(f"{toy_root}:train", toy_root.parent))
     statistics = pose_statistics(records, (320, 240))
@@ -169,6 +183,7 @@ def test_a_level_view_has_the_object_s_z_axis_up():
         (lambda: PoseRange(z_range=(1.0, 0.5)), "Z_RANGE"),
         (lambda: CrowdRange(count=(0, 3)), "number of objects"),
         (lambda: CrowdRange(floating_prob=2.0), "floating"),
+        (lambda: CrowdRange(alone_prob=-0.1), "images without objects"),
     ],
 )
 def test_an_impossible_range_is_refused(make, message):
