@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ class Frame:
     scene_id: int
     im_id: int
     read: Callable[[], np.ndarray]
+    time: float | None = None  # seconds, of moving pictures
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,24 +125,26 @@ def _moving(source: int | str, name: str) -> Frames:
         raise UserError(
             f"{name} cannot be opened; check the path, the camera's number, and that OpenCV reads its format"
         )
+    rate = fps if 0 < fps < MOST_FPS else 25.0
     known = int(count) if isinstance(source, str) and 0 < count < MOST_FRAMES else None
 
     def frames() -> Iterator[Frame]:
         """The frames from the first on; each call opens the video anew."""
         video = cv2.VideoCapture(source)
         try:
-            place = 0
+            place, started = 0, time.monotonic()
             while True:
                 there, bgr = video.read()
                 if not there:
                     _warn_of_end(name, place, known, is_file=isinstance(source, str))
                     return
-                yield Frame(f"{place:06d}", 0, place, lambda bgr=bgr: as_rgb(bgr[..., ::-1]))
+                seconds = place / rate if isinstance(source, str) else time.monotonic() - started
+                yield Frame(f"{place:06d}", 0, place, lambda bgr=bgr: as_rgb(bgr[..., ::-1]), seconds)
                 place += 1
         finally:
             video.release()
 
-    return Frames(frames, known, fps=fps if 0 < fps < MOST_FPS else 25.0)
+    return Frames(frames, known, fps=rate)
 
 
 def _warn_of_end(name: str, read: int, count: int | None, is_file: bool) -> None:

@@ -89,3 +89,10 @@ def _without_overlaps(boxes: np.ndarray, label: np.ndarray) -> list[int]:
         outer = area[best] + area[left] - inner
         left = left[(label[left] != label[best]) | (inner <= OVERLAP * outer)]
     return kept
+
+
+def overlap(one: np.ndarray, other: np.ndarray) -> float:
+    """Intersection over union of two boxes (4,) xyxy of pixels' centres."""
+    inner = (np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2]) + 1).clip(0).prod()
+    areas = (one[2:] - one[:2] + 1).prod() + (other[2:] - other[:2] + 1).prod()
+    return float(inner / (areas - inner))

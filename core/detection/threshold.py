@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sopose.core.detection.boxes import overlap
 from sopose.core.detection.facts import USUAL_THRESHOLD
 from sopose.core.detection.infer import Detector, FoundObject
 from sopose.core.detection.sample import DetectionSample
@@ -77,10 +78,3 @@ def _right_scores(boxes: Sequence[FoundObject], sample: DetectionSample, objects
         own = (box for box in boxes if box.object == objects[class_index])
         best.append(max((box.score for box in own if overlap(box.box, truth) >= RIGHT), default=0.0))
     return best
-
-
-def overlap(one: np.ndarray, other: np.ndarray) -> float:
-    """Intersection over union of two boxes (4,) xyxy of pixels' centres."""
-    inner = (np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2]) + 1).clip(0).prod()
-    areas = (one[2:] - one[:2] + 1).prod() + (other[2:] - other[:2] + 1).prod()
-    return float(inner / (areas - inner))

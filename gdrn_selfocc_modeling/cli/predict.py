@@ -79,6 +79,9 @@ def register_parser(parser: argparse.ArgumentParser) -> None:
         help="the camera's motion, as scene_camera.json with cam_R_w2c and cam_t_w2c: one pose of each object from all "
         "images, where nothing moves; needs --looks",
     )
+    parser.add_argument(
+        "--track", action="store_true", help="follow objects through a video; needs --looks and a detector"
+    )
     parser.add_argument("--output", type=Path, default=Path("output/predictions"), help="default: output/predictions")
     parser.add_argument("--no-pictures", action="store_true", help="write csv and json only")
     parser.add_argument("--show", action="store_true", help="open a window; needs an OpenCV with one")
@@ -94,6 +97,8 @@ def check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     in_project = NAME.is_file()
     if args.depth and not (args.models or in_project):
         parser.error("--depth is compared with the rendered objects; name the folder of their --models")
+    if args.track and not args.looks:
+        parser.error("--track follows objects by second looks; add --looks 1")
     if args.looks and not (args.models or in_project):
         parser.error("--looks renders the objects; name the folder of their --models")
     given = args.box or args.boxes or args.detector

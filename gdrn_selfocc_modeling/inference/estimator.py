@@ -186,7 +186,7 @@ class PoseEstimator:
         if self.finder is None:
             raise UserError("the estimator has no detector; give its file: from_checkpoint(…, detector=…)")
         photo = Photo.of(image, K, distortion, depth)
-        return self._poses(photo, self.finder(photo.rgb, threshold, topk))
+        return self.of_boxes(photo, self.finder(photo.rgb, threshold, topk))
 
     def __call__(
         self,
@@ -210,9 +210,30 @@ class PoseEstimator:
                 are corrected by it, which takes the objects' models.
         """
         photo = Photo.of(image, K, distortion, depth)
-        return self._poses(photo, [photo.straight(self._checked(box)) for box in boxes])
+        return self.of_boxes(photo, [photo.straight(self._checked(box)) for box in boxes])
 
-    def _poses(self, photo: Photo, boxes: Sequence[Box]) -> list[ObjectPose]:
+    def look(self, photo: Photo, poses: Sequence[tuple[str, Pose]]) -> list[ObjectPose]:
+        """Poses of objects, by name, that are about known in an image, after second looks; none is found anew.
+
+        Raises `UserError` without second looks.
+        """
+        if self.second_look is None:
+            raise UserError("there are no second looks; ask for them by TEST.REFINE.ITERATIONS, with the models")
+        found = self.second_look(photo.rgb, photo.K, [name for name, _ in poses], [pose for _, pose in poses])
+        return [
+            self._answer(photo, self._outlined(photo, name, one.pose), self._at_depth(photo, name, one), None, ())
+            for (name, _), one in zip(poses, found, strict=True)
+        ]
+
+    def _outlined(self, photo: Photo, name: str, pose: Pose) -> Box:
+        """The box of what a pose's outline covers of the image; an empty one where that is nothing."""
+        limits = self.models[name].caster.image_box(pose, photo.K) if pose.is_ahead else None
+        if limits is None:
+            return Box(name, np.zeros(4))
+        size = np.tile(photo.size, 2)
+        return Box(name, np.clip(limits, 0, size - 1))
+
+    def of_boxes(self, photo: Photo, boxes: Sequence[Box]) -> list[ObjectPose]:
         """Poses of boxes of an undistorted image."""
         rgb, K, size = photo.rgb, photo.K, photo.size
         odd = check_camera(K, *size)
@@ -225,16 +246,17 @@ class PoseEstimator:
         found = [RefinedPose(pose) for pose in poses]
         if self.second_look is not None:
             found = self.second_look(rgb, K, [box.object for box in boxes], poses)
+        before = [None] * len(poses) if self.second_look is None else poses
         return [
-            self._answer(photo, box, self._at_depth(photo, box, one), None if self.second_look is None else coarse, odd)
-            for box, one, coarse in zip(boxes, found, poses, strict=True)
+            self._answer(photo, box, self._at_depth(photo, box.object, one), coarse, odd)
+            for box, one, coarse in zip(boxes, found, before, strict=True)
         ]
 
-    def _at_depth(self, photo: Photo, box: Box, found: RefinedPose) -> RefinedPose:
+    def _at_depth(self, photo: Photo, name: str, found: RefinedPose) -> RefinedPose:
         """A pose corrected by the measured depth, where there is one and the pose is possible."""
         if photo.depth is None or not found.pose.is_ahead:
             return found
-        model = self.models[box.object]
+        model = self.models[name]
         return replace(found, pose=moved_to_depth(model.caster, model.diameter, found.pose, photo.depth, photo.K))
 
     def make_rois(self, rgb: np.ndarray, K: np.ndarray, boxes: Sequence[Box]) -> RoiBatch:

@@ -38,6 +38,7 @@ class ObjectPose:
     box_score: float = 1.0  # the detector's
     K: np.ndarray | None = None  # (3, 3) of the image it was found in, pixels
     distortion: np.ndarray | None = None  # of that image's lens, as of `as_distortion`
+    track: int | None = None  # its number in a video where objects are followed
     known: KnownObject | None = None  # what the network knows of the object
     model: ObjectModel | None = None  # where the estimator was given models
 

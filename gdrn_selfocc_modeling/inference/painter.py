@@ -58,5 +58,6 @@ def _drawn(image: np.ndarray, found: ObjectPose) -> np.ndarray:
             image = contour(image, render_depth(caster, found.coarse, K, size) > 0, COARSE, 1)
     image = draw_axes(image, K, found.pose, AXIS * known.diameter)
     x, y = (int(value) for value in np.clip(np.nan_to_num(found.box[:2]), 0, 30000))
-    label = f"{found.object} {found.score:.2f}"
+    number = "" if found.track is None else f" {found.track}"
+    label = f"{found.object}{number} {found.score:.2f}"
     return cv2.putText(image, label, (x, max(y - 5, 12)), cv2.FONT_HERSHEY_SIMPLEX, 0.45, bgr(color), 1, cv2.LINE_AA)

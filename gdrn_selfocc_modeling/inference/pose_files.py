@@ -35,6 +35,7 @@ from sopose.inference.pose_inputs import (
     open_depth,
     open_distortion,
 )
+from sopose.inference.tracking import PoseTracker
 from sopose.inference.views import Sighting, fuse_sightings, fused_entry, fused_estimates, read_views
 
 logger = logging.getLogger(__name__)
@@ -59,15 +60,26 @@ class Run:
     drawn: set[str] = field(default_factory=set)
     lost_picture: str = ""  # why pictures are missing
 
-    def take(self, frame: Frame, camera: Camera, boxes: Boxes | None, estimator: PoseEstimator) -> None:
+    def take(
+        self,
+        frame: Frame,
+        camera: Camera,
+        boxes: Boxes | None,
+        estimator: PoseEstimator,
+        tracker: PoseTracker | None = None,
+    ) -> None:
         """Estimate one frame, in boxes or those of the detector; what goes wrong is noted, and the run continues."""
         started = time.perf_counter()
         entry: dict[str, Any] = {"image": frame.name, "scene_id": frame.scene_id, "im_id": frame.im_id}
+        entry |= {} if frame.time is None else {"time": frame.time}
         try:
             rgb = frame.read()
             K = camera(frame, (rgb.shape[1], rgb.shape[0]))
             lens, depth = self.senses.distortion, self.senses.depth(frame)
-            if boxes is None:
+            if tracker is not None:
+                own = self.options.threshold, self.options.topk
+                poses = tracker(rgb, K, frame.time, *own, lens, depth)
+            elif boxes is None:
                 poses = estimator.predict(rgb, K, self.options.threshold, self.options.topk, lens, depth)
             else:
                 poses = estimator(rgb, K, boxes(frame), lens, depth)
@@ -178,6 +190,7 @@ def run_predict(options: PredictOptions) -> None:
         None if options.box else options.detector,
         options.detector_size,
     )
+    tracker = open_tracker(options, frames, estimator)
     boxes = open_boxes(options, estimator)
     painter = None if options.no_pictures and not options.show else draw_poses
     run = Run(options, frames, Senses(open_distortion(options), open_depth(options, frames)), painter)
@@ -186,13 +199,22 @@ def run_predict(options: PredictOptions) -> None:
             for number, frame in enumerate(frames):
                 if options.limit and number >= options.limit:
                     break
-                run.take(frame, camera, boxes, estimator)
+                run.take(frame, camera, boxes, estimator, tracker)
                 bar.update()
     finally:  # a webcam is ended by an interrupt; what was found is not lost
         run.write()
     run.check()
     if views is not None:
         run.fuse(views)
+
+
+def open_tracker(options: PredictOptions, frames: Frames, estimator: PoseEstimator) -> PoseTracker | None:
+    """What follows objects through moving pictures, where --track asks for it. `UserError` where that can't be."""
+    if not options.track:
+        return None
+    if not frames.fps:
+        raise UserError(f"{options.source} is no video; leave --track out, or make one of the images")
+    return PoseTracker(estimator)
 
 
 def show_window(picture_bgr: np.ndarray) -> None:
@@ -208,6 +230,7 @@ def pose_entry(pose: ObjectPose) -> dict[str, Any]:
     """A pose in plain values, metres and pixels."""
     return {
         "object": pose.object,
+        **({} if pose.track is None else {"track": pose.track}),
         "score": pose.score,
         **plain_pose(pose.pose),
         "box": pose.box.tolist(),

@@ -57,6 +57,7 @@ class PredictOptions:
     box: Sequence[str] | None = None
     boxes: Path | None = None
     views: Path | None = None
+    track: bool = False
     detector: Path | None = None
     detector_size: int | None = None
     threshold: float | None = None  # by default the detector's own; of boxes from a file `USUAL_THRESHOLD`

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sopose.core.detection.boxes import overlap
 from sopose.core.detection.facts import USUAL_THRESHOLD, DetectorFacts
 from sopose.core.detection.infer import FoundObject
 from sopose.core.detection.sample import DetectionSample
-from sopose.core.detection.threshold import FALSE_SHARE, MOST_LOST, RANGE, choose_threshold, overlap, tried_scores
+from sopose.core.detection.threshold import FALSE_SHARE, MOST_LOST, RANGE, choose_threshold, tried_scores
 
 SCORES = st.lists(st.floats(0, 1), min_size=1, max_size=60).map(np.array)
 

@@ -1,0 +1,156 @@
+"""Objects followed through a video: each frame's look begins where an object is expected, and a filter joins the looks.
+
+The detector and the pose network are asked for what is not followed yet, or not any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from sopose.core.detection.boxes import overlap
+from sopose.core.geometry.pose import Pose
+from sopose.core.geometry.pose_filter import MotionNoise, PoseState
+from sopose.core.utils.errors import UserError
+from sopose.inference.crops import Photo
+from sopose.inference.estimator import SURE, PoseEstimator
+from sopose.inference.found import Box, ObjectPose
+
+SAME = 0.3  # IoU of a found box with that of an object followed, from which on they are the same
+NEAR = 3.0  # diameters from where a lost object is expected, within which it is found again
+UNSEEN = "it is not seen here; this is where it would be if it moved on"
+
+
+@dataclass(frozen=True)
+class TrackPlan:
+    """How objects are followed."""
+
+    kept: float = 0.3  # confidence of a look from which on it is believed of an object that is followed
+    gate: float = 5.0  # standard deviations from where it was expected, beyond which it isn't
+    detect_every: int = 10  # frames; and in each where nothing is followed
+    shown: float = 0.3  # seconds that an object that isn't seen is still reported
+    remembered: float = 2.0  # seconds until it is another one where it is found again
+    noise: MotionNoise = field(default_factory=MotionNoise)
+
+
+@dataclass(frozen=True, eq=False)
+class _Track:
+    """An object that is followed."""
+
+    number: int
+    state: PoseState
+    found: ObjectPose  # as it was last seen
+    time: float  # seconds, of `state`
+    seen: float  # when it was last seen
+
+
+class PoseTracker:
+    """Follows objects through frames of one camera, given in their order.
+
+    Args:
+        estimator: with second looks that know how sure they are, and a detector.
+        plan: see there.
+
+    Raises `UserError` for an estimator without one of them.
+    """
+
+    def __init__(self, estimator: PoseEstimator, plan: TrackPlan | None = None) -> None:
+        look = estimator.second_look
+        if look is None or look.refiner.confidence is None or estimator.finder is None:
+            raise UserError(
+                "objects are followed by second looks that know how sure they are, and found by a detector; give "
+                "--looks 1 with --models, and --detector"
+            )
+        self.estimator, self.plan = estimator, plan or TrackPlan()
+        self._tracks: list[_Track] = []
+        self._frames = self._count = 0
+
+    def __call__(
+        self,
+        image: np.ndarray | str,
+        K: np.ndarray | Sequence[float],
+        time: float,
+        threshold: float | None = None,
+        topk: int = 1,
+        distortion: Sequence[float] | np.ndarray | None = None,
+        depth: np.ndarray | None = None,
+    ) -> list[ObjectPose]:
+        """The objects in a frame, with `track` numbers that stay theirs.
+
+        time: of the frame, seconds, above that of the one before. Others as of `PoseEstimator.predict`.
+        """
+        photo = Photo.of(image, K, distortion, depth)
+        expected = [self._expected(track, time) for track in self._tracks]
+        self._tracks = self._looked_at(photo, expected, time)
+        live = [track for track in self._tracks if track.seen == time]
+        if not live or self._frames % self.plan.detect_every == 0:
+            self._find(photo, time, threshold, topk)
+        self._frames += 1
+        self._tracks = [track for track in self._tracks if time - track.seen <= self.plan.remembered]
+        shown = [track for track in self._tracks if time - track.seen <= self.plan.shown]
+        return [self._answer(track, time) for track in shown]
+
+    def _expected(self, track: _Track, time: float) -> _Track:
+        return replace(track, state=track.state.after(max(time - track.time, 0.0), self.plan.noise), time=time)
+
+    def _looked_at(self, photo: Photo, expected: Sequence[_Track], time: float) -> list[_Track]:
+        """The objects after a look at each; what is not believed leaves an object where it was expected."""
+        looks = self.estimator.look(photo, [(track.found.object, track.state.pose) for track in expected])
+        after = []
+        for track, found in zip(expected, looks, strict=True):
+            believed = found.covariance is not None and (found.confidence or 0.0) >= self.plan.kept
+            if believed and track.state.off(found.pose, found.covariance) <= self.plan.gate:
+                state = track.state.seen(found.pose, found.covariance)
+                track = replace(track, state=state, found=found, seen=time)
+            after.append(track)
+        return after
+
+    def _find(self, photo: Photo, time: float, threshold: float | None, topk: int) -> None:
+        """Begin to follow what the detector finds and nobody follows; a lost object that is near is that one."""
+        boxes = [
+            box
+            for box in self.estimator.finder(photo.rgb, threshold, topk)
+            if not any(_is_same(box, track) for track in self._tracks if track.seen == time)
+        ]
+        for found in self.estimator.of_boxes(photo, boxes):
+            if found.covariance is None or (found.confidence or 0.0) < SURE:
+                continue
+            state = PoseState.of(found.pose, found.covariance, self.plan.noise)
+            lost = [track for track in self._tracks if track.seen < time and _is_near(found, track)]
+            if any(_is_near(found, track, 0.5) for track in self._tracks if track.seen == time):
+                continue  # another box of what is followed
+            if lost:
+                number = min(lost, key=lambda track: _distance(found.pose, track.state.pose)).number
+                self._tracks = [track for track in self._tracks if track.number != number]
+            else:
+                number, self._count = self._count, self._count + 1
+            self._tracks.append(_Track(number, state, found, time, time))
+
+    def _answer(self, track: _Track, time: float) -> ObjectPose:
+        pose = track.state.pose
+        answer = replace(
+            track.found,
+            cam_R_obj=pose.cam_R_obj,
+            cam_t_obj=pose.cam_t_obj,
+            covariance=track.state.covariance[:6, :6],
+            coarse=None,
+            track=track.number,
+        )
+        if track.seen == time:
+            return answer
+        return replace(answer, warnings=(*answer.warnings, UNSEEN), score=0.0, confidence=0.0)
+
+
+def _is_same(box: Box, track: _Track) -> bool:
+    return box.object == track.found.object and overlap(np.asarray(box.xyxy), track.found.box) >= SAME
+
+
+def _is_near(found: ObjectPose, track: _Track, diameters: float = NEAR) -> bool:
+    reach = diameters * found.known.diameter
+    return found.object == track.found.object and _distance(found.pose, track.state.pose) <= reach
+
+
+def _distance(one: Pose, other: Pose) -> float:
+    return float(np.linalg.norm(one.cam_t_obj - other.cam_t_obj))
