@@ -11,6 +11,7 @@ from typing import Literal
 from sopose.core.bop.models import default_name
 
 TARGETS_NAME = "test_targets_bop19.json"
+DATASETS_FOLDER = Path("datasets/BOP_DATASETS")  # where data sets are looked for by name
 
 Kind = Literal["real", "pbr", "syn", "cad"]
 

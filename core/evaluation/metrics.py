@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sopose.core.evaluation import bop19
-from sopose.core.evaluation.pairs import PosePairs
-from sopose.core.objects.model import ObjectModel
 from sopose.core.utils.errors import UserError, nearest
 from sopose.core.utils.plugins import load_plugin, plugged
+
+if TYPE_CHECKING:
+    from sopose.core.evaluation.pairs import PosePairs
+    from sopose.core.objects.model import ObjectModel
 
 # Errors by the unit their thresholds are in.
 OF_DIAMETER = ("add", "adi", "ad", "mssd")

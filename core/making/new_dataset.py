@@ -183,7 +183,7 @@ def write_dataset(
 
 
 def add_to_dataset(
-    root: Path, objects: Sequence[NewObject], camera: Camera | None, tolerance: Tolerance
+    root: Path, objects: Sequence[NewObject], camera: Camera | None, tolerance: Tolerance | None
 ) -> list[NewObject]:
     """Add objects to a BOP folder, behind those that it has; the objects with their ids.
 

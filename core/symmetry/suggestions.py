@@ -58,7 +58,7 @@ def with_symmetries(model: ObjectModel, found: Symmetries) -> ObjectModel:
     return replace(model, symmetries_discrete=found.discrete, symmetries_continuous=found.continuous)
 
 
-def folder_models(folder: Path, object_ids: list[int] | None = None) -> dict[int, ObjectModel]:
+def folder_models(folder: Path, object_ids: Sequence[int] | None = None) -> dict[int, ObjectModel]:
     """The models `obj_%06d.ply` of a folder by id, all or those given; models_info.json may lack them, or be missing.
 
     `UserError` where there is no model, or not one of those given.

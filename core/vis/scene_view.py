@@ -7,6 +7,7 @@ no camera with intrinsics, no switches and no text, so ours has a script of its 
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -18,11 +19,12 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from sopose.core.bop.models import INFO_NAME, load_model, read_models_info
 from sopose.core.geometry.camera import pixel_rays
 from sopose.core.geometry.pose import Pose
 from sopose.core.objects.model import ObjectModel
 from sopose.core.utils.errors import UserError
-from sopose.core.utils.files import write_text
+from sopose.core.utils.files import require_writable_file, write_text
 from sopose.core.utils.units import M_TO_MM
 from sopose.core.vis.colors import ESTIMATE, PALETTE, TRUTH
 from sopose.core.vis.simplify import simplified_model
@@ -97,6 +99,20 @@ def write_scene_view(
         script=script,
     )
     write_text(path, html)
+
+
+def view_mesh(html: Path, mesh: Path) -> None:
+    """Write the page of a model alone, a PLY file in millimetres.
+
+    Its symmetries are those of the models_info.json beside it, where there is one.
+    Raises `UserError` for a model or an info file that is wrong, and before any work for a page that cannot be written.
+    """
+    require_writable_file(html)
+    info_path, found = mesh.parent / INFO_NAME, re.fullmatch(r"obj_(\d+)", mesh.stem)
+    infos = read_models_info(info_path) if found and info_path.is_file() else {}
+    known = infos.get(int(found[1])) if found else None
+    model = load_model(mesh, int(found[1]) if found else 0, mesh.stem, known)
+    write_scene_view(html, mesh.stem, [ViewedObject(mesh.stem, model)], facts=model_facts(model))
 
 
 @lru_cache

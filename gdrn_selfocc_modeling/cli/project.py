@@ -75,3 +75,21 @@ def require_config(given: Path | None) -> Path:
 def next_command(*words: str | Path) -> str:
     """A line that can be typed."""
     return f"  sopose {shlex.join(map(str, words))}"
+
+
+def next_steps(root: Path, distances: tuple[float, float], photos: Path | None, added: bool) -> list[str]:
+    """Write a project's file for a new data set, where there is none; lines that say so, and the next commands.
+
+    distances: the nearest and the farthest that the objects will be seen from, metres. photos: a folder of backgrounds.
+    added: to a data set that was there, for which no project is made.
+    """
+    near, far = distances
+    if added or NAME.exists():
+        config = "configs/gdrn_selfocc/custom/cad_only_small.py"
+        range_ = f"CAD.Z_RANGE=({near:.2g},{far:.2g})"
+        options = ["--config-file", config, "--opts", f"DATASETS.TRAIN=[{root}:cad]", range_]
+        return ["next:", next_command("samples", *options), next_command("train", *options)]
+    lines = [f"settings: {write_project(root, near, far, photos)}"]
+    if photos is None:
+        lines.append("no --photos were given: real images need a folder of them in INPUT.BG_IMGS_ROOT there")
+    return [*lines, "next:", next_command("samples", "--config-file", NAME), next_command("train")]

@@ -7,6 +7,7 @@ import os
 import time
 from pathlib import Path
 
+from sopose.core.bop.catalog import DATASETS_FOLDER
 from sopose.core.bop.splits import SplitSpec, resolve_split
 from sopose.core.utils.errors import UserError
 from sopose.maps.check import check_maps
@@ -47,7 +48,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--dataset", required=True, help="a BOP folder by name or path, or a whole name such as lmo_pbr_train"
     )
     parser.add_argument("--split", default="", help="split of the folder, such as train_pbr")
-    parser.add_argument("--datasets-root", type=Path, default=Path("datasets/BOP_DATASETS"), metavar="DIR")
+    parser.add_argument("--datasets-root", type=Path, default=DATASETS_FOLDER, metavar="DIR")
     parser.add_argument("--scenes", type=int, nargs="+", default=[], metavar="ID", help="these scenes only")
     parser.add_argument("--objects", nargs="+", default=[], metavar="NAME", help="these objects only, by name or id")
     parser.add_argument("--workers", type=int, default=-1, help="processes (default: -1, one a core)")

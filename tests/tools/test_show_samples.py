@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from sopose.cli.samples import choose
 from sopose.core.data.replay import Place
 from sopose.core.images.files import read_image
 from sopose.core.utils.errors import UserError
 from sopose.data.build import ObjectCache, build_train_dataset
 from sopose.settings import load_settings
+from sopose.vis.samples import choose
 from tests.support.command import verb
 
 main = verb("samples")

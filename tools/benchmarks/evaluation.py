@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from scipy.spatial import cKDTree
 
-from sopose.core.bop.catalog import TARGETS_NAME
+from sopose.core.bop.catalog import DATASETS_FOLDER, TARGETS_NAME
 from sopose.core.bop.fields import read_camera_size
 from sopose.core.bop.models import load_models
 from sopose.core.bop.results import read_results
@@ -48,7 +48,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("result", type=Path, metavar="RESULT.csv", help="a BOP results file")
     parser.add_argument("--dataset", required=True, help="a BOP folder under the root, or a path to one")
-    parser.add_argument("--datasets-root", type=Path, default=Path("datasets/BOP_DATASETS"), metavar="DIR")
+    parser.add_argument("--datasets-root", type=Path, default=DATASETS_FOLDER, metavar="DIR")
     parser.add_argument("--pairs", type=int, default=300, help="pairs that the reference is timed on (default: 300)")
     parser.add_argument("--repeats", type=int, default=3, help="measurements, the least is given (default: 3)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers")

@@ -11,6 +11,7 @@ import pytest
 
 from sopose.core.bop.results import Estimate, write_results
 from sopose.core.bop.scene import load_split
+from sopose.core.evaluation.score_files import ScoreOptions, score_files
 from sopose.core.utils.errors import UserError
 from tests.support.command import verb
 
@@ -42,6 +43,14 @@ def test_the_truth_scores_one_hundred(toy_root, results, tmp_path, capsys):
     assert scores["time_per_image"] == pytest.approx(0.1)
     assert "truth_toy-test" in (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "100.0" in capsys.readouterr().out
+
+
+def test_files_are_scored_from_python_by_name(toy_root, results):
+    paths = [results / "truth_toy-test.csv", results / "half_toy-test.csv"]
+    found = score_files(ScoreOptions(str(toy_root), paths, metrics=["add"]))
+    assert list(found) == ["truth_toy-test", "half_toy-test"]
+    truth, half = (scores.mean["ad_0.10"] for scores in found.values())
+    assert truth == 1.0 and 0 < half < 1
 
 
 def test_scores_that_are_no_numbers_have_a_report(toy_root, results, tmp_path):

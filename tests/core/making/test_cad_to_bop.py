@@ -17,6 +17,7 @@ from sopose.core.bop.models import load_models
 from sopose.core.bop.splits import resolve_split
 from sopose.core.geometry.camera import Camera, as_K
 from sopose.core.making import new_dataset
+from sopose.core.making.cad_dataset import CadDatasetOptions, make_dataset, suggested_range
 from sopose.core.making.new_dataset import (
     COMMON_CAMERA,
     FEWEST_VERTICES,
@@ -241,3 +242,14 @@ def test_names_come_from_the_files_or_are_given():
             object_names(files, names)
     with pytest.raises(UserError, match="'lid'"):
         object_names([files[1], Path("lid.stl")], None)
+
+
+def test_a_data_set_is_made_from_python_with_the_distances_to_train_for(write_box, tmp_path):
+    camera = Camera(as_K((500.0, 500.0, 319.5, 239.5)), (640, 480))
+    files = [write_box("small.ply"), write_box("large.ply", 2.0)]
+    made = make_dataset(CadDatasetOptions(tmp_path / "set", files, "mm", camera=camera))
+    assert [(new.model.obj_id, new.model.name) for new in made] == [(1, "small"), (2, "large")]
+    np.testing.assert_array_equal(read_camera(tmp_path / "set" / "camera.json").K, camera.K)
+    near, far = suggested_range(made, camera)
+    # There the larger box, twice SIDES, takes up a half and an eighth of 480 pixels.
+    assert 500 * 2e-3 * np.linalg.norm(SIDES) / np.array([near, far]) == pytest.approx([240, 60])
