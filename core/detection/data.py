@@ -110,10 +110,15 @@ class CadDetectionSource:
         """A new scene, drawn from `rng` alone."""
         size = self.drawer.options.image_size
         empty = rng.random() < self.augmentation.empty_prob
-        image, labels = (self.drawer.backgrounds.sample(size, rng), []) if empty else self._rendered(rng)
+        image, labels = (self._background(rng), []) if empty else self._rendered(rng)
         mirrored = bool(rng.random() < self.augmentation.mirror_prob)
         placement = replace(letterbox(size, max(size)), mirrored=mirrored)
         return self.augmentation.finish(image, labels, placement, f"rendered {index}", rng)
+
+    def _background(self, rng: np.random.Generator) -> np.ndarray:
+        """A background as the camera takes it, like what is rendered."""
+        options = self.drawer.options
+        return options.sensor(self.drawer.backgrounds.sample(options.image_size, rng).copy(), 1.0, rng)
 
     def _rendered(self, rng: np.random.Generator) -> tuple[np.ndarray, list[Label]]:
         rendered = render_image(self.drawer, rng)

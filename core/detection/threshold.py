@@ -5,14 +5,14 @@ A score of 0.3 means another thing for each detector, and most find something in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from sopose.core.detection.boxes import overlap
 from sopose.core.detection.facts import USUAL_THRESHOLD
-from sopose.core.detection.infer import Detector, FoundObject
+from sopose.core.detection.infer import Detector
 from sopose.core.detection.sample import DetectionSample
 
 FALSE_SHARE = 0.01  # of images without an object that may get a box
@@ -39,18 +39,19 @@ class Threshold:
         )
 
 
-def choose_threshold(empty: np.ndarray, found: np.ndarray) -> Threshold:
+def choose_threshold(empty: np.ndarray, found: np.ndarray, least: float = RANGE[0]) -> Threshold:
     """The lowest threshold with few boxes in images without objects, as long as few objects are lost for it.
 
     Args:
         empty: (N,) the best score of each image without an object.
         found: (M,) the score of each object's right box, 0 where there is none.
+        least: what may be chosen; the usual one where the empty images are no photographs.
     """
     value = float(np.quantile(empty, 1 - FALSE_SHARE, method="higher")) + 1e-6 if len(empty) else USUAL_THRESHOLD
     usual = _share(found, USUAL_THRESHOLD)
     if len(found) and _share(found, value) < usual - MOST_LOST:
         value = float(np.quantile(found, 1 - max(usual - MOST_LOST, 0.0), method="lower"))
-    value = float(np.clip(value, *RANGE))
+    value = float(np.clip(value, least, RANGE[1]))
     shares = [_share(scores, bound) for bound in (value, USUAL_THRESHOLD) for scores in (empty, found)]
     return Threshold(value, *shares)
 
@@ -59,22 +60,17 @@ def _share(scores: np.ndarray, bound: float) -> float:
     return float((scores >= bound).mean()) if len(scores) else 0.0
 
 
-def tried_scores(detector: Detector, samples: Iterable[DetectionSample]) -> tuple[np.ndarray, np.ndarray]:
-    """What `choose_threshold` takes, of samples with objects and without."""
-    empty, found = [], []
+def scores_of_nothing(detector: Detector, samples: Iterable[DetectionSample]) -> np.ndarray:
+    """The best score in each of N samples that hold no object: (N,)."""
+    return np.array([max((box.score for box in detector(sample.image, 0.0)), default=0.0) for sample in samples])
+
+
+def scores_of_objects(detector: Detector, samples: Iterable[DetectionSample]) -> np.ndarray:
+    """For each of the M objects of some samples the best score of a box of its class that is right, 0 without: (M,)."""
+    best = []
     for sample in samples:
         boxes = detector(sample.image, 0.0, topk=max(len(sample.classes), 1))
-        if len(sample.classes):
-            found += _right_scores(boxes, sample, detector.facts.objects)
-        else:
-            empty.append(max((box.score for box in boxes), default=0.0))
-    return np.array(empty), np.array(found)
-
-
-def _right_scores(boxes: Sequence[FoundObject], sample: DetectionSample, objects: Sequence[str]) -> list[float]:
-    """For each object of a sample the best score of a box of its class that is right, 0 without one."""
-    best = []
-    for truth, class_index in zip(sample.boxes, sample.classes, strict=True):
-        own = (box for box in boxes if box.object == objects[class_index])
-        best.append(max((box.score for box in own if overlap(box.box, truth) >= RIGHT), default=0.0))
-    return best
+        for truth, class_index in zip(sample.boxes, sample.classes, strict=True):
+            own = (box for box in boxes if box.object == detector.facts.objects[class_index])
+            best.append(max((box.score for box in own if overlap(box.box, truth) >= RIGHT), default=0.0))
+    return np.array(best)

@@ -48,10 +48,10 @@ class Backgrounds:
 
     def parted(self, every: int) -> tuple[Backgrounds, Backgrounds]:
         """All but each `every`-th photograph, and those alone; where there are too few, or none, all of them twice."""
-        kept = self.paths[every - 1 :: every]
-        if not kept:
+        if len(self.paths) < every:
             return self, self
-        return self._of([path for path in self.paths if path not in set(kept)]), self._of(kept)
+        others = [path for place, path in enumerate(self.paths) if place % every != every - 1]
+        return self._of(others), self._of(self.paths[every - 1 :: every])
 
     def _of(self, paths: list[Path]) -> Backgrounds:
         part = copy.copy(self)

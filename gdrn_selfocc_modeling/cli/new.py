@@ -73,7 +73,7 @@ def check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
             parser.error("--camera as numbers and --image-size go together")
         try:
             given_K(args.camera)
-        except (ValueError, UserError) as error:
+        except (ValueError, argparse.ArgumentTypeError, UserError) as error:
             parser.error(f"--camera must be a json file or fx,fy,cx,cy of a camera, got '{args.camera}' ({error})")
     if args.root is None and args.add:
         parser.error("--add needs the --root of the data set")

@@ -97,8 +97,8 @@ def check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     in_project = NAME.is_file()
     if args.depth and not (args.models or in_project):
         parser.error("--depth is compared with the rendered objects; name the folder of their --models")
-    if args.track and not args.looks:
-        parser.error("--track follows objects by second looks; add --looks 1")
+    if args.track and (args.box or args.boxes):
+        parser.error("--track finds objects by a detector; leave --box and --boxes out, and give --detector")
     if args.looks and not (args.models or in_project):
         parser.error("--looks renders the objects; name the folder of their --models")
     given = args.box or args.boxes or args.detector

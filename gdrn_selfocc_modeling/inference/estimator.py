@@ -219,13 +219,15 @@ class PoseEstimator:
         """
         if self.second_look is None:
             raise UserError("there are no second looks; ask for them by TEST.REFINE.ITERATIONS, with the models")
-        found = self.second_look(photo.rgb, photo.K, [name for name, _ in poses], [pose for _, pose in poses])
+        plan, odd = replace(self.second_look.plan, starts=1), check_camera(photo.K, *photo.size)
+        second_look = replace(self.second_look, plan=plan)
+        found = second_look(photo.rgb, photo.K, [name for name, _ in poses], [pose for _, pose in poses])
         return [
-            self._answer(photo, self._outlined(photo, name, one.pose), self._at_depth(photo, name, one), None, ())
+            self._answer(photo, self.outlined(photo, name, one.pose), self._at_depth(photo, name, one), None, odd)
             for (name, _), one in zip(poses, found, strict=True)
         ]
 
-    def _outlined(self, photo: Photo, name: str, pose: Pose) -> Box:
+    def outlined(self, photo: Photo, name: str, pose: Pose) -> Box:
         """The box of what a pose's outline covers of the image; an empty one where that is nothing."""
         limits = self.models[name].caster.image_box(pose, photo.K) if pose.is_ahead else None
         if limits is None:

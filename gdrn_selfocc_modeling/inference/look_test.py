@@ -53,5 +53,5 @@ def build_look_test(config: Path, opts: Sequence[str], refiner: Path | str, imag
 def network_poses(test: LookTest, weights: Path, test_set: EvalSet) -> list[Pose]:
     """The poses of a network in a test set, in the order of its items."""
     model, _ = build_trained_model(test.settings, weights, test.device)
-    plan = replace(build_plan(test.settings), report_cases=0)
+    plan = replace(build_plan(test.settings), report_cases=0, workers=0)
     return [estimate.pose for estimate in run_inference(model, test_set, plan, test.device).estimates]

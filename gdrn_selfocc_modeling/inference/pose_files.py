@@ -164,6 +164,8 @@ class Run:
 
     def why_no_box(self) -> str:
         """What to look at where no image had a box."""
+        if self.options.track:
+            return "no object was seen surely enough to be followed; look at what is found without --track"
         if not self.options.boxes:
             least = "its own threshold" if self.options.threshold is None else f"--threshold {self.options.threshold:g}"
             return f"the detector found nothing with a score of {least}; give a lower --threshold"
@@ -179,6 +181,8 @@ def run_predict(options: PredictOptions) -> None:
     """Estimate, write and draw."""
     require_writable_dir(options.output, "name another --output")
     frames = open_frames(options.source)
+    if options.track and not frames.fps:
+        raise UserError(f"{options.source} is no video; leave --track out, or make one of the images")
     camera = open_camera(options, frames)
     views = None if options.views is None else read_views(options.views)
     estimator = PoseEstimator.from_checkpoint(
@@ -190,7 +194,7 @@ def run_predict(options: PredictOptions) -> None:
         None if options.box else options.detector,
         options.detector_size,
     )
-    tracker = open_tracker(options, frames, estimator)
+    tracker = PoseTracker(estimator) if options.track else None
     boxes = open_boxes(options, estimator)
     painter = None if options.no_pictures and not options.show else draw_poses
     run = Run(options, frames, Senses(open_distortion(options), open_depth(options, frames)), painter)
@@ -206,15 +210,6 @@ def run_predict(options: PredictOptions) -> None:
     run.check()
     if views is not None:
         run.fuse(views)
-
-
-def open_tracker(options: PredictOptions, frames: Frames, estimator: PoseEstimator) -> PoseTracker | None:
-    """What follows objects through moving pictures, where --track asks for it. `UserError` where that can't be."""
-    if not options.track:
-        return None
-    if not frames.fps:
-        raise UserError(f"{options.source} is no video; leave --track out, or make one of the images")
-    return PoseTracker(estimator)
 
 
 def show_window(picture_bgr: np.ndarray) -> None:

@@ -120,8 +120,8 @@ class PoseRefiner:
             for first in range(0, len(seen), BATCH):
                 places = seen[first : first + BATCH]
                 known = [(before[place], models[place].diameter) for place in places]
-                prior = _prior(self.design, known, plan.prior_scale)
-                found = self._refined([looks[place] for place in places], prior)
+                prior = _prior(self.design, known)
+                found = self._refined([looks[place] for place in places], prior, plan.prior_scale)
                 for place, one in zip(places, found, strict=True):
                     refined[place] = one if one.pose.is_ahead else refined[place]  # what a fit can't be
         return refined
@@ -152,12 +152,16 @@ class PoseRefiner:
             return None
         return make_look(crop_image(image, view.roi, self.design.input_res), model, pose, view, self.format)
 
-    def _refined(self, looks: list[LookBatch], prior: PosePrior[np.ndarray]) -> list[RefinedPose]:
-        """The poses that looks lead to, solved in double precision."""
+    def _refined(self, looks: list[LookBatch], prior: PosePrior[np.ndarray], scale: float) -> list[RefinedPose]:
+        """The poses that looks lead to, solved in double precision; scale: as `LookPlan.prior_scale`.
+
+        How far a pose went counts for its confidence as it did where that was learned, whatever was allowed.
+        """
         batch = collate(looks)
         moved, exact = self.network(batch).map(np.float64), batch.map(np.float64)
         seen = seen_points(exact, moved, self.design.correlation)
-        fit = fit_poses(seen, exact.cam_R_obj, exact.cam_t_obj, prior=prior)
+        allowed = replace(prior, precision=prior.precision / scale**2)
+        fit = fit_poses(seen, exact.cam_R_obj, exact.cam_t_obj, prior=allowed)
         evidence = look_evidence(exact, moved, fit, prior)
         sure = [None] * len(evidence) if self.confidence is None else self.confidence(evidence).tolist()
         poses = [Pose(R, t) for R, t in zip(fit.cam_R_obj, fit.cam_t_obj, strict=True)]
@@ -165,9 +169,9 @@ class PoseRefiner:
         return [RefinedPose(*column) for column in columns]
 
 
-def _prior(design: RefinerDesign, coarse: Sequence[tuple[Pose, float]], scale: float) -> PosePrior[np.ndarray]:
-    """Poses before any look, of objects of some diameters; scale: as `LookPlan.prior_scale`."""
-    precision = np.array([design.precision(pose, diameter) for pose, diameter in coarse]) / scale**2
+def _prior(design: RefinerDesign, coarse: Sequence[tuple[Pose, float]]) -> PosePrior[np.ndarray]:
+    """Poses before any look, of objects of some diameters, with the errors that the refiner learned to correct."""
+    precision = np.array([design.precision(pose, diameter) for pose, diameter in coarse])
     R, t = (np.array([getattr(pose, name) for pose, _ in coarse]) for name in ("cam_R_obj", "cam_t_obj"))
     return PosePrior(R, t, precision)
 

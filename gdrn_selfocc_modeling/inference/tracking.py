@@ -5,6 +5,7 @@ The detector and the pose network are asked for what is not followed yet, or not
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -19,6 +20,7 @@ from sopose.inference.estimator import SURE, PoseEstimator
 from sopose.inference.found import Box, ObjectPose
 
 SAME = 0.3  # IoU of a found box with that of an object followed, from which on they are the same
+ONE = 0.5  # diameters between two of the same kind, below which they are one
 NEAR = 3.0  # diameters from where a lost object is expected, within which it is found again
 UNSEEN = "it is not seen here; this is where it would be if it moved on"
 
@@ -79,18 +81,25 @@ class PoseTracker:
     ) -> list[ObjectPose]:
         """The objects in a frame, with `track` numbers that stay theirs.
 
-        time: of the frame, seconds, above that of the one before. Others as of `PoseEstimator.predict`.
+        time: of the frame, seconds, above that of the one before. topk: at most so many of each object, those that are
+        seen first. Others as of `PoseEstimator.predict`.
         """
         photo = Photo.of(image, K, distortion, depth)
         expected = [self._expected(track, time) for track in self._tracks]
-        self._tracks = self._looked_at(photo, expected, time)
+        self._tracks = self._apart(self._looked_at(photo, expected, time), expected)
         live = [track for track in self._tracks if track.seen == time]
         if not live or self._frames % self.plan.detect_every == 0:
             self._find(photo, time, threshold, topk)
         self._frames += 1
         self._tracks = [track for track in self._tracks if time - track.seen <= self.plan.remembered]
         shown = [track for track in self._tracks if time - track.seen <= self.plan.shown]
-        return [self._answer(track, time) for track in shown]
+        taken: Counter[str] = Counter()
+        answers = []
+        for track in sorted(shown, key=lambda track: (track.seen, track.found.score), reverse=True):
+            taken[track.found.object] += 1
+            if taken[track.found.object] <= topk:
+                answers.append(self._answer(photo, track, time))
+        return answers
 
     def _expected(self, track: _Track, time: float) -> _Track:
         return replace(track, state=track.state.after(max(time - track.time, 0.0), self.plan.noise), time=time)
@@ -103,9 +112,18 @@ class PoseTracker:
             believed = found.covariance is not None and (found.confidence or 0.0) >= self.plan.kept
             if believed and track.state.off(found.pose, found.covariance) <= self.plan.gate:
                 state = track.state.seen(found.pose, found.covariance)
+                found = replace(found, box_score=track.found.box_score)
                 track = replace(track, state=state, found=found, seen=time)
             after.append(track)
         return after
+
+    def _apart(self, tracks: Sequence[_Track], expected: Sequence[_Track]) -> list[_Track]:
+        """The same, but of two that came to one place the later one isn't seen: it stays where it was expected."""
+        kept: list[_Track] = []
+        for track, before in zip(tracks, expected, strict=True):
+            met = any(_is_near(track.found, other, ONE) and other.seen == track.time for other in kept)
+            kept.append(before if met and track.seen == track.time else track)
+        return kept
 
     def _find(self, photo: Photo, time: float, threshold: float | None, topk: int) -> None:
         """Begin to follow what the detector finds and nobody follows; a lost object that is near is that one."""
@@ -117,10 +135,10 @@ class PoseTracker:
         for found in self.estimator.of_boxes(photo, boxes):
             if found.covariance is None or (found.confidence or 0.0) < SURE:
                 continue
+            if any(_is_near(found, track, ONE) for track in self._tracks if track.seen == time):
+                continue  # another box of what is followed
             state = PoseState.of(found.pose, found.covariance, self.plan.noise)
             lost = [track for track in self._tracks if track.seen < time and _is_near(found, track)]
-            if any(_is_near(found, track, 0.5) for track in self._tracks if track.seen == time):
-                continue  # another box of what is followed
             if lost:
                 number = min(lost, key=lambda track: _distance(found.pose, track.state.pose)).number
                 self._tracks = [track for track in self._tracks if track.number != number]
@@ -128,7 +146,7 @@ class PoseTracker:
                 number, self._count = self._count, self._count + 1
             self._tracks.append(_Track(number, state, found, time, time))
 
-    def _answer(self, track: _Track, time: float) -> ObjectPose:
+    def _answer(self, photo: Photo, track: _Track, time: float) -> ObjectPose:
         pose = track.state.pose
         answer = replace(
             track.found,
@@ -140,7 +158,8 @@ class PoseTracker:
         )
         if track.seen == time:
             return answer
-        return replace(answer, warnings=(*answer.warnings, UNSEEN), score=0.0, confidence=0.0)
+        box = np.asarray(self.estimator.outlined(photo, answer.object, pose).xyxy)
+        return replace(answer, box=box, warnings=(*answer.warnings, UNSEEN), score=0.0, confidence=0.0)
 
 
 def _is_same(box: Box, track: _Track) -> bool:

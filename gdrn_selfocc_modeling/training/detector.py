@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,11 +21,12 @@ from sopose.core.bop.unseen import with_unseen
 from sopose.core.data.sources import SampleSource, mixed_sources
 from sopose.core.detection.data import CadDetectionSource, DetectionAugmentation, DetectionSource
 from sopose.core.detection.evaluate import detect_images, report
-from sopose.core.detection.facts import DetectorDesign, DetectorFacts
+from sopose.core.detection.facts import USUAL_THRESHOLD, DetectorDesign, DetectorFacts
 from sopose.core.detection.infer import Detector
 from sopose.core.detection.labels import Labeler
 from sopose.core.detection.model import build_detector, stage_indices
-from sopose.core.detection.threshold import Threshold, choose_threshold, tried_scores
+from sopose.core.detection.sample import DetectionSample
+from sopose.core.detection.threshold import RANGE, Threshold, choose_threshold, scores_of_nothing, scores_of_objects
 from sopose.core.making.parts import PartRange, plain_part
 from sopose.core.objects.model import ObjectModel
 from sopose.core.synthesis.many_objects import CrowdRange
@@ -119,11 +120,10 @@ def build_facts(names: Sequence[str], specs: list[SplitSpec], design: DetectorDe
 def build_source(settings: Settings, data: DetectorData, facts: DetectorFacts, held_out: bool = False) -> SampleSource:
     """DATASETS.TRAIN joined, mixed with TRAIN2 by TRAIN2_RATIO.
 
-    held_out: with the photographs and the strange objects that training never sees, to choose a threshold by; half of
-    the images have none of the objects.
+    held_out: with the photographs and the strange objects that training never sees, to choose a threshold by. Where
+    there are fewer than `HELD_OUT` photographs, or none, backgrounds are those of training.
     """
     images, cad, datasets, side = settings.input, settings.cad, settings.datasets, facts.design.side
-    data = replace(data, empty_share=0.5) if held_out else data
     min_visib = max(settings.dataloader.filter_visib_thr, LEAST_VISIBLE)
     backgrounds = build_backgrounds(images).parted(HELD_OUT)[int(held_out)]
 
@@ -137,7 +137,10 @@ def build_source(settings: Settings, data: DetectorData, facts: DetectorFacts, h
             others = strangers(models, STRANGERS[int(held_out)]) if data.empty_share > 0 else {}
             augmentation = replace(augmentation, empty_prob=data.empty_share / 2)
             crowd = CrowdRange(
-                data.objects_per_image, gap=cad.gap, strangers=frozenset(others), alone_prob=data.empty_share / 2
+                data.objects_per_image,
+                gap=cad.gap,
+                strangers=frozenset(others),
+                alone_prob=data.empty_share / 2 / (1 - data.empty_share / 2),  # of those that are rendered
             )
             options = build_scene_options(cad, datasets, cad_camera(cad, spec.root), crowd)
             # EPOCH_LENGTH counts objects.
@@ -176,12 +179,34 @@ def strangers(models: Mapping[int, ObjectModel], seed: int) -> dict[int, ObjectM
     return {obj_id: replace(plain_part(seed, obj_id, drawn).model, obj_id=obj_id) for obj_id in ids}
 
 
-def choose_detector_threshold(detector: Detector, source: SampleSource, seed: int) -> Threshold:
-    """The threshold that held-out images suggest; some have objects, some none."""
-    rngs = (np.random.default_rng([seed, HELD_OUT, number]) for number in range(TRIED))
-    numbered = enumerate(tqdm(rngs, desc="threshold", total=TRIED, unit="image"))
-    samples = (source.sample(number % len(source), rng) for number, rng in numbered)
-    return choose_threshold(*tried_scores(detector, samples))
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """What a threshold is chosen on."""
+
+    objects: SampleSource  # images with objects
+    nothing: SampleSource  # images without any
+    least: float  # threshold that may be chosen
+
+
+def build_trial(settings: Settings, data: DetectorData, facts: DetectorFacts) -> Trial:
+    """Images of both kinds as training has them, with what it never saw where there is such; see `build_source`."""
+    sources = (build_source(settings, replace(data, empty_share=share), facts, held_out=True) for share in (0.0, 1.0))
+    has_photographs = len(build_backgrounds(settings.input).paths) >= HELD_OUT
+    return Trial(*sources, RANGE[0] if has_photographs else USUAL_THRESHOLD)
+
+
+def choose_detector_threshold(detector: Detector, trial: Trial, seed: int) -> Threshold:
+    """The threshold that as many images with objects as without suggest."""
+    with tqdm(total=TRIED, desc="threshold", unit="image") as bar:
+
+        def samples(source: SampleSource) -> Iterator[DetectionSample]:
+            for number in range(TRIED // 2):
+                rng = np.random.default_rng([seed, HELD_OUT, number])
+                yield source.sample(int(rng.integers(len(source))), rng)
+                bar.update()
+
+        nothing = scores_of_nothing(detector, samples(trial.nothing))
+        return choose_threshold(nothing, scores_of_objects(detector, samples(trial.objects)), trial.least)
 
 
 def build_network(facts: DetectorFacts, pretrained: str | None, start_anew: bool) -> nn.Module:

@@ -32,6 +32,7 @@ from sopose.training.detector import (
     build_network,
     build_source,
     build_test_splits,
+    build_trial,
     choose_detector_threshold,
     evaluate_detector,
     input_side,
@@ -106,7 +107,7 @@ def run_detector(options: DetectorOptions) -> None:
             logger.warning("stopped after iteration %d; continue with --resume", trainer.iteration)
             signals.leave()
         detector = Detector(TorchHeads(network, device, settings.test.amp_test), facts)
-        chosen = choose_detector_threshold(detector, build_source(settings, data, facts, held_out=True), options.seed)
+        chosen = choose_detector_threshold(detector, build_trial(settings, data, facts), options.seed)
         save_detector(network, replace(facts, threshold=chosen.value), options.output / FINAL)
         detector = Detector.from_checkpoint(options.output / FINAL, str(device), settings.test.amp_test)
         print(f"detector   {options.output / FINAL}\n{chosen}")

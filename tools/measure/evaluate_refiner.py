@@ -12,7 +12,7 @@ import argparse
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -135,7 +135,7 @@ def look(test: LookTest, test_set: EvalSet, coarse: Sequence[Pose], counts: Sequ
         image, model, before, refined = source.image(item), source.objects[item.obj_id].model, 0, RefinedPose(pose)
         for count in counts:
             started = time.process_time()
-            plan = test.plan(count - before)
+            plan = replace(test.plan(count - before), starts=1)
             (refined,) = test.refiner(image, item.record.K, [model], [refined.pose], plan, [pose])
             spent, looks, before = spent + time.process_time() - started, looks + count - before, count
             found[count].append(refined)

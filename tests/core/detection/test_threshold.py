@@ -11,7 +11,14 @@ from sopose.core.detection.boxes import overlap
 from sopose.core.detection.facts import USUAL_THRESHOLD, DetectorFacts
 from sopose.core.detection.infer import FoundObject
 from sopose.core.detection.sample import DetectionSample
-from sopose.core.detection.threshold import FALSE_SHARE, MOST_LOST, RANGE, choose_threshold, tried_scores
+from sopose.core.detection.threshold import (
+    FALSE_SHARE,
+    MOST_LOST,
+    RANGE,
+    choose_threshold,
+    scores_of_nothing,
+    scores_of_objects,
+)
 
 SCORES = st.lists(st.floats(0, 1), min_size=1, max_size=60).map(np.array)
 
@@ -48,7 +55,7 @@ class Answers:
     def __init__(self, found):
         self.found = found
 
-    def __call__(self, image, threshold, topk):
+    def __call__(self, image, threshold, topk=1):
         return [box for box in self.found if box.score >= threshold][: topk * 2]
 
 
@@ -56,13 +63,14 @@ def test_scores_are_those_of_right_boxes_and_of_the_best_in_empty_images():
     box = np.array([10.0, 10.0, 29.0, 29.0])
     image = np.zeros((64, 64, 3), np.uint8)
     found = [FoundObject("cat", 0.9, box), FoundObject("can", 0.6, box + 1), FoundObject("can", 0.8, box + 30)]
-    samples = [
-        DetectionSample(image, np.array([box, box + 5]), np.array([0, 1]), "both"),
-        DetectionSample(image, np.zeros((0, 4)), np.zeros(0, np.int64), "empty"),
-    ]
-    empty, right = tried_scores(Answers(found), samples)
-    np.testing.assert_allclose(empty, [0.9])
-    # The cat's box, 5 pixels aside, overlaps by 225 of 575 pixels: wrong.
-    np.testing.assert_allclose(right, [0.6, 0.0])
+    both = DetectionSample(image, np.array([box, box + 5]), np.array([0, 1]), "both")
+    empty = DetectionSample(image, np.zeros((0, 4)), np.zeros(0, np.int64), "empty")
+    np.testing.assert_allclose(scores_of_nothing(Answers(found), [empty]), [0.9])
+    # The cat's box, 5 pixels aside, overlaps by 225 of 575 pixels: wrong. What shows no object says nothing.
+    np.testing.assert_allclose(scores_of_objects(Answers(found), [both, empty]), [0.6, 0.0])
     assert overlap(box, box) == 1 and overlap(box, box + 20) == 0
     assert overlap(box, box + 5.0) == pytest.approx(225 / 575)
+
+
+def test_clutter_alone_doesn_t_lower_it():
+    assert choose_threshold(np.zeros(200), np.full(100, 0.8), least=USUAL_THRESHOLD).value == USUAL_THRESHOLD

@@ -129,7 +129,7 @@ def test_a_crowd_is_in_the_image_and_nothing_meets(models, rotations):
 
 
 def test_strangers_stand_beside_objects_or_alone(models):
-    """Objects are drawn as without strangers; of images with strangers alone there is the share asked for."""
+    """Of images with strangers alone there is the share asked for."""
     own, strange = sorted(models)[:-1], sorted(models)[-1:]
     crowd = CrowdRange((2, 2), strangers=frozenset(strange), stranger_count=(0, 1), alone_prob=0.25)
     poses, alone, beside = PoseRange(z_range=(0.6, 1.0)), 0, 0

@@ -33,6 +33,9 @@ class Scene:
         self.there: dict[str, Pose] = {}
         self.asked = 0
 
+    def outlined(self, photo, name, pose):
+        return Box(name, self._box(pose))
+
     def finder(self, rgb, threshold, topk):
         self.asked += 1
         return [Box(name, self._box(pose), 0.9) for name, pose in self.there.items()]
@@ -139,3 +142,27 @@ def test_without_second_looks_or_a_detector_nothing_is_followed():
     unsure.confidence = None
     with pytest.raises(UserError, match="how sure"):
         PoseTracker(unsure)
+
+
+def test_two_of_a_kind_stay_two():
+    """A look that moves one onto the other is not believed of the later one."""
+    scene = Scene()
+    places = [at(-0.1), at(0.1)]
+    scene.finder = lambda rgb, threshold, topk: [Box("mug", scene._box(pose), 0.9) for pose in places]
+    scene.of_boxes = lambda photo, boxes: [
+        scene._found("mug", min(places, key=lambda p, b=box: abs(scene._box(p)[0] - b.xyxy[0])), 0.9) for box in boxes
+    ]
+    scene.look = lambda photo, poses: [scene._found(name, pose, 0.9) for name, pose in poses]
+    tracker = PoseTracker(scene, TrackPlan(detect_every=1000, gate=1e9))
+    assert [pose.track for pose in tracker(IMAGE, K, 0.0, topk=2)] == [0, 1]
+    scene.look = lambda photo, poses: [scene._found(name, at(-0.1), 0.9) for name, _ in poses]
+    one, other = tracker(IMAGE, K, STEP, topk=2)
+    assert one.track == 0 and not one.warnings
+    assert other.track == 1 and UNSEEN in other.warnings and abs(other.cam_t_obj[0] - 0.1) < 1e-6
+
+
+def test_at_most_topk_of_an_object_are_reported():
+    scene = Scene()
+    tracker = PoseTracker(scene, TrackPlan(shown=10.0, remembered=10.0))
+    answers = followed(scene, tracker, range(30), lambda n: {"mug": at(0.0 if n < 15 else 0.4)})
+    assert all(len(found) == 1 for found in answers) and answers[-1][0].track == 1
