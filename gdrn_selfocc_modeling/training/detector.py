@@ -195,12 +195,13 @@ def build_trial(settings: Settings, data: DetectorData, facts: DetectorFacts) ->
     return Trial(*sources, RANGE[0] if has_photographs else USUAL_THRESHOLD)
 
 
-def choose_detector_threshold(detector: Detector, trial: Trial, seed: int) -> Threshold:
-    """The threshold that as many images with objects as without suggest."""
-    with tqdm(total=TRIED, desc="threshold", unit="image") as bar:
+def choose_detector_threshold(detector: Detector, trial: Trial, seed: int, learned: int) -> Threshold:
+    """The threshold that as many images with objects as without suggest; where few were learned, no more than that."""
+    each = max(min(TRIED, learned) // 2, 1)
+    with tqdm(total=2 * each, desc="threshold", unit="image") as bar:
 
         def samples(source: SampleSource) -> Iterator[DetectionSample]:
-            for number in range(TRIED // 2):
+            for number in range(each):
                 rng = np.random.default_rng([seed, HELD_OUT, number])
                 yield source.sample(int(rng.integers(len(source))), rng)
                 bar.update()

@@ -107,7 +107,9 @@ def run_detector(options: DetectorOptions) -> None:
             logger.warning("stopped after iteration %d; continue with --resume", trainer.iteration)
             signals.leave()
         detector = Detector(TorchHeads(network, device, settings.test.amp_test), facts)
-        chosen = choose_detector_threshold(detector, build_trial(settings, data, facts), options.seed)
+        chosen = choose_detector_threshold(
+            detector, build_trial(settings, data, facts), options.seed, trainer.iteration * options.batch_size
+        )
         save_detector(network, replace(facts, threshold=chosen.value), options.output / FINAL)
         detector = Detector.from_checkpoint(options.output / FINAL, str(device), settings.test.amp_test)
         print(f"detector   {options.output / FINAL}\n{chosen}")
