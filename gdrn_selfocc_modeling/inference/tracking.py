@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -71,7 +72,7 @@ class PoseTracker:
 
     def __call__(
         self,
-        image: np.ndarray | str,
+        image: np.ndarray | Path | str,
         K: np.ndarray | Sequence[float],
         time: float,
         threshold: float | None = None,
