@@ -84,7 +84,7 @@ CAD = dict(
     K=(),  # fx, fy, cx, cy of the camera, pixels; empty for the data set's camera.json
     IMAGE_SIZE=(),  # width, height, pixels; goes with K
     Z_RANGE=(0.5, 1.3),  # distance of the object along the optical axis, metres
-    CENTER_RANGE=(0.1, 0.9),  # where the object's origin may project, shares of the image's width and height
+    CENTER_RANGE=(0.1, 0.9),  # where the object's middle may project, shares of the image's width and height
     # uniform; upper: seen from above, the object's z axis pointing up; stable: lying on a table as it falls
     ROTATIONS="uniform",
     ELEVATION=(0.0, 90.0),  # of the camera above object or table, degrees, for upper and stable
@@ -224,11 +224,14 @@ TEST = dict(  # evaluation
     PNP_REPROJ_ERROR=3.0,  # pixels within which a point agrees with a pose
     PNP_ITERATIONS=100,  # samples that RANSAC draws at most
     PNP_CONFIDENCE=0.99,  # RANSAC ends when it has found the best pose with this probability
+    DEPTH=False,  # correct distances at the end by the depth images of the split, as GDRNPP does
     # second looks: the object is rendered at its pose, and the pose corrected by where the image shows its surface
     REFINE=dict(
         ITERATIONS=0,  # how often, 0: never
         STARTS=1,  # poses looked at instead of the network's alone: turned by 25 degrees (7), also by 50 (13)
         PRIOR_SCALE=1.0,  # errors of the poses before, over those that the refiner learned to correct (some 8 degrees)
+        IMAGE_ERROR=2.0,  # pixels by which all of an object may seem to be elsewhere in a photograph, for covariances
+        LEAST_CONFIDENCE=0.1,  # of poses in a detector's boxes, below it nothing is there; evaluations keep all
         WEIGHTS="any_object",  # the refiner that comes along, or a file that sopose refiner wrote
     ),
     VIS=False,  # accepted, without effect: pictures are in the html report

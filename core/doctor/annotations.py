@@ -32,6 +32,7 @@ class Context:
     models: dict[int, Path]  # folder of the mesh, of each object that can be cast
     known: frozenset[int] | None  # ids with a mesh or an entry; None without models
     diameters: dict[int, float]  # metres
+    middles: dict[int, np.ndarray]  # (3,) metres, see `middle_of`
     symmetric: frozenset[int]
     image_size: tuple[int, int] | None  # width and height by camera.json
 
@@ -88,7 +89,7 @@ def _faults(obj_id: int, pose: Pose, info: GtInfo | None, where: str, context: C
         is_micro = PLAUSIBLE[0] < away / 1000 < PLAUSIBLE[1]
         hint = "in micrometres, factor 1/1000" if is_micro else f"{away:.3g} diameters away"
         yield Finding("gt-unit", where, f"{translation} is {hint}")
-    elif t[2] <= 0 and not is_hidden(info):
+    elif pose.transform(context.middles.get(obj_id, np.zeros(3)))[2] <= 0 and not is_hidden(info):
         hint = "; OpenGL's and Blender's cameras look along -z: turn the y and z rows of R and t round"
         yield Finding("gt-behind", where, f"{translation}: z is not above zero{hint if t[2] < 0 else ''}")
 

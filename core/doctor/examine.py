@@ -136,12 +136,14 @@ def _name_findings(root: Path) -> Iterator[Finding]:
 def _context_of(root: Path, examined: list[ModelFolder], size: Size | None) -> Context:
     models: dict[int, Path] = {}
     diameters: dict[int, float] = {}
+    middles: dict[int, np.ndarray] = {}
     for found in examined[:1]:
         models |= {obj_id: found.folder for obj_id in found.diameters}
         diameters |= found.diameters
+        middles |= found.middles
     known = frozenset(obj_id for found in examined for obj_id in found.known)
     symmetric = frozenset(obj_id for found in examined for obj_id in found.symmetric)
-    return Context(root, models, known or None, diameters, symmetric, size)
+    return Context(root, models, known or None, diameters, middles, symmetric, size)
 
 
 def _read_scenes(examination: Examination, split: SplitFolder, progress: bool) -> dict[int, tuple[Path, Scene]]:

@@ -79,6 +79,12 @@ KINDS = {
         ("model-entry", _E, "models_info.json lacks an entry, or it is broken", "add what is named"),
         ("model-stray", _E, "vertices without a face widen a mesh", "remove them: sizes are measured with them"),
         ("model-unused", _N, "a mesh has vertices without a face", "nothing: they change no size"),
+        (
+            "model-origin",
+            _N,
+            "a mesh's origin is not in its middle",
+            "nothing: networks learn about the middle, poses are of the origin; BOP's VSD is lower the farther it is",
+        ),
         ("model-texture", _N, "a mesh has texture coordinates and no texture", "add its image to render from CAD"),
         ("symmetry", _E, "a symmetry changes its mesh", "correct or remove it: poses are compared by it"),
         ("symmetry-unit", _E, "a symmetry's translation is in metres", _MM),

@@ -14,7 +14,7 @@ from sopose.core.bop.models import INFO_NAME, default_name, info_entries, load_m
 from sopose.core.doctor.findings import Finding, words_of
 from sopose.core.doctor.symmetries import check_symmetries
 from sopose.core.geometry.surface import is_flat
-from sopose.core.objects.model import ObjectModel
+from sopose.core.objects.model import ObjectModel, middle_of
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.units import M_TO_MM
 
@@ -33,6 +33,7 @@ class ModelFolder:
     findings: list[Finding] = field(default_factory=list)
     known: set[int] = field(default_factory=set)  # ids that it names, by a mesh or an entry
     diameters: dict[int, float] = field(default_factory=dict)  # metres, of meshes that can be cast
+    middles: dict[int, np.ndarray] = field(default_factory=dict)  # (3,) metres, see `middle_of`
     symmetric: set[int] = field(default_factory=set)
 
 
@@ -114,6 +115,7 @@ def _check_model(found: ModelFolder, obj_id: int, path: Path, where: str, entry:
         found.symmetric |= {obj_id} if symmetric else set()
     if not unit:
         found.diameters[obj_id] = sizes.diameter
+        found.middles[obj_id] = middle_of(sizes.low, sizes.extent, sizes.diameter)
 
 
 def _unit_faults(mesh: _Sizes, stored: _Sizes | None, where: str, info_where: str) -> Iterator[Finding]:
@@ -165,6 +167,9 @@ def _mesh_faults(model: ObjectModel, sizes: _Sizes, where: str) -> Iterator[Find
             yield Finding("model-stray", where, f"{text}; {far}")
         else:
             yield Finding("model-unused", where, text)
+    away = np.linalg.norm(middle_of(sizes.low, sizes.extent, sizes.diameter))
+    if away:
+        yield Finding("model-origin", where, f"it is {_mm(away)} mm from the middle of the mesh's box")
     if model.uv is not None and model.texture is None:
         yield Finding("model-texture", where, "no image of its texture lies beside it or below")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sopose.core.geometry.pose import Pose
+from sopose.core.geometry.pose_covariance import turned_covariance
 from sopose.core.geometry.rotation import lie_vec_to_matrix, rotation_log
 from sopose.core.utils.errors import UserError
 
@@ -59,12 +60,6 @@ def fuse_poses(views: Sequence[PoseView], symmetries: np.ndarray | None = None, 
         if np.abs(step).max() < SETTLED:
             break
     return FusedPose(mean, np.linalg.inv(information), used)
-
-
-def turned_covariance(covariance: np.ndarray, R: np.ndarray) -> np.ndarray:
-    """A covariance (6, 6) as of `PoseFit` in a frame that R (3, 3) takes its own to."""
-    turn = np.kron(np.eye(2), R)
-    return turn @ covariance @ turn.T
 
 
 def _precision(view: PoseView) -> np.ndarray:

@@ -38,6 +38,10 @@ class Pose:
         """Whether it is finite, with the object's origin before the camera."""
         return self.is_finite and bool(self.cam_t_obj[2] > 0)
 
+    def with_origin(self, point_obj: np.ndarray) -> Pose:
+        """The pose of the parallel frame whose origin is at a point (3,) of the object's frame, metres."""
+        return Pose(self.cam_R_obj, self.transform(point_obj)) if point_obj.any() else self
+
     def inverse(self) -> Pose:
         """The same rigid motion backwards, camera to object."""
         return Pose(self.cam_R_obj.T, -self.cam_R_obj.T @ self.cam_t_obj)

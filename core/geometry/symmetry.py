@@ -61,3 +61,10 @@ def canonical_pose(pose: Pose, transforms: np.ndarray) -> Pose:
     turn = across / max(np.linalg.norm(across), np.finfo(float).tiny) * np.arctan2(np.hypot(x, y), z)
     reference = lie_vec_to_matrix(turn) @ UPRIGHT
     return max(equal, key=lambda candidate: float(np.sum(reference * candidate.cam_R_obj)))
+
+
+def moved_transforms(transforms: np.ndarray, point_obj: np.ndarray) -> np.ndarray:
+    """Object-to-object transforms (S, 4, 4) in the parallel frame at a point (3,) of the object's, metres."""
+    moved = transforms.copy()
+    moved[:, :3, 3] += transforms[:, :3, :3] @ point_obj - point_obj
+    return moved

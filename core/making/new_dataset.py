@@ -86,9 +86,6 @@ def read_object(path: Path, name: str, unit: str, force: bool = False, center: b
     mesh = mesh.scaled(METERS[unit])
     low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
     origin = (low + high) / 2 if center else np.zeros(3)
-    outside = float(np.linalg.norm(np.maximum(0, np.maximum(low - origin, origin - high))))
-    if outside > np.linalg.norm(high - low) / 2:
-        notes.append(f"the origin lies {M_TO_MM * outside:.0f} mm outside the object: --center puts it inside")
     mesh = replace(mesh, vertices=mesh.vertices - origin)
     mesh, more = _of_good_fineness(with_normals(mesh))
     model = object_model(mesh, 0, name)
@@ -97,6 +94,9 @@ def read_object(path: Path, name: str, unit: str, force: bool = False, center: b
     if file.unit is not None and file.unit != unit:
         size = _length(model.diameter)
         notes.append(f"UNITS: the file's format counts in {file.unit}; taken in {unit}, as given: {size} in diameter")
+    away = float(np.linalg.norm(model.middle))
+    if away:
+        more.append(f"the origin is {M_TO_MM * away:.0f} mm from the middle: poses are of it; --center moves it there")
     return NewObject(model, Path(path).name, unit, origin, notes + more)
 
 

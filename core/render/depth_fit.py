@@ -5,12 +5,22 @@ from __future__ import annotations
 import numpy as np
 
 from sopose.core.geometry.pose import Pose
+from sopose.core.objects.model import ObjectModel
 from sopose.core.rays.raycast import RayCaster
 from sopose.core.render.visibility import render_depth
 from sopose.core.utils.errors import UserError
 
 GATES = (0.5, 0.25, 0.1)  # diameters of difference within which a pixel counts, step by step
 LEAST_PIXELS, LEAST_SHARE = 20, 0.1  # of the silhouette that must count
+
+
+def at_measured_depth(model: ObjectModel, pose: Pose, depth: np.ndarray, K: np.ndarray) -> Pose:
+    """`moved_to_depth` of a model's pose; the pose itself where its middle isn't before the camera."""
+    middle, own = model.middle, model.centered
+    centered = pose.with_origin(middle)
+    if not centered.is_ahead:
+        return pose
+    return moved_to_depth(own.caster, own.diameter, centered, depth, K).with_origin(-middle)
 
 
 def moved_to_depth(caster: RayCaster, diameter: float, pose: Pose, depth: np.ndarray, K: np.ndarray) -> Pose:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from sopose.core.geometry.pose import Pose
 from sopose.core.render.lighting import LightSet
 from sopose.core.utils.errors import UserError
 
@@ -23,6 +24,13 @@ class Lights:
     colors: np.ndarray  # (L, 3)
     sizes: np.ndarray | None = None  # (L,) radius: metres, of a far lamp per metre of distance; None: points
     slope: np.ndarray | None = None  # (3,) of the ambient light, see `LightSet`, camera frame; None: 0
+
+    def moved(self, new_T_old: Pose) -> Lights:
+        """The same lights in another frame."""
+        is_near, R = self.positions_cam[:, 3:], new_T_old.cam_R_obj
+        places = self.positions_cam[:, :3] @ R.T + is_near * new_T_old.cam_t_obj
+        slope = None if self.slope is None else R @ self.slope
+        return replace(self, positions_cam=np.concatenate([places, is_near], axis=1), slope=slope)
 
 
 def light_set(lights: Sequence[Lights], device: torch.device) -> LightSet:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ SPREAD_ANGLE = np.deg2rad(4)
 class PoseStatistics:
     """One row for each annotated object; draws are rows with a spread, so that what goes together stays together."""
 
-    depth: np.ndarray  # (N,) of the object's origin, metres
+    depth: np.ndarray  # (N,) of the object's middle, metres
     center: np.ndarray  # (N, 2) of its projection, shares of the image's width and height
     elevation: np.ndarray  # (N,) of the camera above the object's xy plane, radians
     roll: np.ndarray  # (N,) of the camera about its line of sight, radians
@@ -39,13 +39,17 @@ class PoseStatistics:
         )
 
 
-def pose_statistics(records: Iterable[ImageRecord], image_size: ImageSize) -> PoseStatistics:
-    """Statistics of the annotations of `records`, whose images have `image_size` (width, height)."""
+def pose_statistics(
+    records: Iterable[ImageRecord], image_size: ImageSize, middles: Mapping[int, np.ndarray] | None = None
+) -> PoseStatistics:
+    """Statistics of the annotations of `records`, whose images have `image_size` (width, height).
+
+    middles: of objects by id, (3,) metres, see `middle_of`; by default their origins.
+    """
+    known = [(record.K, item.obj_id, item.pose) for record in records for item in record.instances]
+    posed = [(K, pose.with_origin((middles or {}).get(obj_id, np.zeros(3)))) for K, obj_id, pose in known]
     rows = [
-        (instance.pose, project(instance.pose.cam_t_obj, record.K) / (np.asarray(image_size) - 1))
-        for record in records
-        for instance in record.instances
-        if instance.pose.cam_t_obj[2] > 0
+        (pose, project(pose.cam_t_obj, K) / (np.asarray(image_size) - 1)) for K, pose in posed if pose.cam_t_obj[2] > 0
     ]
     if not rows:
         raise UserError("the split of CAD.POSES_FROM has no annotated object; name another split")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from sopose.core.geometry.camera import pixel_grid
 from sopose.core.geometry.pose import Pose
 from sopose.core.render.shade import render_rgb
 from sopose.core.render.visibility import annotate_scene
+from sopose.core.synthesis.camera_path import draw_camera
 from sopose.core.synthesis.scenes import DrawnScene, SceneDrawer
 
 
@@ -24,11 +25,22 @@ class RenderedImage:
     objects: list[tuple[int, Pose]]  # ids and poses, N
     masks: list[tuple[np.ndarray, np.ndarray]]  # N times whole and visible (H, W) bool
     info: list[dict[str, Any]]  # N entries of scene_gt_info.json
+    cam_T_world: Pose | None = None  # where the camera of a scene that stands still is
 
 
 def render_image(drawer: SceneDrawer, rng: np.random.Generator) -> RenderedImage:
     """An image of many objects, all of its randomness from `rng`."""
     return render_drawn(drawer.crowd(rng), drawer, rng)
+
+
+def render_view(drawer: SceneDrawer, scene: np.random.Generator, view: np.random.Generator) -> RenderedImage:
+    """An image of a scene that stands still, from a camera of its own: each of both follows from its generator alone.
+
+    The world's frame is that in which the scene was drawn.
+    """
+    drawn = drawer.crowd(scene)
+    cam_T_world = draw_camera(drawn, drawer.models, view)
+    return replace(render_drawn(drawn.moved(cam_T_world), drawer, view), cam_T_world=cam_T_world)
 
 
 def render_drawn(drawn: DrawnScene, drawer: SceneDrawer, rng: np.random.Generator) -> RenderedImage:

@@ -22,7 +22,7 @@ import numpy as np
 from sopose.core.bop.models import load_models
 from sopose.core.objects.model import ObjectModel
 from sopose.core.synthesis.backgrounds import Backgrounds
-from sopose.core.synthesis.rendered_image import render_image
+from sopose.core.synthesis.rendered_image import render_image, render_view
 from sopose.core.synthesis.scene_files import Entries, make_folders, write_image_files, write_scene_json
 from sopose.core.synthesis.scenes import SceneDrawer, SceneOptions
 from sopose.core.utils.errors import UserError
@@ -31,6 +31,7 @@ from sopose.core.utils.parallel import run_jobs
 
 VERSION = 2  # of what is drawn: another version makes other images of the same parameters
 HEADER_NAME = "generated.json"
+STATIC = 1  # of a seed: the scene, not an image
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class SplitPlan:
     backgrounds_dir: Path | None = None
     backgrounds_left_out: tuple[str, ...] = ()  # patterns as of `Backgrounds`
     object_ids: tuple[int, ...] = ()  # that stand in the images; all models where empty
+    static: bool = False  # whether a scene's images show one arrangement, each from another place
 
     def __post_init__(self) -> None:
         if min(self.images, self.images_per_scene) < 1 or self.seed < 0:
@@ -91,8 +93,11 @@ def parameters(plan: SplitPlan, models: dict[int, ObjectModel], backgrounds: Bac
     digest = hashlib.sha256()
     given = {**asdict(plan), "split_dir": "", "models_dir": "", "backgrounds_dir": "", "images": 0}
     del given["backgrounds_left_out"]  # the photographs themselves follow
+    if not plan.static:
+        del given["static"]  # splits that were written before it was known
     digest.update(json.dumps([VERSION, given], sort_keys=True, default=_plain).encode())
     for model in models.values():
+        digest.update(b"about the middle" if model.middle.any() else b"")  # about the origin before
         for array in (model.vertices, model.faces, model.normals, model.colors, model.uv, model.texture):
             digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
     for path in backgrounds.paths:
@@ -171,7 +176,11 @@ def _write_scene(plan: SplitPlan, header: dict[str, Any], scene: int) -> int:
 
 def _write_image(plan: SplitPlan, folder: Path, im_id: int, number: int) -> Entries:
     """Render image `number` of the split and write its files; its entries of the scene's json files."""
-    rendered = render_image(_drawer(plan), np.random.default_rng([plan.seed, number]))
+    drawer, rng = _drawer(plan), np.random.default_rng([plan.seed, number])
+    if plan.static:
+        rendered = render_view(drawer, np.random.default_rng([plan.seed, number - im_id, STATIC]), rng)
+    else:
+        rendered = render_image(drawer, rng)
     return write_image_files(folder, im_id, rendered, plan.rgb_format)
 
 

@@ -38,8 +38,12 @@ def write_image_files(
     for number, pair in enumerate(rendered.masks):
         for folder, mask in zip(("mask", "mask_visib"), pair, strict=True):
             _save(scene_dir / folder / f"{im_id:06d}_{number:06d}.png", mask.view(np.uint8) * np.uint8(255))
+    camera: dict[str, Any] = {"cam_K": rendered.K.reshape(-1).tolist(), "depth_scale": DEPTH_SCALE_MM}
+    if rendered.cam_T_world is not None:
+        camera["cam_R_w2c"] = rendered.cam_T_world.cam_R_obj.reshape(-1).tolist()
+        camera["cam_t_w2c"] = (M_TO_MM * rendered.cam_T_world.cam_t_obj).tolist()
     return {
-        "scene_camera": {"cam_K": rendered.K.reshape(-1).tolist(), "depth_scale": DEPTH_SCALE_MM},
+        "scene_camera": camera,
         "scene_gt": [
             {
                 "cam_R_m2c": pose.cam_R_obj.reshape(-1).tolist(),

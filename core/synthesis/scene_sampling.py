@@ -58,8 +58,8 @@ def _turn_to(ray: np.ndarray) -> np.ndarray:
 class PoseRange:
     """The poses a camera may see an object in. Angles in degrees, lengths in metres."""
 
-    z_range: tuple[float, float] = (0.5, 1.3)  # depth of the object's origin
-    center_range: tuple[float, float] = (0.1, 0.9)  # of the origin's projection, shares of width and height
+    z_range: tuple[float, float] = (0.5, 1.3)  # depth of the object's middle
+    center_range: tuple[float, float] = (0.1, 0.9)  # of the middle's projection, shares of width and height
     # "upper": seen from above, the object's z axis upwards; "stable": the same of an object that lies as it likes.
     rotations: Literal["uniform", "upper", "stable"] = "uniform"
     elevation: tuple[float, float] = (0.0, 90.0)  # of the camera above the object's or the table's xy plane

@@ -66,6 +66,12 @@ class DrawnScene:
         placed = zip(self.objects, self.materials, strict=True)
         return Scene(self.K, [Body(models[k], pose, coat) for (k, pose), coat in placed], self.lights, self.ground)
 
+    def moved(self, new_T_old: Pose) -> DrawnScene:
+        """The same scene before a camera at another place, whose frame is given by that of this one."""
+        ground = None if self.ground is None else replace(self.ground, pose=new_T_old @ self.ground.pose)
+        objects = [(obj_id, new_T_old @ pose) for obj_id, pose in self.objects]
+        return replace(self, objects=objects, lights=self.lights.moved(new_T_old), ground=ground, box=None)
+
 
 class SceneDrawer:
     """Draws scenes of `models` (by id); what a scene is like follows from a random generator alone."""
@@ -73,9 +79,12 @@ class SceneDrawer:
     def __init__(self, models: Mapping[int, ObjectModel], options: SceneOptions, backgrounds: Backgrounds) -> None:
         """`UserError` for a flat model where some are to stand on tables."""
         self.models, self.options, self.backgrounds = models, options, backgrounds
+        # Places and views are drawn of the middles of objects; what is drawn is in the frames of `models`.
+        self._centered = {obj_id: model.centered for obj_id, model in models.items()}
         for model in models.values():
-            # Made before worker processes are forked, which share it.
-            model.caster  # noqa: B018
+            # Made before worker processes are forked, which share them.
+            model.caster, model.centered.caster  # noqa: B018
+        for model in self._centered.values():
             if options.poses.has_table or options.occluders.standing_prob > 0:
                 resting_of(model)
 
@@ -87,9 +96,9 @@ class SceneDrawer:
         """Many objects. Raises `UserError` where none is ever in the image."""
         options = self.options
         for _ in range(CROWD_TRIES):
-            placed, table = options.crowd.draw(self.models, options.poses, options.K, options.image_size, rng)
+            placed, table = options.crowd.draw(self._centered, options.poses, options.K, options.image_size, rng)
             if placed:
-                return self.dressed(placed, table, rng)
+                return self.dressed(self._own_frames(placed), table, rng)
         raise UserError(
             f"no object found a place before the camera in {CROWD_TRIES} tries; check "
             f"CAD.Z_RANGE={options.poses.z_range} and CAD.CENTER_RANGE, or draw fewer floating objects"
@@ -100,7 +109,7 @@ class SceneDrawer:
 
         Raises `UserError` where it is never in the image.
         """
-        options, model = self.options, self.models[obj_id]
+        options, model = self.options, self._centered[obj_id]
         others = [other for other in self.models if other != obj_id]
         for attempt in range(MAX_TRIES + 1):
             frame = options.poses.draw(options.K, options.image_size, rng)
@@ -110,7 +119,8 @@ class SceneDrawer:
                 continue
             table = Table.under(model, frame, frame_R_obj) if options.poses.has_table else None
             candidates, lies = others if attempt < MAX_TRIES else [], options.poses.rotations == "stable"
-            placed = [(obj_id, pose), *options.occluders.draw(self.models, candidates, model, pose, rng, table, lies)]
+            others_placed = options.occluders.draw(self._centered, candidates, model, pose, rng, table, lies)
+            placed = self._own_frames([(obj_id, pose), *others_placed])
             box, visible = self._probe(placed)
             if box is not None and (visible >= options.min_visib or attempt == MAX_TRIES):
                 return replace(self.dressed(placed, table, rng, pose.cam_t_obj), box=box)
@@ -134,9 +144,14 @@ class SceneDrawer:
         if ground is None:
             lights = options.lights.draw(rng)  # on the camera's side
         else:
-            center = np.mean([pose.cam_t_obj for _, pose in placed], axis=0) if center is None else center
+            middles = [pose.transform(self.models[obj_id].middle) for obj_id, pose in placed]
+            center = np.mean(middles, axis=0) if center is None else center
             lights = options.lights.draw(rng, center, ground.normal_cam)
         return DrawnScene(options.K, placed, materials, lights, ground)
+
+    def _own_frames(self, placed: list[tuple[int, Pose]]) -> list[tuple[int, Pose]]:
+        """Objects' poses from those of their middles."""
+        return [(obj_id, pose.with_origin(-self.models[obj_id].middle)) for obj_id, pose in placed]
 
     def _may_show(self, model: ObjectModel, pose: Pose) -> bool:
         """Whether the object's box touches the image: a quick look before anything is placed around it."""

@@ -69,9 +69,15 @@ class SplitObjects:
 class ObjectCache:
     """Models by folder and objects: all that a start reads of them is read once."""
 
-    def __init__(self, datasets: DatasetSettings, net: PoseNetSettings, classes: Sequence[str] = ()) -> None:
-        """`classes`: those a network was trained with, in its order; by default the objects of `datasets`."""
-        self._datasets, self._net, self._trained = datasets, net, classes
+    def __init__(
+        self, datasets: DatasetSettings, net: PoseNetSettings, classes: Sequence[str] = (), centered: bool = True
+    ) -> None:
+        """Nothing is read yet.
+
+        classes: those a network was trained with, in its order; by default the objects of `datasets`. centered:
+        whether it knows objects in the frames at their middles, see `TrainedObject`.
+        """
+        self._datasets, self._net, self._trained, self.centered = datasets, net, classes, centered
         self._loaded: dict[tuple[Path, tuple[int, ...]], SplitObjects] = {}
 
     @cached_property
@@ -108,8 +114,15 @@ class ObjectCache:
             num_regions=self._net.geo_head.num_regions,
             num_points=self._net.loss_cfg.num_pm_points,
             canonical=self._net.loss_cfg.canonical_sym,
+            centered=self.centered,
         )
         return SplitObjects(models, trained)
+
+
+def build_training_cache(settings: Settings, centered: bool = True) -> ObjectCache:
+    """The objects to learn, `centered` where that can be: files of P and Q are in the frames of the models."""
+    given = settings.input.xyz_source == "online" and centered
+    return ObjectCache(settings.datasets, settings.model.pose_net, centered=given)
 
 
 def class_names(datasets: DatasetSettings) -> list[str]:

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from sopose.core.bop.fields import read_camera, read_camera_size
+from sopose.core.bop.models import INFO_NAME, read_models_info
 from sopose.core.bop.scene import load_split, read_image_size
 from sopose.core.bop.splits import SplitSpec, training_split
 from sopose.core.data.roi import ImageSize
+from sopose.core.objects.model import middle_of
 from sopose.core.render.lights import LightRange
 from sopose.core.render.materials import MaterialRange
 from sopose.core.render.shade import Shading
@@ -84,7 +86,13 @@ def _statistics(spec: SplitSpec) -> PoseStatistics:
     records = load_split(spec, require_images=False)
     # By an image where there is one: camera.json may be of another resolution than the split.
     shown = next((record for record in records if record.rgb_path.is_file()), records[0])
-    return pose_statistics(records, read_image_size(shown, spec.root))
+    return pose_statistics(records, read_image_size(shown, spec.root), _middles(spec.models_dir / INFO_NAME))
+
+
+def _middles(info_path: Path) -> dict[int, np.ndarray]:
+    """Where the middles of objects are, by their sizes; nothing where these aren't there."""
+    infos = read_models_info(info_path) if info_path.is_file() else {}
+    return {obj_id: middle_of(info["bounds_min"], info["extent"], info["diameter"]) for obj_id, info in infos.items()}
 
 
 def _sensor(cad: CadSettings) -> Sensor:

@@ -30,6 +30,7 @@ class RenderedSplit:
     seed: int = 0
     photos: str = ""  # folder of backgrounds
     photos_left_out: tuple[str, ...] = ()  # patterns of those that aren't used
+    static: bool = False  # whether a scene's images show one arrangement from several places
 
 
 def render_split(
@@ -63,6 +64,7 @@ def render_split(
         rgb_format=split.rgb_format,
         backgrounds_dir=Path(split.photos).resolve() if split.photos else None,
         backgrounds_left_out=split.photos_left_out,
+        static=split.static,
     )
     require_file(source.models_dir / INFO_NAME, "images are rendered from the models of that folder")
     written = write_split(plan, workers, cluster)

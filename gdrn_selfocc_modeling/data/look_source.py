@@ -29,7 +29,7 @@ class StartRange:
     """How wrong the poses are that a look begins at: normal errors, times one of several factors."""
 
     rotation: float = 8.0  # degrees, root of the mean squared angle, about an axis of any direction
-    depth: float = 0.03  # standard deviation along the ray of the object's origin, shares of the depth
+    depth: float = 0.03  # standard deviation along the ray of the object's middle, shares of the depth
     across: float = 0.05  # standard deviation along x and y of the camera, diameters
     factors: tuple[float, ...] = (0.35, 1.0, 1.0, 2.0)  # drawn with equal probability: looks are repeated
 
@@ -40,6 +40,10 @@ class StartRange:
         cam_t_obj = pose.cam_t_obj * np.exp(factor * self.depth * rng.normal())
         cam_t_obj[:2] += factor * self.across * diameter * rng.normal(size=2)
         return Pose(turn @ pose.cam_R_obj, cam_t_obj)
+
+    def of_model(self, pose: Pose, model: ObjectModel, rng: np.random.Generator) -> Pose:
+        """A pose near one of a model, in the model's frame: wrong about its middle."""
+        return self.draw(pose.with_origin(model.middle), model.diameter, rng).with_origin(-model.middle)
 
     def precision(self, pose: Pose, diameter: float) -> np.ndarray:
         """(6, 6) what is known of a pose that was drawn, see `pose_precision`; diameter in metres."""
@@ -87,8 +91,9 @@ class LookSource:
         return shade_window(drawer, scene, roi, round(WINDOW / self.pad_scale * self.pictures.format.input_res))
 
     def _look(self, window: ShadedWindow, index: int, rng: np.random.Generator) -> LookSample:
-        obj_id, pose = window.scene.objects[0]
-        model = self.pictures.objects[obj_id].model
+        obj_id, posed = window.scene.objects[0]
+        given = self.pictures.objects[obj_id].model
+        model, pose = given.centered, posed.with_origin(given.middle)  # as a refiner sees it
         start, view = self._start(window, model, pose, rng)
         side = crop_side(view.roi, self.pictures.format.input_res)
         shown = window.foreground(view.roi, side)

@@ -15,7 +15,6 @@ from sopose.core.geometry.pose import Pose
 from sopose.core.geometry.sampling import farthest_points
 from sopose.core.geometry.symmetry import canonical_pose
 from sopose.core.objects.model import ObjectModel
-from sopose.core.rays.raycast import RayCaster
 from sopose.core.utils.errors import UserError
 from sopose.data.roi_input import channels_first, float_array
 from sopose.layers import Layers, cast_both, normalise_P, normalise_Q
@@ -25,9 +24,13 @@ CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
 @dataclass(frozen=True, eq=False)
 class TrainedObject:
-    """An object the network is trained for, with what its targets need; lengths in metres, object frame."""
+    """An object the network is trained for, with what its targets need; lengths in metres.
 
-    model: ObjectModel
+    The network knows it in the frame at its middle, see `ObjectModel.centered`: that is the frame of all but `model`.
+    """
+
+    model: ObjectModel  # as the data set has it
+    centered: ObjectModel  # in the network's frame
     class_index: int
     region_centers: np.ndarray  # (R, 3) float64
     model_points: np.ndarray  # (N, 3) float32 vertices for the point-matching loss
@@ -35,13 +38,18 @@ class TrainedObject:
     canonical: bool = False  # whether one of the poses that look the same stands for all of them
 
     @property
-    def caster(self) -> RayCaster:
-        """Rays against the model."""
-        return self.model.caster
+    def _middle(self) -> np.ndarray:
+        """(3,) the origin of the network's frame in the model's."""
+        return self.model.bounds_min - self.centered.bounds_min
 
     def target_pose(self, pose: Pose) -> Pose:
-        """The pose that the network learns where `pose` is the true one."""
-        return canonical_pose(pose, self.model.symmetry_transforms) if self.canonical else pose
+        """The pose in its frame that the network learns where `pose` is the model's true one."""
+        centered = pose.with_origin(self._middle)
+        return canonical_pose(centered, self.centered.symmetry_transforms) if self.canonical else centered
+
+    def model_pose(self, pose: Pose) -> Pose:
+        """The model's pose where the network says `pose`."""
+        return pose.with_origin(-self._middle)
 
 
 def prepare_objects(
@@ -50,17 +58,20 @@ def prepare_objects(
     num_regions: int = 64,
     num_points: int = 3000,
     canonical: bool = False,
+    centered: bool = True,
 ) -> dict[int, TrainedObject]:
     """The objects with a class of the network (`class_index` by object id), ready for targets.
 
     num_regions: farthest-point samples of the vertices; num_points: vertices drawn once per object, with
     repetition only where the model has fewer. Raises `UserError` where a model has fewer vertices than
-    regions or is flat. canonical: of symmetric objects one pose stands for all that look the same.
+    regions or is flat. canonical: of symmetric objects one pose stands for all that look the same. centered: whether
+    the network's frames are at the objects' middles, else they are the models'.
     """
     objects = {}
     for obj_id, index in class_index.items():
         model = models[obj_id]
-        vertices = model.vertices
+        own = model.centered if centered else model
+        vertices = own.vertices
         if model.extent.min() <= 0:
             raise UserError(
                 f"object {obj_id} ({model.name}): models_info.json has a size_x, size_y or size_z of zero, by which "
@@ -76,11 +87,12 @@ def prepare_objects(
         chosen = rng.choice(len(vertices), num_points, replace=len(vertices) < num_points)
         objects[obj_id] = TrainedObject(
             model=model,
+            centered=own,
             class_index=index,
             region_centers=centers,
             model_points=vertices[chosen].astype(np.float32),
-            symmetry_rotations=model.symmetry_transforms[:, :3, :3].astype(np.float32),
-            canonical=canonical and len(model.symmetry_transforms) > 1,
+            symmetry_rotations=own.symmetry_transforms[:, :3, :3].astype(np.float32),
+            canonical=canonical and len(own.symmetry_transforms) > 1,
         )
     return objects
 
@@ -93,11 +105,11 @@ def site_translation(pose: Pose, view: RoiView) -> np.ndarray:
 
 
 def cast_layers(target: TrainedObject, pose: Pose, view: RoiView) -> Layers:
-    """Both layers by casting the rays of the ROI's cells.
+    """Both layers by casting the rays of the ROI's cells; pose: of the network's frame.
 
     Nothing is on the object where the window leaves the image.
     """
-    return cast_both(target.model, pose, view.K, view.positions, view.inside)
+    return cast_both(target.centered, pose, view.K, view.positions, view.inside)
 
 
 def make_targets(

@@ -143,7 +143,8 @@ def open_split(facts: NetworkFacts, name: str) -> EvalSet:
     """The annotated objects of a split that the network knows."""
     settings = facts.settings
     classes = [known.name for known in facts.objects]
-    return build_test_set(settings, name, ObjectCache(settings.datasets, settings.model.pose_net, classes))
+    cache = ObjectCache(settings.datasets, settings.model.pose_net, classes, facts.centered)
+    return build_test_set(settings, name, cache)
 
 
 def rois_of(split: EvalSet, count: int = 0, size: int = BATCHES[-1]) -> list[RoiBatch]:

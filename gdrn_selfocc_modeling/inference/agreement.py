@@ -11,7 +11,7 @@ import numpy as np
 
 from sopose.core.bop.models import default_name
 from sopose.core.utils.errors import UserError
-from sopose.inference.checkpoint_facts import MODELS, OBJECTS, SETTINGS
+from sopose.inference.checkpoint_facts import MIDDLE, MODELS, OBJECTS, SETTINGS
 from sopose.settings.meaning import Change, changed_settings, require_meaning
 
 logger = logging.getLogger(__name__)
@@ -80,6 +80,12 @@ def require_same_models(facts: Mapping[str, Any], now: Sequence[Mapping[str, Any
                 f"{path} was trained on a {entry['name']} of {_size(old)}, the model now has {_size(new)}: P and Q are "
                 f"shares of that size; put the model it was trained with back, or train anew"
             )
+        here, there = (_middle(one) for one in (entry, earlier))
+        if old is not None and np.abs(here - there).max() > SAME_SIZE * np.abs(old).max():
+            raise UserError(
+                f"{path} knows {entry['name']} about the point {_point(there)} of its frame, and would now about "
+                f"{_point(here)}: put the model it was trained with back, INPUT.XYZ_SOURCE too, or train anew"
+            )
         if earlier.get("mesh_hash") and earlier.get("mesh_hash") != entry.get("mesh_hash"):
             logger.warning("%s was trained on another mesh of %s; P and Q differ where it does", path, entry["name"])
 
@@ -95,6 +101,19 @@ def _extent(entry: Mapping[str, Any]) -> np.ndarray | None:
     except (KeyError, TypeError, ValueError):
         return None
     return extent if extent.shape == (3,) and np.isfinite(extent).all() else None
+
+
+def _middle(entry: Mapping[str, Any]) -> np.ndarray:
+    """(3,) metres; zeros where an entry has none, of older networks and of those whose maps come from files."""
+    try:
+        middle = np.asarray(entry.get(MIDDLE, [0.0] * 3), np.float64)
+    except (TypeError, ValueError):
+        return np.zeros(3)
+    return middle if middle.shape == (3,) and np.isfinite(middle).all() else np.zeros(3)
+
+
+def _point(middle: np.ndarray) -> str:
+    return "(" + ", ".join(f"{1000 * x:.0f}" for x in middle) + ") mm"
 
 
 def _size(extent: np.ndarray) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from sopose.settings.meaning import require_meaning
 
 logger = logging.getLogger(__name__)
 OBJECTS, SETTINGS, MODELS, FOCAL = "objects", "settings", "models", "focal"
+MIDDLE = "middle"  # of an entry of MODELS
 REMEDY = (
     "it is of an older version, of other software or damaged; train again, or evaluate it with its configuration: "
     "sopose eval"
@@ -29,7 +30,7 @@ REMEDY = (
 
 @dataclass(frozen=True, eq=False)
 class KnownObject:
-    """An object that a network was trained for; lengths in metres, in the object's frame."""
+    """An object that a network was trained for; lengths in metres, in the frame that poses are given in."""
 
     name: str
     obj_id: int
@@ -39,6 +40,7 @@ class KnownObject:
     symmetries_discrete: list[np.ndarray]  # (4, 4) each
     symmetries_continuous: list[tuple[np.ndarray, np.ndarray]]  # axis, offset
     mesh_hash: str  # of the model it was trained with, see `model_hash`; "" where it is unknown
+    middle: np.ndarray = field(default_factory=lambda: np.zeros(3))  # (3,) origin of the network's own frame
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,23 +50,36 @@ class NetworkFacts:
     settings: Settings
     objects: list[KnownObject]
     focal: tuple[float, float] | None  # least and largest focal length it was trained with, pixels; None: unknown
+    centered: bool = False  # whether its own frames are at the objects' middles, see `TrainedObject`
 
 
 def network_facts(
-    settings: Mapping[str, Any], models: Sequence[ObjectModel], focal: tuple[float, float]
+    settings: Mapping[str, Any], models: Sequence[ObjectModel], focal: tuple[float, float], centered: bool = False
 ) -> dict[str, Any]:
-    """Plain values for a checkpoint: names of the classes, the settings (plain), the models, the focal lengths."""
+    """Plain values for a checkpoint: names of the classes, the settings (plain), the models, the focal lengths.
+
+    centered: whether the network's own frames are at the objects' middles.
+    """
     return {
         OBJECTS: [model.name for model in models],
         FOCAL: [float(length) for length in focal],
         SETTINGS: dict(settings),
-        MODELS: model_entries(models),
+        MODELS: model_entries(models, centered),
     }
 
 
-def model_entries(models: Sequence[ObjectModel]) -> list[dict[str, Any]]:
-    """What facts say of models, as plain values; lengths in metres."""
-    return [_entry(known_object(model)) for model in models]
+def knows_middles(facts: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint's network has its own frames at the objects' middles; older ones have the models'."""
+    entries = facts.get(MODELS)
+    return isinstance(entries, list | tuple) and any(isinstance(one, Mapping) and MIDDLE in one for one in entries)
+
+
+def model_entries(models: Sequence[ObjectModel], centered: bool = False) -> list[dict[str, Any]]:
+    """What facts say of models, as plain values; lengths in metres. centered: see `network_facts`."""
+    entries = [_entry(known_object(model)) for model in models]
+    if centered:
+        return [{**entry, MIDDLE: model.middle.tolist()} for entry, model in zip(entries, models, strict=True)]
+    return entries
 
 
 def known_object(model: ObjectModel) -> KnownObject:
@@ -118,7 +133,7 @@ def read_network_facts(state: Mapping[str, Any], path: Path, overrides: Sequence
     classes = settings.model.pose_net.num_classes
     if len(objects) > classes:
         raise UserError(f"{path}: {MODELS} has {len(objects)} entries for a network of {classes} classes; {REMEDY}")
-    return NetworkFacts(settings, objects, _read_focal(facts.get(FOCAL), path))
+    return NetworkFacts(settings, objects, _read_focal(facts.get(FOCAL), path), knows_middles(facts))
 
 
 def _read_objects(entries: Sequence[Any], path: Path) -> list[KnownObject]:
@@ -174,6 +189,7 @@ def _read_entry(entry: Any, path: Path) -> KnownObject:
                 (_numbers(axis, 3), _numbers(offset, 3)) for axis, offset in entry["symmetries_continuous"]
             ],
             mesh_hash=str(entry["mesh_hash"]),
+            middle=_numbers(entry.get(MIDDLE, [0.0] * 3), 3),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(

@@ -85,12 +85,12 @@ def build_crop_format(facts: NetworkFacts) -> CropFormat:
 
 
 def enlarged(rois: RoiBatch, factor: float) -> RoiBatch:
-    """The ROIs of an image that was enlarged by a factor, as they are described to the network."""
+    """A ROI, or a batch, of an image that was enlarged by a factor, as it is described to the network."""
     K = rois.K * np.array([[factor], [factor], [1]], rois.K.dtype)
     return replace(
         rois,
         K=K,
         box_center=np.float32(factor) * rois.box_center,
         box_wh=np.float32(factor) * rois.box_wh,
-        resize_ratio=rois.resize_ratio / np.float32(factor),
+        resize_ratio=np.asarray(rois.resize_ratio / np.float32(factor)),
     )

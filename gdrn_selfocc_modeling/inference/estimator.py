@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,83 +22,28 @@ from sopose.core.engine.machine import WITHOUT_TORCH, has_torch
 from sopose.core.geometry.camera import check_camera
 from sopose.core.geometry.pose import Pose
 from sopose.core.objects.model import ObjectModel
-from sopose.core.render.depth_fit import moved_to_depth
+from sopose.core.render.depth_fit import at_measured_depth
 from sopose.core.utils.errors import UserError, nearest
 from sopose.data.roi_input import make_roi_batch
 from sopose.inference.checkpoint_facts import (
     KnownObject,
-    NetworkFacts,
     known_models,
     read_network_facts,
 )
 from sopose.inference.crops import CropFormat, Photo, build_crop_format, enlarged
+from sopose.inference.finder import ObjectFinder, open_finder
 from sopose.inference.found import Box, ObjectPose
 from sopose.inference.onnx_network import SUFFIX, read_onnx
 from sopose.inference.pose_solver import build_pose_solver
-from sopose.inference.refine import LookPlan, PoseRefiner, RefinedPose, build_look_plan, build_pose_refiner
+from sopose.inference.refine import RefinedPose
+from sopose.inference.second_look import SecondLook, build_second_look
 from sopose.models.pnp_points import PoseSolver
 
 logger = logging.getLogger(__name__)
 SURE = 0.5  # confidence below which a pose is doubtful
 SMALL = 8.0  # pixels; a shorter side of a box holds nothing to see a pose by
 BATCH = 32  # ROIs in a forward pass
-
-
-@dataclass(frozen=True, eq=False)
-class SecondLook:
-    """Second looks at poses of known objects."""
-
-    refiner: PoseRefiner
-    models: Mapping[str, ObjectModel]  # by name
-    plan: LookPlan
-
-    def __call__(
-        self, rgb: np.ndarray, K: np.ndarray, names: Sequence[str], poses: Sequence[Pose]
-    ) -> list[RefinedPose]:
-        """Poses of objects of some names in an image (H, W, 3) uint8 RGB, after the looks."""
-        models = [self.models[name] for name in names]
-        bgr = np.ascontiguousarray(rgb[..., ::-1])
-        return self.refiner(bgr, K, models, poses, self.plan)
-
-
-def build_second_look(facts: NetworkFacts, models: Mapping[str, ObjectModel] | None, device: str) -> SecondLook | None:
-    """What TEST.REFINE of a checkpoint asks for; None without iterations. `UserError` where the models are missing."""
-    refine = facts.settings.test.refine
-    refiner = build_pose_refiner(refine, device)
-    if refiner is None:
-        return None
-    if models is None:
-        raise UserError("second looks (TEST.REFINE) render the objects; name the folder of their models (--models)")
-    return SecondLook(refiner, models, build_look_plan(refine))
-
-
-@dataclass(frozen=True, eq=False)
-class ObjectFinder:
-    """A detector's boxes of the objects whose poses are known."""
-
-    detector: Detector
-    names: frozenset[str]  # of those objects
-
-    def __call__(self, rgb: np.ndarray, threshold: float | None, topk: int) -> list[Box]:
-        """The boxes in an image (H, W, 3) uint8 RGB, the best-scored first; see `Detector`."""
-        found = self.detector(rgb, threshold, topk)
-        return [Box(item.object, item.box, item.score) for item in found if item.object in self.names]
-
-
-def open_finder(path: Path, objects: Iterable[str], detector: Detector) -> ObjectFinder:
-    """The detector of a file for some objects; a warning for each that it doesn't find.
-
-    Raises `UserError` where it finds none of them.
-    """
-    finds, names = detector.facts.objects, list(objects)
-    if not set(finds) & set(names):
-        raise UserError(
-            f"{path} finds {', '.join(sorted(finds))}, the pose network knows poses of {', '.join(sorted(names))}; "
-            "give two that were trained on the same objects"
-        )
-    for missing in sorted(set(names) - set(finds)):
-        logger.warning("the detector doesn't find '%s'", missing)
-    return ObjectFinder(detector, frozenset(names))
+NO_DETECTOR = "the estimator has no detector; give its file: from_checkpoint(…, detector=…)"
 
 
 class PoseEstimator:
@@ -181,12 +127,31 @@ class PoseEstimator:
         """The poses of the objects that the detector finds: at most `topk` of each, with scores from `threshold` on,
         by default the detector's own.
 
-        Other arguments as of `__call__`. Raises `UserError` as that, and without a detector.
+        What second looks say isn't there is left out, see `is_there`; `found` keeps it. Other arguments as of
+        `__call__`. Raises `UserError` as that, and without a detector.
         """
+        return list(filter(self.is_there, self.found(image, K, threshold, topk, distortion, depth)))
+
+    def found(
+        self,
+        image: np.ndarray | Path | str,
+        K: np.ndarray | Sequence[float],
+        threshold: float | None = None,
+        topk: int = 1,
+        distortion: Sequence[float] | np.ndarray | None = None,
+        depth: np.ndarray | None = None,
+    ) -> list[ObjectPose]:
+        """A pose for each box that the detector finds; arguments and errors as of `predict`."""
         if self.finder is None:
-            raise UserError("the estimator has no detector; give its file: from_checkpoint(…, detector=…)")
+            raise UserError(NO_DETECTOR)
         photo = Photo.of(image, K, distortion, depth)
         return self.of_boxes(photo, self.finder(photo.rgb, threshold, topk))
+
+    def is_there(self, found: ObjectPose) -> bool:
+        """Whether second looks leave it possible, by TEST.REFINE.LEAST_CONFIDENCE; without them all is."""
+        if self.second_look is None or found.confidence is None:
+            return True
+        return found.confidence >= self.second_look.least_confidence
 
     def __call__(
         self,
@@ -212,6 +177,24 @@ class PoseEstimator:
         photo = Photo.of(image, K, distortion, depth)
         return self.of_boxes(photo, [photo.straight(self._checked(box)) for box in boxes])
 
+    def predict_all(
+        self,
+        images: Sequence[np.ndarray | Path | str],
+        K: np.ndarray | Sequence[float],
+        threshold: float | None = None,
+        topk: int = 1,
+        distortion: Sequence[float] | np.ndarray | None = None,
+    ) -> list[list[ObjectPose]]:
+        """`predict` of several images of one camera, in their order: the network sees their objects together.
+
+        All images are in memory at once. Raises `UserError` as `predict`.
+        """
+        if self.finder is None:
+            raise UserError(NO_DETECTOR)
+        photos = [Photo.of(image, K, distortion, None) for image in images]
+        found = self.of_photos(photos, [self.finder(photo.rgb, threshold, topk) for photo in photos])
+        return [list(filter(self.is_there, own)) for own in found]
+
     def look(self, photo: Photo, poses: Sequence[tuple[str, Pose]]) -> list[ObjectPose]:
         """Poses of objects, by name, that are about known in an image, after second looks; none is found anew.
 
@@ -229,7 +212,7 @@ class PoseEstimator:
 
     def outlined(self, photo: Photo, name: str, pose: Pose) -> Box:
         """The box of what a pose's outline covers of the image; an empty one where that is nothing."""
-        limits = self.models[name].caster.image_box(pose, photo.K) if pose.is_ahead else None
+        limits = self.models[name].caster.image_box(pose, photo.K) if pose.is_finite else None
         if limits is None:
             return Box(name, np.zeros(4))
         size = np.tile(photo.size, 2)
@@ -237,18 +220,34 @@ class PoseEstimator:
 
     def of_boxes(self, photo: Photo, boxes: Sequence[Box]) -> list[ObjectPose]:
         """Poses of boxes of an undistorted image."""
-        rgb, K, size = photo.rgb, photo.K, photo.size
-        odd = check_camera(K, *size)
-        if photo.depth is not None and boxes and not self.models:
+        return self.of_photos([photo], [boxes])[0]
+
+    def of_photos(self, photos: Sequence[Photo], boxes: Sequence[Sequence[Box]]) -> list[list[ObjectPose]]:
+        """Poses of the boxes of each of some undistorted images; the network sees those of all together."""
+        if any(photo.depth is not None for photo in photos) and any(boxes) and not self.models:
             raise UserError("depth is compared with rendered objects; give the folder of their models: models=…")
+        asked = list(zip(photos, boxes, strict=True))
+        coarse = iter(self._first_poses([(photo, box) for photo, own in asked for box in own]))
+        return [self._second_poses(photo, own, list(islice(coarse, len(own)))) for photo, own in asked]
+
+    def _first_poses(self, asked: Sequence[tuple[Photo, Box]]) -> list[Pose]:
+        """What the network says of boxes, as poses of the models' frames."""
         poses: list[Pose] = []
-        for first in range(0, len(boxes), BATCH):
-            rois = self.make_rois(rgb, K, boxes[first : first + BATCH])
-            poses += self.solver(self.network(rois), rois)
+        for first in range(0, len(asked), BATCH):
+            part = asked[first : first + BATCH]
+            rois = collate([self._roi(photo.rgb, photo.K, box) for photo, box in part])
+            found = self.solver(self.network(rois), rois)
+            middles = [self.objects[box.object].middle for _, box in part]
+            poses += [pose.with_origin(-middle) for pose, middle in zip(found, middles, strict=True)]
+        return poses
+
+    def _second_poses(self, photo: Photo, boxes: Sequence[Box], poses: Sequence[Pose]) -> list[ObjectPose]:
+        """The answers of an image's boxes."""
+        odd, before = check_camera(photo.K, *photo.size), [None] * len(poses)
         found = [RefinedPose(pose) for pose in poses]
         if self.second_look is not None:
-            found = self.second_look(rgb, K, [box.object for box in boxes], poses)
-        before = [None] * len(poses) if self.second_look is None else poses
+            found = self.second_look(photo.rgb, photo.K, [box.object for box in boxes], poses)
+            before = list(poses)
         return [
             self._answer(photo, box, self._at_depth(photo, box.object, one), coarse, odd)
             for box, one, coarse in zip(boxes, found, before, strict=True)
@@ -256,23 +255,23 @@ class PoseEstimator:
 
     def _at_depth(self, photo: Photo, name: str, found: RefinedPose) -> RefinedPose:
         """A pose corrected by the measured depth, where there is one and the pose is possible."""
-        if photo.depth is None or not found.pose.is_ahead:
+        if photo.depth is None:
             return found
-        model = self.models[name]
-        return replace(found, pose=moved_to_depth(model.caster, model.diameter, found.pose, photo.depth, photo.K))
+        return replace(found, pose=at_measured_depth(self.models[name], found.pose, photo.depth, photo.K))
 
     def make_rois(self, rgb: np.ndarray, K: np.ndarray, boxes: Sequence[Box]) -> RoiBatch:
         """What the network sees of some boxes of an image (H, W, 3) uint8 RGB, in arrays."""
+        return collate([self._roi(rgb, K, box) for box in boxes])
+
+    def _roi(self, rgb: np.ndarray, K: np.ndarray, box: Box) -> RoiBatch:
+        """What it sees of one box, without a batch dimension."""
         form, size = self.crops.roi, (rgb.shape[1], rgb.shape[0])
-        rois = []
-        for box in boxes:
-            view = RoiView(K, size, eval_roi(np.asarray(box.xyxy), size, self.crops.pad_scale), form.output_res)
-            # The crop is turned to BGR, not the image: each channel is resampled by itself.
-            crop = crop_image(rgb, view.roi, form.input_res)[..., ::-1]
-            extent = self.objects[box.object].extent
-            rois.append(make_roi_batch(crop, view, extent, self._index[box.object], form))
-        batch, factor = collate(rois), self.crops.enlargement(K)
-        return batch if factor == 1 else enlarged(batch, factor)
+        view = RoiView(K, size, eval_roi(np.asarray(box.xyxy), size, self.crops.pad_scale), form.output_res)
+        # The crop is turned to BGR, not the image: each channel is resampled by itself.
+        crop = crop_image(rgb, view.roi, form.input_res)[..., ::-1]
+        roi = make_roi_batch(crop, view, self.objects[box.object].extent, self._index[box.object], form)
+        factor = self.crops.enlargement(K)
+        return roi if factor == 1 else enlarged(roi, factor)
 
     def _checked(self, box: Box) -> Box:
         if box.object not in self.objects:
@@ -296,9 +295,10 @@ class PoseEstimator:
             cam_R_obj=pose.cam_R_obj,
             cam_t_obj=pose.cam_t_obj,
             box=np.asarray(box.xyxy),
-            warnings=(*odd, *_doubts(box, pose, photo.size), *_unsure(found.confidence)),
+            warnings=(*odd, *_doubts(box, pose.with_origin(known.middle), photo.size), *_unsure(found.confidence)),
             coarse=coarse,
-            covariance=found.covariance,
+            fitted=found.covariance,
+            image_error=0.0 if self.second_look is None else self.second_look.image_error,
             confidence=found.confidence,
             box_score=box.score,
             K=photo.K,

@@ -34,7 +34,8 @@ from sopose.core.utils.folder_lock import FolderLock
 from sopose.data.build import ObjectCache, class_names
 from sopose.data.eval_set import EvalSet, build_test_set
 from sopose.inference.agreement import recorded_objects, require_same_models, require_trained_for
-from sopose.inference.checkpoint_facts import model_entries
+from sopose.inference.checkpoint_facts import knows_middles, model_entries
+from sopose.inference.depth_predictions import predictions_at_depth, require_depth
 from sopose.inference.onnx_network import SUFFIX, read_onnx
 from sopose.inference.pose_solver import build_pose_solver
 from sopose.inference.predict import InferencePlan, predict
@@ -44,7 +45,7 @@ from sopose.inference.refine_predictions import refine_predictions
 from sopose.inference.torch_networks import AsModule
 from sopose.models.build import restore_model
 from sopose.models.map_forms import build_pnp_input
-from sopose.settings import Settings, plain_settings
+from sopose.settings import Settings, plain_settings, shipped
 from sopose.settings.groups import EvalSettings
 from sopose.settings.network import PoseNetSettings
 from sopose.vis.report_cases import report_cases
@@ -86,7 +87,7 @@ def evaluate_checkpoint(settings: Settings) -> None:
     output, given = Path(settings.output_dir), settings.model.weights
     if not settings.datasets.test:
         raise UserError("DATASETS.TEST is empty; name a split to evaluate on")
-    path = Path(given) if given else last_checkpoint(output)
+    path = shipped(Path(given)) if given else last_checkpoint(output)
     if path is None:
         raise UserError(f"{output} has no checkpoint; train first, or name one by MODEL.WEIGHTS in --opts")
     require_writable_dir(output, OTHER_FOLDER)
@@ -120,10 +121,12 @@ def build_trained_model(
         state = read_checkpoint(path)
     facts = checkpoint_facts(state)
     require_trained_for(facts, plain_settings(settings), class_names(settings.datasets), path)
-    cache = ObjectCache(settings.datasets, settings.model.pose_net, recorded_objects(facts))
+    classes, net = recorded_objects(facts), settings.model.pose_net
+    cache = ObjectCache(settings.datasets, net, classes, knows_middles(facts))
     for split in settings.datasets.test:
         objects = cache.get(resolve_split(split, Path(settings.datasets.root)))
-        require_same_models(facts, model_entries([objects.models[obj_id] for obj_id in objects.trained]), path)
+        models = [objects.models[obj_id] for obj_id in objects.trained]
+        require_same_models(facts, model_entries(models, cache.centered), path)
     if path.suffix != SUFFIX:
         model = restore_model(settings.model.pose_net, model_weights(state, path), path)
         model = model.to(device, memory_format=torch.channels_last)
@@ -131,10 +134,12 @@ def build_trained_model(
 
 
 def build_test_sets(settings: Settings, cache: ObjectCache) -> list[EvalSet]:
-    """The splits of DATASETS.TEST; `UserError`, before any work, where targets don't fit their annotations."""
+    """The splits of DATASETS.TEST; `UserError`, before any work, where targets don't fit or TEST.DEPTH finds none."""
     test_sets = [build_test_set(settings, name, cache) for name in settings.datasets.test]
     for test_set in test_sets:
         group_targets((), test_set.records, test_set.targets)
+        if settings.test.depth:
+            require_depth(test_set)
     return test_sets
 
 
@@ -236,9 +241,9 @@ def run_inference(model: nn.Module, test_set: EvalSet, plan: EvaluationPlan, dev
     """Poses of all ROIs of a test set as TEST says, and the maps of VAL.REPORT_CASES of them, spread evenly."""
     solver = build_pose_solver(plan.test, plan.net, getattr(model, "has_maps", True))
     predictions = predict(model, test_set, {"": solver}, inference_plan(plan), device, plan.report_cases)[""]
-    if plan.refiner is None:
-        return predictions
-    return refine_predictions(plan.refiner, test_set, predictions, build_look_plan(plan.test.refine))
+    if plan.refiner is not None:
+        predictions = refine_predictions(plan.refiner, test_set, predictions, build_look_plan(plan.test.refine))
+    return predictions_at_depth(test_set, predictions) if plan.test.depth else predictions
 
 
 def inference_plan(plan: EvaluationPlan) -> InferencePlan:
@@ -254,12 +259,12 @@ def _boxes_in_words(test: EvalSettings) -> str:
 
 def _poses_in_words(test: EvalSettings) -> str:
     coarse = f"{test.pnp_type} from {test.pnp_layers}" if test.use_pnp else "the network's"
-    refine = test.refine
+    refine, depth = test.refine, ", distances by depth images" if test.depth else ""
     if not refine.iterations:
-        return coarse
+        return coarse + depth
     starts = f", the best of {refine.starts} starts" if refine.starts > 1 else ""
     prior = f", prior scale {refine.prior_scale:g}" if refine.prior_scale != 1 else ""
-    return f"{coarse}, second looks: {refine.iterations} by {refine.weights}{starts}{prior}"
+    return f"{coarse}, second looks: {refine.iterations} by {refine.weights}{starts}{prior}{depth}"
 
 
 def _device_name(device: torch.device) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sopose.core.geometry.pose import Pose
+from sopose.core.geometry.pose_covariance import with_image_error
 from sopose.core.objects.model import ObjectModel
 from sopose.inference.checkpoint_facts import KnownObject
 
@@ -33,7 +34,8 @@ class ObjectPose:
     box: np.ndarray  # (4,) xyxy pixels, of the undistorted image
     warnings: tuple[str, ...] = ()  # why it is not to be relied on
     coarse: Pose | None = None  # as it was before second looks; None without any
-    covariance: np.ndarray | None = None  # (6, 6) as of `PoseFit`: metres and radians, ROS's order; with second looks
+    fitted: np.ndarray | None = None  # (6, 6) covariance as the fit of second looks knows it
+    image_error: float = 0.0  # pixels by which places in the image may all be wrong
     confidence: float | None = None  # probability that its surface is within 0.1 diameters; a refiner says it
     box_score: float = 1.0  # the detector's
     K: np.ndarray | None = None  # (3, 3) of the image it was found in, pixels
@@ -46,6 +48,20 @@ class ObjectPose:
     def reliable(self) -> bool:
         """Whether nothing speaks against it."""
         return not self.warnings
+
+    @property
+    def covariance(self) -> np.ndarray | None:
+        """(6, 6) as of `PoseFit`: metres and radians, ROS's order; None without second looks."""
+        if self.fitted is None or self.K is None or not self.image_error:
+            return self.fitted
+        return with_image_error(self.fitted, self.pose.transform(self.middle), self.K, self.image_error)
+
+    @property
+    def middle(self) -> np.ndarray:
+        """(3,) the point of the object's frame about which it is learned and followed, metres."""
+        if self.model is not None:
+            return self.model.middle
+        return np.zeros(3) if self.known is None else self.known.middle
 
     @property
     def pose(self) -> Pose:

@@ -42,7 +42,7 @@ def draw_poses(rgb: np.ndarray, poses: Iterable[ObjectPose]) -> np.ndarray:
     lens = next((pose.distortion for pose in poses if pose.distortion is not None), None)
     image = np.ascontiguousarray((rgb if lens is None else undistorted(rgb, poses[0].K, lens))[..., ::-1])
     for pose in poses:
-        if pose.pose.is_ahead:
+        if pose.pose.with_origin(pose.known.middle).is_ahead:
             image = _drawn(image, pose)
     return image
 
@@ -56,7 +56,8 @@ def _drawn(image: np.ndarray, found: ObjectPose) -> np.ndarray:
         image = contour(image, render_depth(caster, found.pose, K, size) > 0, color)
         if found.coarse is not None:
             image = contour(image, render_depth(caster, found.coarse, K, size) > 0, COARSE, 1)
-    image = draw_axes(image, K, found.pose, AXIS * known.diameter)
+    if found.pose.is_ahead:  # its origin may lie beside the object
+        image = draw_axes(image, K, found.pose, AXIS * known.diameter)
     x, y = (int(value) for value in np.clip(np.nan_to_num(found.box[:2]), 0, 30000))
     number = "" if found.track is None else f" {found.track}"
     label = f"{found.object}{number} {found.score:.2f}"

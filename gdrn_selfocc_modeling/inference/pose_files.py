@@ -55,6 +55,7 @@ class Run:
     entries: list[dict[str, Any]] = field(default_factory=list)
     sightings: list[Sighting] = field(default_factory=list)
     boxes: int = 0
+    absent: int = 0  # of these, what second looks say isn't there
     failures: int = 0
     video: cv2.VideoWriter | None = None
     drawn: set[str] = field(default_factory=set)
@@ -78,18 +79,20 @@ class Run:
             lens, depth = self.senses.distortion, self.senses.depth(frame)
             if tracker is not None:
                 own = self.options.threshold, self.options.topk
-                poses = tracker(rgb, K, frame.time, *own, lens, depth)
+                every = poses = tracker(rgb, K, frame.time, *own, lens, depth)
             elif boxes is None:
-                poses = estimator.predict(rgb, K, self.options.threshold, self.options.topk, lens, depth)
+                every = estimator.found(rgb, K, self.options.threshold, self.options.topk, lens, depth)
+                poses = list(filter(estimator.is_there, every))
             else:
-                poses = estimator(rgb, K, boxes(frame), lens, depth)
+                every = poses = estimator(rgb, K, boxes(frame), lens, depth)
         except UserError as error:
             self.failures += 1
             logger.warning("%s: %s", frame.name, error)
             self.entries.append({**entry, "error": str(error), "poses": []})
             return
         seconds = time.perf_counter() - started
-        self.boxes += len(poses)
+        self.boxes += len(every)
+        self.absent += len(every) - len(poses)
         self.entries.append({**entry, "seconds": seconds, "poses": [pose_entry(pose) for pose in poses]})
         self.estimates += [
             Estimate(frame.scene_id, frame.im_id, pose.obj_id, pose.score, pose.pose, seconds) for pose in poses
@@ -135,6 +138,9 @@ class Run:
             + (f", {doubtful} of them doubtful (see warnings in poses.json)" if doubtful else "")
             + (f"; {self.failures} images failed (see errors in poses.json)" if self.failures else "")
         )
+        if self.absent:
+            keep = "--opts TEST.REFINE.LEAST_CONFIDENCE=0 keeps them"
+            print(f"{self.absent} boxes got no pose, for nothing is there; {keep}")
         print(f"written to {folder}: poses.csv (BOP's form, millimetres), poses.json (metres)")
 
     def fuse(self, views: Mapping[int, Pose]) -> None:

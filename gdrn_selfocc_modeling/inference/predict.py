@@ -72,7 +72,8 @@ def predict(
                 started = time.perf_counter()
                 poses = solve(prediction, rois)
                 each = (seconds + time.perf_counter() - started) / len(infos)
-                rows[name] += [_pack(pose, each) for pose in poses]
+                known = [test_set.source.objects[info.obj_id] for info in infos]
+                rows[name] += [_pack(one.model_pose(pose), each) for one, pose in zip(known, poses, strict=True)]
             kept |= _chosen_maps(prediction, list(islice(numbers, len(infos))), pictured, plan.form)
     maps = _joined_maps(kept)
     box = np.array([item.box for item in items], np.float64).reshape(-1, 4)

@@ -12,6 +12,7 @@ from sopose.batch import Displacements, LookBatch, collate
 from sopose.core.data.roi import crop_image
 from sopose.core.engine.machine import WITHOUT_TORCH, has_torch
 from sopose.core.geometry.pose import Pose
+from sopose.core.geometry.pose_covariance import moved_pose, scaled_covariance
 from sopose.core.geometry.pose_fit import PosePrior, fit_poses
 from sopose.core.geometry.rotation import lie_vec_to_matrix
 from sopose.core.objects.model import ObjectModel
@@ -109,6 +110,25 @@ class PoseRefiner:
         Raises:
             UserError: several starts, of a refiner that doesn't know how sure it is.
         """
+        # Looks are learned in the frames at the objects' middles.
+        middles, own = [model.middle for model in models], [model.centered for model in models]
+
+        def centered(given: Sequence[Pose]) -> list[Pose]:
+            return [pose.with_origin(middle) for pose, middle in zip(given, middles, strict=True)]
+
+        found = self._looks(image, K, own, centered(poses), plan, None if coarse is None else centered(coarse))
+        return [_with_origin(one, -middle) for one, middle in zip(found, middles, strict=True)]
+
+    def _looks(
+        self,
+        image: np.ndarray,
+        K: np.ndarray,
+        models: Sequence[ObjectModel],
+        poses: Sequence[Pose],
+        plan: LookPlan,
+        coarse: Sequence[Pose] | None,
+    ) -> list[RefinedPose]:
+        """As `__call__`, of objects in the frames at their middles."""
         if plan.starts > 1:
             tried = [turned_poses(pose, plan.starts) for pose in poses]
             poses = self._best_starts(image, K, models, tried, replace(plan, starts=1))
@@ -139,7 +159,7 @@ class PoseRefiner:
             raise UserError("TEST.REFINE.STARTS takes the most confident pose, and this refiner knows no confidence")
         best = []
         for model, own in zip(models, tried, strict=True):
-            found = self(image, K, [model] * len(own), own, plan)
+            found = self._looks(image, K, [model] * len(own), own, plan, None)
             best.append(max(found, key=lambda one: -1.0 if one.confidence is None else one.confidence).pose)
         return best
 
@@ -165,8 +185,20 @@ class PoseRefiner:
         evidence = look_evidence(exact, moved, fit, prior)
         sure = [None] * len(evidence) if self.confidence is None else self.confidence(evidence).tolist()
         poses = [Pose(R, t) for R, t in zip(fit.cam_R_obj, fit.cam_t_obj, strict=True)]
-        columns = zip(poses, self.design.inflation * fit.covariance, evidence, sure, strict=True)
+        factors, fitted = self.design.inflation, zip(fit.covariance, fit.cam_t_obj, strict=True)
+        covariances = [scaled_covariance(covariance, t, factors) for covariance, t in fitted]
+        columns = zip(poses, covariances, evidence, sure, strict=True)
         return [RefinedPose(*column) for column in columns]
+
+
+def _with_origin(found: RefinedPose, point_obj: np.ndarray) -> RefinedPose:
+    """The same in the parallel frame at a point (3,) of the object's, metres; its covariance is of motions about it."""
+    if not point_obj.any():
+        return found
+    if found.covariance is None:
+        return replace(found, pose=found.pose.with_origin(point_obj))
+    pose, covariance = moved_pose(found.pose, found.covariance, point_obj)
+    return replace(found, pose=pose, covariance=covariance)
 
 
 def _prior(design: RefinerDesign, coarse: Sequence[tuple[Pose, float]]) -> PosePrior[np.ndarray]:

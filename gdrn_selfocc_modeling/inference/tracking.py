@@ -14,6 +14,7 @@ import numpy as np
 
 from sopose.core.detection.boxes import overlap
 from sopose.core.geometry.pose import Pose
+from sopose.core.geometry.pose_covariance import moved_pose
 from sopose.core.geometry.pose_filter import MotionNoise, PoseState
 from sopose.core.utils.errors import UserError
 from sopose.inference.crops import Photo
@@ -43,7 +44,7 @@ class _Track:
     """An object that is followed."""
 
     number: int
-    state: PoseState
+    state: PoseState  # of the frame at the object's middle
     found: ObjectPose  # as it was last seen
     time: float  # seconds, of `state`
     seen: float  # when it was last seen
@@ -107,12 +108,12 @@ class PoseTracker:
 
     def _looked_at(self, photo: Photo, expected: Sequence[_Track], time: float) -> list[_Track]:
         """The objects after a look at each; what is not believed leaves an object where it was expected."""
-        looks = self.estimator.look(photo, [(track.found.object, track.state.pose) for track in expected])
+        looks = self.estimator.look(photo, [(track.found.object, _own_frame(track)) for track in expected])
         after = []
         for track, found in zip(expected, looks, strict=True):
-            believed = found.covariance is not None and (found.confidence or 0.0) >= self.plan.kept
-            if believed and track.state.off(found.pose, found.covariance) <= self.plan.gate:
-                state = track.state.seen(found.pose, found.covariance)
+            believed = found.fitted is not None and (found.confidence or 0.0) >= self.plan.kept
+            if believed and track.state.off(*_about_middle(found)) <= self.plan.gate:
+                state = track.state.seen(*_about_middle(found))
                 found = replace(found, box_score=track.found.box_score)
                 track = replace(track, state=state, found=found, seen=time)
             after.append(track)
@@ -134,26 +135,26 @@ class PoseTracker:
             if not any(_is_same(box, track) for track in self._tracks if track.seen == time)
         ]
         for found in self.estimator.of_boxes(photo, boxes):
-            if found.covariance is None or (found.confidence or 0.0) < SURE:
+            if found.fitted is None or (found.confidence or 0.0) < SURE:
                 continue
             if any(_is_near(found, track, ONE) for track in self._tracks if track.seen == time):
                 continue  # another box of what is followed
-            state = PoseState.of(found.pose, found.covariance, self.plan.noise)
+            state = PoseState.of(*_about_middle(found), self.plan.noise)
             lost = [track for track in self._tracks if track.seen < time and _is_near(found, track)]
             if lost:
-                number = min(lost, key=lambda track: _distance(found.pose, track.state.pose)).number
+                number = min(lost, key=lambda track: _distance(found, track)).number
                 self._tracks = [track for track in self._tracks if track.number != number]
             else:
                 number, self._count = self._count, self._count + 1
             self._tracks.append(_Track(number, state, found, time, time))
 
     def _answer(self, photo: Photo, track: _Track, time: float) -> ObjectPose:
-        pose = track.state.pose
+        pose, covariance = moved_pose(track.state.pose, track.state.covariance[:6, :6], -track.found.middle)
         answer = replace(
             track.found,
             cam_R_obj=pose.cam_R_obj,
             cam_t_obj=pose.cam_t_obj,
-            covariance=track.state.covariance[:6, :6],
+            fitted=covariance,
             coarse=None,
             track=track.number,
         )
@@ -169,8 +170,18 @@ def _is_same(box: Box, track: _Track) -> bool:
 
 def _is_near(found: ObjectPose, track: _Track, diameters: float = NEAR) -> bool:
     reach = diameters * found.known.diameter
-    return found.object == track.found.object and _distance(found.pose, track.state.pose) <= reach
+    return found.object == track.found.object and _distance(found, track) <= reach
 
 
-def _distance(one: Pose, other: Pose) -> float:
-    return float(np.linalg.norm(one.cam_t_obj - other.cam_t_obj))
+def _distance(found: ObjectPose, track: _Track) -> float:
+    """Metres between the middles of a found and a followed object."""
+    return float(np.linalg.norm(found.pose.transform(found.middle) - track.state.pose.cam_t_obj))
+
+
+def _about_middle(found: ObjectPose) -> tuple[Pose, np.ndarray]:
+    return moved_pose(found.pose, found.fitted, found.middle)
+
+
+def _own_frame(track: _Track) -> Pose:
+    """Where the object's own frame is expected."""
+    return track.state.pose.with_origin(-track.found.middle)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from sopose.core.bop.results import Estimate
 from sopose.core.bop.scene_folder import entries_by_image
 from sopose.core.geometry.fusion import FusedPose, PoseView, fuse_poses
 from sopose.core.geometry.pose import Pose
-from sopose.core.geometry.symmetry import symmetry_transforms
+from sopose.core.geometry.pose_covariance import moved_pose
+from sopose.core.geometry.symmetry import moved_transforms, symmetry_transforms
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import require_key
 from sopose.core.utils.units import MM_TO_M
@@ -85,11 +86,14 @@ def fuse_sightings(sightings: Iterable[Sighting], views: Mapping[int, Pose]) -> 
 
 
 def _fused(scene_id: int, sightings: Sequence[Sighting], views: Mapping[int, Pose]) -> FusedObject:
-    known = sightings[0].pose.known
+    known, middle = sightings[0].pose.known, sightings[0].pose.middle
     transforms = symmetry_transforms(known.symmetries_discrete, known.symmetries_continuous, MAX_STEP)
-    fused = fuse_poses(
-        [PoseView(one.pose.pose, one.pose.covariance, views[one.im_id]) for one in sightings], transforms
+    about_middle = fuse_poses(
+        [PoseView(*moved_pose(one.pose.pose, one.pose.covariance, middle), views[one.im_id]) for one in sightings],
+        moved_transforms(transforms, middle),
     )
+    pose, covariance = moved_pose(about_middle.pose, about_middle.covariance, -middle)
+    fused = replace(about_middle, pose=pose, covariance=covariance)
     agreeing = [one for one, used in zip(sightings, fused.used, strict=True) if used]
     score = float(np.mean([one.pose.score for one in agreeing]))
     images, agree = (tuple(sorted(one.im_id for one in some)) for some in (sightings, agreeing))

@@ -29,8 +29,8 @@ RANGES = {
     "start_depth": (1e-4, 1.0),
     "start_across": (1e-4, 1.0),
     "correlation": (1e-3, 1e6),
-    "inflation": (1e-3, 1e6),
 }
+INFLATION = (1e-3, 1e6)
 REALS = ("pad_scale", "start_rotation", "start_depth", "start_across", "correlation")
 MOST_STAGES = 8
 
@@ -56,7 +56,9 @@ class RefinerDesign:
     correlation: float = 250.0
     # How sure poses are: see `sopose.models.confidence`; empty where it was not measured.
     confidence: tuple[float, ...] = ()
-    inflation: float = 1.0  # of covariances: what the errors of poses that are probably right asked for
+    # Of variances along the line of sight, across it and of the rotation: what the errors of poses that are probably
+    # right asked for.
+    inflation: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     def __post_init__(self) -> None:
         for name, (least, most) in RANGES.items():
@@ -70,6 +72,9 @@ class RefinerDesign:
         if len(mean) != 3 or len(std) != 3 or not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
             raise UserError("the refiner's pixel_mean and pixel_std must be three levels each, std above zero")
         read_confidence(self.confidence, "the refiner's confidence")
+        least, most = INFLATION
+        if len(self.inflation) != 3 or not all(least <= factor <= most for factor in self.inflation):
+            raise UserError(f"the refiner's inflation must be three factors of {least} to {most}, got {self.inflation}")
 
     def precision(self, pose: Pose, diameter: float) -> np.ndarray:
         """(6, 6) what is known of a pose before any look at it, see `pose_precision`; diameter in metres."""
@@ -100,10 +105,17 @@ def read_design(plain: Mapping[str, Any], where: str) -> RefinerDesign:
             pixel_mean=tuple(map(float, read.items("pixel_mean", number))),
             pixel_std=tuple(map(float, read.items("pixel_std", number))),
             confidence=tuple(map(float, read.items("confidence", number))) if "confidence" in plain else (),
-            inflation=float(read.value("inflation", number)) if "inflation" in plain else 1.0,
+            inflation=_inflation(plain, read),
         )
     except UserError as error:
         raise UserError(f"{where}: {str(error).removeprefix(f'{where}: ')}") from error
+
+
+def _inflation(plain: Mapping[str, Any], read: PlainReader) -> tuple[float, ...]:
+    """Three factors; older files have one for all, or none."""
+    if isinstance(plain.get("inflation", 1.0), int | float):
+        return (float(plain.get("inflation", 1.0)),) * 3
+    return tuple(map(float, read.items("inflation", (int, float))))
 
 
 def seen_points(look: LookBatch, moved: Displacements, correlation: float = 1.0) -> SeenPoints:

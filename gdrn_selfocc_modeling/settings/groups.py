@@ -180,6 +180,8 @@ class TestRefineSettings:
     iterations: Annotated[int, AtLeast(0), AtMost(64)]
     starts: Annotated[int, AtLeast(1), AtMost(13)]
     prior_scale: Annotated[float, AtLeast(0.01), AtMost(100)]
+    image_error: Annotated[float, AtLeast(0), AtMost(100)]
+    least_confidence: Annotated[float, AtLeast(0), AtMost(1)]
     weights: str
 
 
@@ -198,6 +200,7 @@ class EvalSettings:
     pnp_reproj_error: Annotated[float, AtLeast(0.01)]
     pnp_iterations: Annotated[int, AtLeast(1), AtMost(100_000)]
     pnp_confidence: float
+    depth: bool
     refine: TestRefineSettings
 
 

@@ -59,6 +59,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--floating", type=finite, default=0.2, help="share of images whose objects float (default: 0.2)"
     )
+    parser.add_argument(
+        "--static",
+        action="store_true",
+        help="each scene is one arrangement that a camera sees from several places",
+    )
     parser.add_argument("--format", choices=("jpg", "png"), default="jpg", help="of the colour images (default: jpg)")
     parser.add_argument("--seed", type=int, default=0, help="another seed gives other images (default: 0)")
     parser.add_argument("--workers", type=int, default=-1, help="processes (default: -1, one a core)")
@@ -95,6 +100,7 @@ def run(args: argparse.Namespace) -> None:
         seed=args.seed,
         photos=settings.input.bg_imgs_root,
         photos_left_out=settings.input.bg_left_out,
+        static=args.static,
     )
     start = time.monotonic()
     plan, written = render_split(

@@ -121,8 +121,7 @@ class FirstLook:
     def _of_second_layer(self) -> list[str]:
         missing = (
             f"Q is valid on only {_percent(self.second_layer)} of the objects: their coordinate planes miss the boxes "
-            "of their models; check that min_x, size_x and so on of models_info.json are of these models, and that the "
-            "models' origins lie inside of them"
+            "of their models; check that min_x, size_x and so on of models_info.json are of these models"
         )
         return [missing] if self.second_layer < MIN_SECOND_LAYER else []
 

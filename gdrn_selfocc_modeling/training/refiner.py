@@ -30,7 +30,7 @@ from sopose.losses.look import look_losses, pose_loss, true_shift
 from sopose.models.refiner import Refiner, refined
 from sopose.models.refiner_design import RANGES, RefinerDesign, seen_points
 from sopose.models.refiner_file import build_refiner, save_refiner, start_from
-from sopose.settings import Settings
+from sopose.settings import Settings, shipped
 from sopose.settings.groups import SolverSettings, TrainSettings
 from sopose.settings.network import ModelSettings
 from sopose.training.before import PRECISION, facts_before, run_seed
@@ -118,7 +118,7 @@ def build_refiner_run(settings: Settings, resume: bool, should_stop: Callable[[]
     data, design = build_look_data(settings), build_design(given, settings.input.format)
     network = build_refiner(design, "" if before else given.refine.pretrained)
     if given.weights and not before:
-        start_from(network, Path(given.weights))
+        start_from(network, shipped(Path(given.weights)))
     network = network.to(device, memory_format=torch.channels_last)
     shares, machine = share_cores(loading.num_workers, settings.cpu_threads, device.type == "cpu"), this_machine()
     precision = choose_precision(settings.solver.amp, device, machine.bfloat16, str(before.get(PRECISION, "")))

@@ -38,18 +38,18 @@ from sopose.core.engine.trainer import Hook, Trainer
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import remove_parts, require_writable_dir
 from sopose.core.utils.folder_lock import FolderLock
-from sopose.data.build import ObjectCache, build_train_dataset
+from sopose.data.build import build_train_dataset, build_training_cache
 from sopose.data.cad_source import CadSource
 from sopose.data.class_models import class_models
 from sopose.data.device_batches import DeviceRenderer
 from sopose.data.roi_input import RoiFormat, build_roi_format
 from sopose.inference.agreement import warn_of_start
-from sopose.inference.checkpoint_facts import focal_length, network_facts
+from sopose.inference.checkpoint_facts import focal_length, knows_middles, network_facts
 from sopose.inference.evaluation import build_plan, build_test_sets
 from sopose.models.build import build_model
 from sopose.models.gdrn import GDRN
 from sopose.models.predicted_maps import read_maps
-from sopose.settings import Settings, plain_settings, save_settings
+from sopose.settings import CONFIGS, Settings, plain_settings, save_settings, shipped
 from sopose.training.before import PRECISION, SAMPLES, SEED, facts_before, require_same_run, run_seed
 from sopose.training.data_check import first_samples, look_at
 from sopose.training.failed_batch import keep_failed_step
@@ -161,7 +161,7 @@ def build_run(settings: Settings, options: RunOptions, device: torch.device, sig
     settings = replace(settings, dataloader=replace(loading, num_workers=shares.workers))
     precision = choose_precision(solver.amp, device, machine.bfloat16, str(before.get(PRECISION, "")))
     world = current_world()
-    cache = ObjectCache(settings.datasets, net)
+    cache = build_training_cache(settings, centered=not before or knows_middles(before))
     source = build_train_dataset(settings, cache)
     test_sets = build_test_sets(settings, cache)
     if options.dry:
@@ -174,7 +174,7 @@ def build_run(settings: Settings, options: RunOptions, device: torch.device, sig
     samples = list(first_samples(source, LOOKED_AT, seed))
     seed_everything(seed + world.rank)  # what ranks draw from here on differs
     models = class_models(settings.datasets, cache)
-    facts = network_facts(plain_settings(settings), models, _focal_range(samples))
+    facts = network_facts(plain_settings(settings), models, _focal_range(samples), cache.centered)
     facts |= {SEED: seed, PRECISION: precision, SAMPLES: len(source)}
     if before:
         require_same_run(before, facts, output)
@@ -229,11 +229,14 @@ def build_initial_model(settings: Settings, names: Sequence[str], resumed: bool,
     What fits of MODEL.WEIGHTS is taken; where these have no backbone, it starts as BACKBONE.PRETRAINED says.
     """
     given = settings.model
-    path, weights = Path(given.weights), {}
+    path, weights = shipped(Path(given.weights)), {}
     if given.weights and not resumed:
         state = read_checkpoint(path)
         weights = model_weights(state, path)
-        warn_of_start(checkpoint_facts(state), plain_settings(settings), names, path)
+        if CONFIGS.resolve() in path.resolve().parents:  # it comes along, as a start for other objects
+            logger.info("starts from %s; what doesn't fit is learned anew", given.weights)
+        else:
+            warn_of_start(checkpoint_facts(state), plain_settings(settings), names, path)
     model = build_model(given.pose_net, pretrained=not resumed and not any("backbone." in name for name in weights))
     if weights:
         load_weights(model, weights, path, partial=True)

@@ -47,7 +47,7 @@ def _panels(source: EvalSource, index: int, poses: Mapping[str, Pose], maps: Pre
     item = source.items[index]
     target = source.objects[item.obj_id]
     for title, pose in poses.items():
-        overlay = pose_close_up(source.image(item), item.record.K, target.caster, pose, _truth(item))
+        overlay = pose_close_up(source.image(item), item.record.K, target.model.caster, pose, _truth(item))
         yield title, overlay[..., ::-1]
     if maps is None:
         return

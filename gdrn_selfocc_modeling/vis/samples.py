@@ -18,7 +18,7 @@ from sopose.core.data.sources import SampleSource
 from sopose.core.images.files import require_image_name, write_image
 from sopose.core.utils.files import require_writable_file
 from sopose.core.vis.maps import categories_to_rgb, coordinates_to_rgb, grid, pair_to_rgb
-from sopose.data.build import ObjectCache, build_train_dataset
+from sopose.data.build import build_train_dataset, build_training_cache
 from sopose.data.cad_source import CadSource
 from sopose.data.roi_input import RoiFormat, build_roi_format
 from sopose.layers import plane_channels
@@ -49,7 +49,7 @@ def draw_samples(options: SamplesOptions) -> int:
     """
     require_writable_file(require_image_name(options.output))
     settings = load_settings(options.config_file, options.opts)
-    source = build_train_dataset(settings, ObjectCache(settings.datasets, settings.model.pose_net))
+    source = build_train_dataset(settings, build_training_cache(settings))
     roi_format = build_roi_format(settings.input, settings.model)
     chosen = choose(source, options.grid or options.count, options.seed)
     samples = (

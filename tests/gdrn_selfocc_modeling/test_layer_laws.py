@@ -40,7 +40,9 @@ class Case(NamedTuple):
 
     @property
     def target(self) -> TrainedObject:
-        return TrainedObject(self.model, 0, None, np.zeros((1, 3), np.float32), np.eye(3, dtype=np.float32)[None])
+        return TrainedObject(
+            self.model, self.model, 0, None, np.zeros((1, 3), np.float32), np.eye(3, dtype=np.float32)[None]
+        )
 
 
 MESHES = ("closed", "inverted", "open", "soup")
@@ -94,7 +96,7 @@ def online(case: Case) -> Layers:
 def on_device(case: Case) -> Layers:
     """Cast by the device caster, here on the CPU."""
     origin, directions = camera_rays(case.pose, case.view.K, case.view.positions.reshape(-1, 2))
-    caster = BvhMeshes([case.target.caster], "cpu")
+    caster = BvhMeshes([case.model.caster], "cpu")
     hits = caster.cast(
         torch.tensor([0]), torch.from_numpy(origin)[None], torch.from_numpy(np.ascontiguousarray(directions))
     )
@@ -109,7 +111,7 @@ def from_files(case: Case) -> Layers:
     K, size = case.view.K, case.view.image_size
     record = ImageRecord(1, 2, Path("absent.png"), None, 1.0, K, (Instance(1, 0, case.pose),))
     with tempfile.TemporaryDirectory() as folder:
-        P = pixel_P(case.target.caster, case.pose, K, size)
+        P = pixel_P(case.model.caster, case.pose, K, size)
         Q = pixel_Q(case.model, case.pose, K, P.box, P.valid[..., 0])
         for kind, pixels in ((P_MAP, P), (Q_MAP, Q)):
             header = map_header(record.instances[0], K, size, model_hash(case.model))

@@ -198,6 +198,20 @@ def untextured(toy: Toy) -> None:
     write_model(toy.root / f"models/obj_{toy.obj:06d}.ply", replace(model, uv=np.zeros((len(model.vertices), 2))))
 
 
+def off_center(toy: Toy) -> None:
+    """The instance's model with its origin 80 mm away, and all its poses with it."""
+    shift = np.array([0.0, 0.0, 0.08])
+    toy.mesh(lambda vertices, faces: (vertices + shift, faces), info=True)
+
+    def move(gts: dict) -> None:
+        for item in (item for items in gts.values() for item in items if item["obj_id"] == toy.obj):
+            R = np.array(item["cam_R_m2c"]).reshape(3, 3)
+            item["cam_t_m2c"] = (np.array(item["cam_t_m2c"]) - 1000 * R @ shift).tolist()
+
+    for path in toy.root.rglob("scene_gt.json"):
+        edit(path, move)
+
+
 def rename_images(toy: Toy) -> None:
     for path in (toy.scene / "rgb").iterdir():
         path.rename(path.with_name(f"{int(path.stem)}.png"))
@@ -389,4 +403,5 @@ NOTES = [
         t.file("rgb"), lambda image: np.dstack([image, image[..., 0]]))),
     fault("model-unused", MODEL + ": 1 of", lambda t: t.mesh(lambda v, f: (np.vstack([v, v.mean(axis=0)]), f))),
     fault("model-texture", MODEL, untextured),
+    fault("model-origin", MODEL + ": it is 80 mm from", off_center),
 ]  # fmt: skip

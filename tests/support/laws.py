@@ -31,7 +31,7 @@ def assert_lawful(sample: Sample, target: TrainedObject) -> None:
     # P projects to its own pixel and lies on the mesh.
     P = (targets.P.double().numpy().transpose(1, 2, 0) - 0.5) * extent
     assert reprojection(P, obj).max(initial=0) < PIXEL_TOLERANCE
-    low, high = target.model.bounds_min, target.model.bounds_min + target.model.extent
+    low, high = target.centered.bounds_min, target.centered.bounds_min + target.centered.extent
     assert (P[obj] >= low - 1e-6).all() and (P[obj] <= high + 1e-6).all()
 
     # Q projects to the same pixel, on its plane, and is 0 off the object.

@@ -32,7 +32,7 @@ from sopose.core.synthesis.scenes import SceneDrawer
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import require_writable_file, write_json
 from sopose.data import cad_source
-from sopose.data.build import ObjectCache, build_train_dataset
+from sopose.data.build import build_train_dataset, build_training_cache
 from sopose.data.cad_source import CadSource
 from sopose.settings import load_settings
 
@@ -80,7 +80,7 @@ def main(argv: list[str] | None = None) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     settings = load_settings(args.config_file, args.opts)
-    source = build_train_dataset(settings, ObjectCache(settings.datasets, settings.model.pose_net))
+    source = build_train_dataset(settings, build_training_cache(settings))
     if not isinstance(source, CadSource):
         names = ", ".join(settings.datasets.train)
         raise UserError(f"DATASETS.TRAIN is {names}; name one split that ends in _cad, and none in DATASETS.TRAIN2")

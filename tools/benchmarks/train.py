@@ -30,7 +30,7 @@ from sopose.core.engine.trainer import Trainer
 from sopose.core.utils.arguments import finite
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import require_writable_file, write_json
-from sopose.data.build import ObjectCache, build_train_dataset
+from sopose.data.build import build_train_dataset, build_training_cache
 from sopose.settings import Settings, load_settings
 from sopose.settings.groups import CadSettings
 from sopose.training.learner import Batch
@@ -135,7 +135,7 @@ def measure_shares(settings: Settings, trainer: Trainer, batch: Batch) -> dict[s
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     size, cad = settings.solver.ims_per_batch, settings.cad
-    source = build_train_dataset(settings, ObjectCache(settings.datasets, settings.model.pose_net))
+    source = build_train_dataset(settings, build_training_cache(settings))
     first = size if cad.reuse == 1 else 2 * cad.pool  # what only a start costs isn't counted
     loader_shares(source, 0, first, size)
     found = {

@@ -1,11 +1,12 @@
 """Whether the probability that a refined pose is right tells right from wrong, and is as large as it should be.
 
-Looks begin at true poses made wrong, from a little to far beyond what a refiner corrects (or at those of a network,
---weights), and at poses of what isn't there: another object's model in an object's place, and an object where there is
-none of it. Right is a pose whose surface is within 0.1 diameters of the truth (MSSD). The covariance of poses that are
-probably right is checked by how often the truth lies inside of its ellipsoids. --fit learns the probability, and by how
-much covariances are too small, from the first half of each set's images, reports on the other, and writes both into a
-copy of the refiner's file.
+Looks begin at true poses made wrong, from a little to far beyond what a refiner corrects, or at those of a network,
+and at poses of what isn't there: another object's model in an object's place, and an object where there is none of it.
+Right is a pose whose surface is within 0.1 diameters of the truth (MSSD). The covariance of poses that are probably
+right is checked by how often the truth lies inside of its ellipsoids. --fit learns the probability, and by how much
+covariances are too small, from every second image of each set and kind of starts, reports on the others, and writes
+both into a copy of the refiner's file. --empty counts how many poses are believed in photographs that show none of the
+objects, in the boxes of the test set.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from sopose.core.evaluation.pairs import PosePairs
 from sopose.core.evaluation.scores import finite
 from sopose.core.evaluation.tables import aligned
 from sopose.core.geometry.pose import Pose
+from sopose.core.geometry.pose_covariance import moved_pose, sight_R_cam, turned_covariance
 from sopose.core.geometry.rotation import rotation_log
 from sopose.core.objects.model import ObjectModel
 from sopose.core.utils.errors import UserError, run_cli
@@ -37,10 +39,12 @@ from sopose.core.vis.plots import plot_png
 from sopose.data.eval_set import EvalSet
 from sopose.data.look import nearest_equal_pose
 from sopose.data.look_source import StartRange
-from sopose.inference.look_test import LookTest, build_look_test, network_poses
+from sopose.inference.checkpoint_facts import focal_length
+from sopose.inference.look_test import LookTest, WithoutObjects, build_look_test, network_poses
 from sopose.inference.predictions import roi_ids
 from sopose.inference.refine import LookPlan, PoseRefiner, RefinedPose
-from sopose.models.confidence import Confidence, fit_confidence
+from sopose.models.confidence import EVIDENCE, Confidence, fit_confidence
+from sopose.models.refiner_design import INFLATION
 from sopose.models.refiner_file import load_refiner, save_refiner
 
 EXAMPLES = """examples:
@@ -53,6 +57,9 @@ FACTORS = (0.5, 1.0, 2.0, 4.0)  # of the errors that a refiner learned to correc
 RIGHT = 0.1  # diameters of MSSD
 ASIDE = (1.2, 3.0)  # diameters across the line of sight, of an object where there is none
 SURE, LEVELS = 0.5, (0.68, 0.95)
+FITTED = 0.8  # of the truths that ellipsoids are fitted to hold: between the levels, for errors have long tails
+PARTS = slice(0, 2), slice(2, 3), slice(3, 6)  # of a motion in the frame of the line of sight: across, along, rotation
+PERTURBED, NETWORK = STARTS = "perturbed", "network"  # true poses made wrong, and a network's
 DRAWS = 1000  # of the bootstrap over images
 
 
@@ -64,13 +71,20 @@ class Looked:
     right: np.ndarray  # (N,) bool
     present: np.ndarray  # (N,) bool, whether the object is there at all
     image: np.ndarray  # (N,) int, number of the image
-    square: np.ndarray  # (N,) squared Mahalanobis distance of the truth; inf where the object isn't there
-    depth: np.ndarray  # (N, 2) error and standard deviation along the line of sight, metres
-    across: np.ndarray  # (N, 2) the same at right angles to it: lengths, and the mean of two directions
+    motion: np.ndarray  # (N, 6) to the truth, z along the line of sight; inf where the object isn't there
+    covariance: np.ndarray  # (N, 6, 6) in the same frame, without the image's error
+    pixel: np.ndarray  # (N,) metres that a pixel is there
 
     def of(self, chosen: np.ndarray) -> Looked:
         """Some of them."""
         return Looked(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+    def believed(self, factors: np.ndarray, image_error: float) -> np.ndarray:
+        """(N, 6, 6) covariances with variances times factors (3,), as of `scaled_covariance`, and the image's error."""
+        stretch = np.sqrt(np.repeat(factors[[1, 0, 2]], [2, 1, 3]))
+        covariance = self.covariance * np.outer(stretch, stretch)
+        covariance[:, :2, :2] += (image_error * self.pixel)[:, None, None] ** 2 * np.eye(2)
+        return covariance
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -80,13 +94,19 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--refiner", type=Path, required=True, help="file that sopose refiner wrote")
     parser.add_argument("--config-file", type=Path, required=True, help="of the data, and of the network of --weights")
-    parser.add_argument("--weights", type=Path, help="a pose network, whose poses are looked at instead of wrong ones")
+    parser.add_argument("--weights", type=Path, help="a pose network, for starts of it")
+    parser.add_argument(
+        "--starts", nargs="+", choices=STARTS, default=[PERTURBED], help=f"where looks begin (default: {PERTURBED})"
+    )
     parser.add_argument("--fit", type=Path, metavar="FILE", help="learn the probability, and write the refiner with it")
     parser.add_argument("--iterations", type=int, default=2, metavar="N", help="looks (default: 2)")
+    parser.add_argument("--empty", type=Path, metavar="FOLDER", help="photographs without the objects")
     parser.add_argument("--images", type=int, metavar="N", help="the first N images of each set alone")
     parser.add_argument("--output", type=Path, default=Path("output/confidence"), help="table, json and diagram")
     parser.add_argument("--opts", nargs="+", default=[], metavar="KEY=VALUE", help="override configuration keys")
     args = parser.parse_args(argv)
+    if (NETWORK in args.starts) != (args.weights is not None):
+        parser.error(f"--weights and --starts {NETWORK} go together")
     if args.iterations < 1 or (args.images or 1) < 1:
         parser.error("--iterations and --images must be at least 1")
     return args
@@ -97,51 +117,103 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     require_writable_dir(args.output)
-    test = build_look_test(args.config_file, args.opts, args.refiner, args.images)
+    test = build_look_test(args.config_file, args.opts, args.refiner, args.images, args.weights)
     looked = {
-        one.spec.name: gather(test.refiner, one, starts_of(test, args.weights, one), test.plan(args.iterations))
+        f"{one.spec.name}, {kind}": gather(
+            *(test.refiner, one, starts_of(test, args.weights if kind == NETWORK else None, one)),
+            *(test.plan(args.iterations), f"{one.spec.name}, {kind}"),
+        )
         for one in test.sets
+        for kind in args.starts
     }
-    confidence, inflation = test.refiner.confidence, 1.0
+    empty = {}
+    for one, kind in ((one, kind) for one in test.sets for kind in args.starts if args.empty):
+        bare = replace(one, source=WithoutObjects(one.source, args.empty))
+        name, plan = f"{one.spec.name}, {kind}", test.plan(args.iterations)
+        starts = starts_of(test, args.weights if kind == NETWORK else None, bare)
+        empty[name] = gather_empty(test.refiner, bare, starts, plan, f"{name}, nothing there")
+    confidence, factors = test.refiner.confidence, np.ones(3)
     if args.fit:
         halves = {name: found.image % 2 == 0 for name, found in looked.items()}
         known = [found.of(halves[name]) for name, found in looked.items()]
         evidence, right = (np.concatenate([getattr(one, key) for one in known]) for key in ("evidence", "right"))
         confidence = fit_confidence(evidence, right)
-        squares = np.concatenate([one.square for one in known])[confidence(evidence) >= SURE]
-        inflation = float(np.median(squares) / chdtri(6, 0.5))
+        factors = fitted_factors([one.of(confidence(one.evidence) >= SURE) for one in known])
         looked = {name: found.of(~halves[name]) for name, found in looked.items()}
-        write_fitted(args.refiner, args.fit, confidence.numbers, inflation)
+        write_fitted(args.refiner, args.fit, confidence.numbers, factors)
     if confidence is None:
         raise UserError(f"{args.refiner} has no confidence yet; learn it: --fit FILE")
-    rows, plain = [["set", "poses", "right", "AUC right/wrong", "AUC present/absent", "ECE", "ECE of present"]], {}
+    least = test.settings.test.refine.least_confidence
+    heads = ["AUC right/wrong", "AUC present/absent", "ECE", "ECE of present", f"right ones below {least:g}"]
+    rows, plain = [["set", "poses", "right", *heads]], {}
     for name, found in looked.items():
         probability = confidence(found.evidence)
-        rows.append([name, str(len(found.right)), f"{100 * found.right.mean():.0f} %", *measures(found, probability)])
+        lost = f"{100 * np.mean(probability[found.right] < least):.1f} %"
+        share = f"{100 * found.right.mean():.0f} %"
+        rows.append([name, str(len(found.right)), share, *measures(found, probability), lost])
         bins = reliability(probability[found.present], found.right[found.present])
         plain[name] = {"predicted": bins.predicted.tolist(), "seen": bins.seen.tolist(), "error": bins.error}
-    text = "\n".join([*aligned(rows), "", *aligned(sureness(looked, confidence, inflation))])
+    image_error = test.settings.test.refine.image_error
+    text = "\n".join([*aligned(rows), "", *aligned(sureness(looked, confidence, factors, image_error))])
+    if empty:
+        text += "\n\n" + "\n".join(aligned(beliefs(empty, confidence, least)))
     print(text)
     write_text(args.output / "table.txt", text + "\n")
     write_json(args.output / "reliability.json", finite(plain))
     diagram(args.output / "reliability.png", plain)
 
 
-def sureness(looked: dict[str, Looked], confidence: Confidence, inflation: float) -> list[list[str]]:
+def squares(motion: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """(N,) squared Mahalanobis distances of motions (N, k)."""
+    return np.einsum("ni,ni->n", motion, np.linalg.solve(covariance, motion[..., None])[..., 0])
+
+
+def fitted_factors(found: Sequence[Looked]) -> np.ndarray:
+    """(3,) factors of variances, along, across and of the rotation, for which `FITTED` of the truths are inside.
+
+    First of each part alone, then of all of it.
+    """
+    motion, covariance = (np.concatenate([getattr(one, key) for one in found]) for key in ("motion", "covariance"))
+    there = np.isfinite(motion).all(axis=1)
+    motion, covariance = motion[there], covariance[there]
+
+    def factor(part: slice, covariance: np.ndarray) -> float:
+        distances = squares(motion[:, part], covariance[:, part, part])
+        return float(np.quantile(distances, FITTED) / chdtri(part.stop - part.start, 1 - FITTED))
+
+    across, along, rotation = (factor(part, covariance) for part in PARTS)
+    stretch = np.sqrt(np.repeat([across, along, rotation], [2, 1, 3]))
+    return np.array([along, across, rotation]) * factor(slice(0, 6), covariance * np.outer(stretch, stretch))
+
+
+def sureness(
+    looked: dict[str, Looked], confidence: Confidence, factors: np.ndarray, image_error: float
+) -> list[list[str]]:
     """Of poses that are probably right: how often the truth is inside of ellipsoids, and errors beside deviations."""
-    rows = [["set", f"poses of confidence {SURE:g}", *(f"inside {level:.0%}" for level in LEVELS), "depth", "across"]]
+    heads = [f"poses of confidence {SURE:g}", *(f"inside {level:.0%}" for level in LEVELS)]
+    rows = [["set", *heads, "depth", "across", "rotation"]]
     for name, whole in looked.items():
         found = whole.of(confidence(whole.evidence) >= SURE)
-        inside = [f"{100 * np.mean(found.square / inflation < chdtri(6, 1 - level)):.0f} %" for level in LEVELS]
-        medians = [1e3 * np.median(pair, axis=0) * [1, inflation**0.5] for pair in (found.depth, found.across)]
-        rows.append([name, str(len(found.right)), *inside, *(f"{a:.1f} mm, σ {b:.1f} mm" for a, b in medians)])
+        covariance = found.believed(factors, image_error)
+        there = np.isfinite(found.motion).all(axis=1)  # what isn't there is outside of every ellipsoid
+        distances = np.full(len(there), np.inf)
+        distances[there] = squares(found.motion[there], covariance[there])
+        inside = [f"{100 * np.mean(distances < chdtri(6, 1 - level)):.0f} %" for level in LEVELS]
+        errors = [np.linalg.norm(found.motion[:, part], axis=1) for part in PARTS]
+        deviations = [np.sqrt(covariance[:, part, part].trace(axis1=1, axis2=2)) for part in PARTS]
+        across, along, turn = (
+            (np.median(error), np.median(deviation)) for error, deviation in zip(errors, deviations, strict=True)
+        )
+        lengths = [f"{1e3 * error:.1f} mm, σ {1e3 * sigma:.1f} mm" for error, sigma in (along, across)]
+        angle = f"{np.degrees(turn[0]):.1f}°, σ {np.degrees(turn[1]):.1f}°"
+        rows.append([name, str(len(found.right)), *inside, *lengths, angle])
     return rows
 
 
-def write_fitted(source: Path, target: Path, numbers: tuple[float, ...], inflation: float) -> None:
+def write_fitted(source: Path, target: Path, numbers: tuple[float, ...], factors: np.ndarray) -> None:
     """A copy of a refiner's file with a model of confidence."""
     network, design = load_refiner(source)
-    inflation = float(np.clip(inflation * design.inflation, 1e-3, 1e6))
+    inflation = tuple(np.clip(factors * design.inflation, *INFLATION).tolist())
     objects = plain_facts(read_checkpoint(source)).get("objects", [])
     save_refiner(network, replace(design, confidence=numbers, inflation=inflation), objects, target)
     print(f"written: {target}")
@@ -156,19 +228,18 @@ def starts_of(test: LookTest, weights: Path | None, test_set: EvalSet) -> list[P
         rng = np.random.default_rng([SEED, *roi_ids(item), item.truth.gt_index])
         factor = FACTORS[rng.integers(len(FACTORS))]
         starts = StartRange(given.rotation, given.depth, given.across, (factor,))
-        diameter = test_set.source.objects[item.obj_id].model.diameter
-        found.append(starts.draw(item.truth.pose, diameter, rng))
+        found.append(starts.of_model(item.truth.pose, test_set.source.models[item.obj_id], rng))
     return found
 
 
-def gather(refiner: PoseRefiner, test_set: EvalSet, starts: Sequence[Pose], plan: LookPlan) -> Looked:
+def gather(refiner: PoseRefiner, test_set: EvalSet, starts: Sequence[Pose], plan: LookPlan, name: str) -> Looked:
     """Evidence of the set's objects at their starts, and of what isn't there."""
     source = test_set.source
     models = {obj_id: target.model for obj_id, target in source.objects.items()}
     errors = {obj_id: ErrorModel(model, False) for obj_id, model in models.items()}
     numbers = {key: number for number, key in enumerate(sorted({roi_ids(item)[:2] for item in source.items}))}
     evidence, right, present, image, errors_of = [], [], [], [], []
-    for item, own in tqdm(list(zip(source.items, starts, strict=True)), desc=test_set.spec.name, unit="object"):
+    for item, own in tqdm(list(zip(source.items, starts, strict=True)), desc=name, unit="object"):
         rng = np.random.default_rng([SEED, *roi_ids(item), item.truth.gt_index, 1])
         rows = [(item.obj_id, own, True)]
         others = [obj_id for obj_id in models if obj_id != item.obj_id]
@@ -190,9 +261,34 @@ def gather(refiner: PoseRefiner, test_set: EvalSet, starts: Sequence[Pose], plan
             right.append(error < RIGHT * models[obj_id].diameter)
             present.append(is_there or right[-1])
             image.append(numbers[roi_ids(item)[:2]])
-            errors_of.append(parted(one, nearest_truth(models[obj_id], truths, one.pose)))
+            truth, middle = nearest_truth(models[obj_id], truths, one.pose), models[obj_id].middle
+            pose, covariance = moved_pose(one.pose, one.covariance, middle)
+            truth = None if truth is None else truth.with_origin(middle)
+            errors_of.append(in_sight(replace(one, pose=pose, covariance=covariance), truth, K))
     columns = map(np.array, zip(*errors_of, strict=True))
     return Looked(np.array(evidence), np.array(right), np.array(present), np.array(image), *columns)
+
+
+def gather_empty(
+    refiner: PoseRefiner, test_set: EvalSet, starts: Sequence[Pose], plan: LookPlan, name: str
+) -> np.ndarray:
+    """(N, 7) evidence of poses where nothing is."""
+    evidence = []
+    for item, own in tqdm(list(zip(test_set.source.items, starts, strict=True)), desc=name, unit="object"):
+        model = test_set.source.models[item.obj_id]
+        (found,) = refiner(test_set.source.image(item), item.record.K, [model], [own], plan)
+        evidence += [] if found.evidence is None else [found.evidence]
+    return np.array(evidence).reshape(-1, len(EVIDENCE))
+
+
+def beliefs(empty: dict[str, np.ndarray], confidence: Confidence, least: float) -> list[list[str]]:
+    """How many poses are believed where nothing is, and how many are answered at all."""
+    rows = [["photographs without the objects", "poses", f"of confidence {SURE:g}", f"of {least:g}", "most"]]
+    for name, evidence in empty.items():
+        probability = confidence(evidence)
+        counts = [str(int((probability >= level).sum())) for level in (SURE, least)]
+        rows.append([name, str(len(evidence)), *counts, f"{probability.max(initial=0):.2f}"])
+    return rows
 
 
 def nearest_truth(model: ObjectModel, truths: Sequence[Pose], near: Pose) -> Pose | None:
@@ -201,18 +297,15 @@ def nearest_truth(model: ObjectModel, truths: Sequence[Pose], near: Pose) -> Pos
     return min(equal, key=lambda pose: float(np.linalg.norm(pose.cam_t_obj - near.cam_t_obj)), default=None)
 
 
-def parted(found: RefinedPose, truth: Pose | None) -> tuple[float, list[float], list[float]]:
-    """Mahalanobis distance squared, then error and deviation along the line of sight, and across."""
+def in_sight(found: RefinedPose, truth: Pose | None, K: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Motion to the truth (6,) and covariance (6, 6) with z along the line of sight, and the metres of a pixel."""
+    t = found.pose.cam_t_obj
+    R = sight_R_cam(t)
+    covariance, pixel = turned_covariance(found.covariance, R), float(np.linalg.norm(t) / focal_length(K))
     if truth is None:
-        return np.inf, [np.inf, 0.0], [np.inf, 0.0]
-    shift = truth.cam_t_obj - found.pose.cam_t_obj
-    ray = found.pose.cam_t_obj / np.linalg.norm(found.pose.cam_t_obj)
-    motion = np.concatenate([shift, rotation_log(truth.cam_R_obj @ found.pose.cam_R_obj.T)])
-    square = float(motion @ np.linalg.solve(found.covariance, motion))
-    place = found.covariance[:3, :3]
-    along = float(ray @ place @ ray)
-    depth, across = float(shift @ ray), np.linalg.norm(shift - (shift @ ray) * ray)
-    return square, [abs(depth), along**0.5], [float(across), ((np.trace(place) - along) / 2) ** 0.5]
+        return np.full(6, np.inf), covariance, pixel
+    turn = rotation_log(truth.cam_R_obj @ found.pose.cam_R_obj.T)
+    return np.concatenate([R @ (truth.cam_t_obj - t), R @ turn]), covariance, pixel
 
 
 def measures(found: Looked, probability: np.ndarray) -> list[str]:

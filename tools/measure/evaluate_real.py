@@ -218,7 +218,7 @@ def write_all_predictions(args: argparse.Namespace, images: str, image_set: Imag
     for label, weights in weights_by_label(args).items():
         model, cache = build_trained_model(first, weights, device, with_maps=plan.report_cases > 0)
         solvers = {name: build_pose_solver(own.test, plan.net) for name, own in settings.items()}
-        for name, split in open_splits(first, images, image_set, cache.classes).items():
+        for name, split in open_splits(first, images, image_set, cache).items():
             found = predict(model, split, solvers, inference_plan(plan), device)
             for method, predictions in found.items():
                 kept = replace(predictions, facts={"weights": str(weights), "images": name, "poses": method})
@@ -231,10 +231,11 @@ def method_settings(args: argparse.Namespace, image_set: ImageSet, method: str) 
 
 
 def open_splits(
-    settings: Settings, images: str, image_set: ImageSet, classes: Sequence[str] = ()
+    settings: Settings, images: str, image_set: ImageSet, trained: ObjectCache | None = None
 ) -> dict[str, EvalSet]:
-    """The splits of a set of images by the names of their rows."""
-    splits = build_test_sets(settings, ObjectCache(settings.datasets, settings.model.pose_net, classes))
+    """The splits of a set of images by the names of their rows; trained: the objects as a network knows them."""
+    known = {} if trained is None else {"classes": trained.classes, "centered": trained.centered}
+    splits = build_test_sets(settings, ObjectCache(settings.datasets, settings.model.pose_net, **known))
     if image_set.twins is not None:
         splits = [with_twins(split, image_set.twins) for split in splits]
     return {images if len(splits) == 1 else f"{images}, {split.spec.name}": split for split in splits}
@@ -311,7 +312,7 @@ def draw_cases(estimates: Sequence[Estimate], split: EvalSet, scores: Scores) ->
     panels = []
     for error, number in (sorted(cases)[place] for place in chosen):
         item, pose = split.source.items[number], estimates[number].pose
-        caster = split.source.objects[item.obj_id].caster
+        caster = split.source.models[item.obj_id].caster
         picture = pose_close_up(read_rgb(item.record), item.record.K, caster, pose, item.truth.pose)
         panels.append((f"image {item.record.im_id}: ADD {error:.2f} d", picture))
     return grid(panels, CASE_COLUMNS)

@@ -24,6 +24,7 @@ from sopose.core.bop.results import Estimate, Estimates
 from sopose.core.evaluation.scores import finite
 from sopose.core.evaluation.tables import aligned
 from sopose.core.geometry.pose import Pose
+from sopose.core.objects.model import ObjectModel
 from sopose.core.utils.errors import run_cli
 from sopose.core.utils.files import require_writable_dir, write_json, write_text
 from sopose.data.eval_set import EvalSet
@@ -89,7 +90,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     require_writable_dir(args.output)
-    test = build_look_test(args.config_file, args.opts, args.refiner, args.images)
+    test = build_look_test(args.config_file, args.opts, args.refiner, args.images, args.weights)
     settings = test.settings
     texts, records = [], []
     for test_set in test.sets:
@@ -117,13 +118,13 @@ def build_starts(start: str, test: LookTest, weights: Path | None, test_set: Eva
     if start == "true":
         return [item.truth.pose for item in items]
     given = test.settings.model.refine.start
-    return [perturbed(item, test_set.source.objects[item.obj_id].model.diameter, given) for item in items]
+    return [perturbed(item, test_set.source.models[item.obj_id], given) for item in items]
 
 
-def perturbed(item: EvalItem, diameter: float, given: StartSettings) -> Pose:
+def perturbed(item: EvalItem, model: ObjectModel, given: StartSettings) -> Pose:
     """The true pose of an item made wrong, the same in every run."""
     rng = np.random.default_rng([SEED, *roi_ids(item), item.truth.gt_index])
-    return StartRange(given.rotation, given.depth, given.across, (1.0,)).draw(item.truth.pose, diameter, rng)
+    return StartRange(given.rotation, given.depth, given.across, (1.0,)).of_model(item.truth.pose, model, rng)
 
 
 def look(test: LookTest, test_set: EvalSet, coarse: Sequence[Pose], counts: Sequence[int]) -> list[Looked]:

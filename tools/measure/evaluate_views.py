@@ -19,6 +19,7 @@ import numpy as np
 from sopose.core.evaluation.tables import aligned
 from sopose.core.geometry.fusion import PoseView, fuse_poses
 from sopose.core.geometry.pose import Pose
+from sopose.core.geometry.pose_covariance import moved_pose
 from sopose.core.geometry.rotation import geodesic_distance
 from sopose.core.utils.errors import run_cli
 from sopose.data.eval_set import EvalSet
@@ -58,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     """Estimate, refine, fuse, print."""
     args = parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    test = build_look_test(args.config_file, args.opts, args.refiner)
+    test = build_look_test(args.config_file, args.opts, args.refiner, weights=args.weights)
     for test_set in test.sets:
         found = refined(test.refiner, test_set, network_poses(test, args.weights, test_set), test.plan(args.iterations))
         rows = [["object", "views", "groups", "depth", "across", "rotation"]]
@@ -110,11 +111,12 @@ def errors(test_set: EvalSet, obj_id: int, found: Sequence[list[Found]], count: 
     for _ in range(GROUPS):
         images = enough[rng.integers(len(enough))]
         group = [images[index] for index in rng.choice(len(images), count, replace=False)]
-        views = [PoseView(one.pose, one.covariance, place) for _, one, place in group]
-        fused = fuse_poses(views, model.symmetry_transforms)
+        own = model.centered
+        views = [PoseView(*moved_pose(one.pose, one.covariance, model.middle), place) for _, one, place in group]
+        fused = fuse_poses(views, own.symmetry_transforms)
         for item, _, place in group:
             pose = place @ fused.pose
-            truth = nearest_equal_pose(model, item.truth.pose, pose)
+            truth = nearest_equal_pose(own, item.truth.pose.with_origin(model.middle), pose)
             shift, ray = pose.cam_t_obj - truth.cam_t_obj, truth.cam_t_obj / np.linalg.norm(truth.cam_t_obj)
             across = np.linalg.norm(shift - (shift @ ray) * ray)
             turn = np.degrees(geodesic_distance(pose.cam_R_obj, truth.cam_R_obj))

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from sopose.core.geometry.fusion import PoseView, fuse_poses, turned_covariance
+from sopose.core.geometry.fusion import PoseView, fuse_poses
 from sopose.core.geometry.pose import Pose
+from sopose.core.geometry.pose_covariance import turned_covariance
 from sopose.core.geometry.rotation import lie_vec_to_matrix, random_rotation, rotation_log
 from sopose.core.geometry.symmetry import continuous_rotations
 from sopose.core.utils.errors import UserError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -353,3 +354,72 @@ def test_measured_depth_corrects_distances(trained, test_set):
         before.append(abs(pose.cam_t_obj[2] - item.truth.pose.cam_t_obj[2]))
         after.append(abs(found.cam_t_obj[2] - item.truth.pose.cam_t_obj[2]))
     assert np.median(after) < 0.1 * np.median(before)
+
+
+def test_several_images_are_answered_as_each_alone(run, test_set):
+    class AllBoxes:
+        """Finds what is annotated in the image whose pixels these are."""
+
+        def __init__(self) -> None:
+            names = test_set.spec.object_names
+            self.boxes = {
+                read_rgb(items[0].record)[..., ::-1].tobytes(): [Box(names[item.obj_id], item.box) for item in items]
+                for items in items_by_image(test_set).values()
+            }
+
+        def __call__(self, rgb: np.ndarray, threshold: float | None, topk: int) -> list[Box]:
+            return self.boxes[np.ascontiguousarray(rgb).tobytes()]
+
+    records = [items[0].record for items in items_by_image(test_set).values()]
+    estimator = PoseEstimator.from_checkpoint(run["weights"])
+    with pytest.raises(UserError, match="has no detector"):
+        estimator.predict_all([], records[0].K)
+    estimator.finder = AllBoxes()
+    images = [np.ascontiguousarray(read_rgb(record)[..., ::-1]) for record in records]
+    together = estimator.predict_all(images, records[0].K)
+    assert len(together) == len(images) > 1
+    for image, found in zip(images, together, strict=True):
+        alone = estimator.predict(image, records[0].K)
+        assert len(found) == len(alone)
+        for one, other in zip(found, alone, strict=True):
+            assert one.object == other.object
+            assert_same_pose(one.pose, other.pose)
+
+
+def test_what_isnt_there_gets_no_pose_from_a_detectors_box(run, test_set):
+    estimator = PoseEstimator.from_checkpoint(
+        run["weights"], overrides=["TEST.REFINE.ITERATIONS=1"], models=test_set.spec.models_dir
+    )
+    item = test_set.source.items[0]
+    name, K = test_set.spec.object_names[item.obj_id], item.record.K
+    estimator.finder = lambda rgb, threshold, topk: [Box(name, item.box, 0.9)]
+    nothing = np.full((480, 640, 3), 127, np.uint8)
+    (doubtful,) = estimator.found(nothing, K)
+    assert doubtful.confidence < 0.02
+    assert estimator.predict(nothing, K) == [] and estimator.predict_all([nothing] * 2, K) == [[], []]
+    assert len(estimator(nothing, K, [Box(name, item.box)])) == 1  # a box of the caller's always gets one
+    estimator.second_look = replace(estimator.second_look, least_confidence=0.0)
+    assert len(estimator.predict(nothing, K)) == 1
+    estimator.second_look = None  # nothing says that it isn't there
+    assert len(estimator.predict(nothing, K)) == 1
+
+
+def test_the_command_line_says_what_isnt_there(run, test_set, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sopose.inference.estimator.PoseEstimator.is_there", lambda self, found: False)
+    item = test_set.source.items[0]
+    finder = lambda rgb, threshold, topk: [Box(test_set.spec.object_names[item.obj_id], item.box, 0.9)]  # noqa: E731
+    original = PoseEstimator.from_checkpoint
+
+    def opened(*words, **more):
+        estimator = original(*words, **more)
+        estimator.finder = finder
+        return estimator
+
+    monkeypatch.setattr("sopose.inference.pose_files.PoseEstimator.from_checkpoint", opened)
+    monkeypatch.setattr("sopose.inference.pose_files.open_boxes", lambda options, estimator: None)
+    image = str(item.record.rgb_path)
+    words = ["--checkpoint", str(run["weights"]), "--K", "300,300,160,120", "--box", "mug,1,1,9,9"]
+    predict([image, *words, "--output", str(tmp_path)])
+    out = capsys.readouterr().out
+    assert "0 poses in 1 images" in out and "1 boxes got no pose, for nothing is there" in out
+    assert json.loads((tmp_path / "poses.json").read_text())[0]["poses"] == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -21,6 +21,7 @@ STEP = 1 / 25
 @dataclass
 class Known:
     diameter: float = 0.1
+    middle: np.ndarray = field(default_factory=lambda: np.zeros(3))
 
 
 class Scene:
@@ -64,7 +65,7 @@ class Scene:
             pose.cam_t_obj,
             self._box(pose),
             confidence=confidence,
-            covariance=COVARIANCE,
+            fitted=COVARIANCE,
             known=Known(),
         )
 

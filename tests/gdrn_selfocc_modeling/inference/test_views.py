@@ -30,9 +30,7 @@ VIEWS = {1: camera(0), 2: camera(40), 7: camera(-70)}
 def sighting(im_id: int, score: float = 0.5, shift: float = 0.0, covariance=COVARIANCE) -> Sighting:
     pose = VIEWS[im_id] @ TRUTH
     t = pose.cam_t_obj + np.array([0, 0, shift])
-    return Sighting(
-        3, im_id, ObjectPose("mug", 5, score, pose.cam_R_obj, t, np.zeros(4), covariance=covariance, known=MUG)
-    )
+    return Sighting(3, im_id, ObjectPose("mug", 5, score, pose.cam_R_obj, t, np.zeros(4), fitted=covariance, known=MUG))
 
 
 def test_one_pose_from_all_images():

@@ -84,7 +84,7 @@ def test_masks_of_files_are_the_whole_masks_of_the_image(make_bare_split, object
     root = make_bare_split()
     write_all(root)
     for record in select_records(split_of(root)):
-        casters = [objects[item.obj_id].caster for item in record.instances]
+        casters = [objects[item.obj_id].model.caster for item in record.instances]
         masks, _ = annotate_scene(casters, [item.pose for item in record.instances], record.K, SIZE)
         for instance, (whole, _) in zip(record.instances, masks, strict=True):
             P, (x1, y1, x2, y2) = read_map(P_MAP.path(root / "train", record, instance.gt_index), P_MAP, SIZE)
@@ -111,11 +111,11 @@ def test_camera_P_and_Q_lie_on_one_line_for_any_pose(objects, pose, K, obj_id):
     """Also for objects partly outside the image, around the camera and behind it."""
     size = (80, 60)
     target = objects[obj_id]
-    P = pixel_P(target.caster, pose, K, size)
+    P = pixel_P(target.model.caster, pose, K, size)
     x1, y1, x2, y2 = P.box
     assert 0 <= x1 <= x2 < size[0] and 0 <= y1 <= y2 < size[1]
     mask = P.valid[..., 0]
-    whole = annotate_scene([target.caster], [pose], K, size)[0][0][0]
+    whole = annotate_scene([target.model.caster], [pose], K, size)[0][0][0]
     assert mask.sum() == whole.sum() and (whole[y1 : y2 + 1, x1 : x2 + 1] == mask).all()
     if not mask.any():
         assert P.box == (0, 0, 0, 0) and not P.values.any()

@@ -41,7 +41,7 @@ def image_maps(record, instance, target) -> dict[str, np.ndarray]:
     """P and Q at every pixel of the box of the whole object inside the image, as a generator writes them."""
     columns, rows = np.meshgrid(np.arange(SIZE[0]), np.arange(SIZE[1]))
     positions = np.stack([columns, rows], axis=-1).astype(float)
-    P, mask = cast_P(target.caster, instance.pose, record.K, positions)
+    P, mask = cast_P(target.model.caster, instance.pose, record.K, positions)
     Q, _ = plane_hits(instance.pose, record.K, positions, mask, target.model.bounds_min, target.model.extent)
     v, u = np.nonzero(mask)
     box = slice(v.min(), v.max() + 1), slice(u.min(), u.max() + 1)
