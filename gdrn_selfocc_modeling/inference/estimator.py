@@ -123,29 +123,19 @@ class PoseEstimator:
         topk: int = 1,
         distortion: Sequence[float] | np.ndarray | None = None,
         depth: np.ndarray | None = None,
+        absent: bool = False,
     ) -> list[ObjectPose]:
         """The poses of the objects that the detector finds: at most `topk` of each, with scores from `threshold` on,
         by default the detector's own.
 
-        What second looks say isn't there is left out, see `is_there`; `found` keeps it. Other arguments as of
+        What second looks say isn't there is left out, see `is_there`, unless `absent` keeps it. Other arguments as of
         `__call__`. Raises `UserError` as that, and without a detector.
         """
-        return list(filter(self.is_there, self.found(image, K, threshold, topk, distortion, depth)))
-
-    def found(
-        self,
-        image: np.ndarray | Path | str,
-        K: np.ndarray | Sequence[float],
-        threshold: float | None = None,
-        topk: int = 1,
-        distortion: Sequence[float] | np.ndarray | None = None,
-        depth: np.ndarray | None = None,
-    ) -> list[ObjectPose]:
-        """A pose for each box that the detector finds; arguments and errors as of `predict`."""
         if self.finder is None:
             raise UserError(NO_DETECTOR)
         photo = Photo.of(image, K, distortion, depth)
-        return self.of_boxes(photo, self.finder(photo.rgb, threshold, topk))
+        poses = self.of_boxes(photo, self.finder(photo.rgb, threshold, topk))
+        return poses if absent else list(filter(self.is_there, poses))
 
     def is_there(self, found: ObjectPose) -> bool:
         """Whether second looks leave it possible, by TEST.REFINE.LEAST_CONFIDENCE; without them all is."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,6 +23,7 @@ from sopose.data.eval_set import EvalSet
 from sopose.data.mapper import EvalItem, EvalSource
 from sopose.inference.checkpoint_facts import knows_middles
 from sopose.inference.evaluation import build_plan, build_test_sets, build_trained_model, run_inference
+from sopose.inference.onnx_network import SUFFIX, read_onnx
 from sopose.inference.refine import LookPlan, PoseRefiner, build_look_plan
 from sopose.settings import Settings, load_settings
 
@@ -56,7 +58,7 @@ def build_look_test(
     device = select_device(settings.model.device)
     share_cores(0, settings.cpu_threads, computes=device.type == "cpu")
     looks = PoseRefiner.from_file(refiner, str(device))
-    centered = weights is None or knows_middles(plain_facts(read_checkpoint(weights)))
+    centered = weights is None or knows_middles(plain_facts(_state_of(weights)))
     sets = build_test_sets(settings, ObjectCache(settings.datasets, settings.model.pose_net, centered=centered))
     return LookTest(settings, device, looks, sets if images is None else [one.first_images(images) for one in sets])
 
@@ -66,6 +68,11 @@ def network_poses(test: LookTest, weights: Path, test_set: EvalSet) -> list[Pose
     model, _ = build_trained_model(test.settings, weights, test.device)
     plan = replace(build_plan(test.settings), report_cases=0, workers=0)
     return [estimate.pose for estimate in run_inference(model, test_set, plan, test.device).estimates]
+
+
+def _state_of(weights: Path) -> Mapping[str, Any]:
+    """What a checkpoint or an .onnx file holds."""
+    return read_onnx(weights, "cpu")[1] if weights.suffix == SUFFIX else read_checkpoint(weights)
 
 
 class WithoutObjects(EvalSource):

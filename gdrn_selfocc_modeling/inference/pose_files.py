@@ -81,7 +81,8 @@ class Run:
                 own = self.options.threshold, self.options.topk
                 every = poses = tracker(rgb, K, frame.time, *own, lens, depth)
             elif boxes is None:
-                every = estimator.found(rgb, K, self.options.threshold, self.options.topk, lens, depth)
+                own = self.options.threshold, self.options.topk
+                every = estimator.predict(rgb, K, *own, lens, depth, absent=True)
                 poses = list(filter(estimator.is_there, every))
             else:
                 every = poses = estimator(rgb, K, boxes(frame), lens, depth)

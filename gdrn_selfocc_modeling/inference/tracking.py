@@ -179,6 +179,7 @@ def _distance(found: ObjectPose, track: _Track) -> float:
 
 
 def _about_middle(found: ObjectPose) -> tuple[Pose, np.ndarray]:
+    """The pose, and its covariance (6, 6) as of `PoseFit`, of the frame at an object's middle."""
     return moved_pose(found.pose, found.fitted, found.middle)
 
 

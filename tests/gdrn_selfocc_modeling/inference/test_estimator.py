@@ -394,7 +394,7 @@ def test_what_isnt_there_gets_no_pose_from_a_detectors_box(run, test_set):
     name, K = test_set.spec.object_names[item.obj_id], item.record.K
     estimator.finder = lambda rgb, threshold, topk: [Box(name, item.box, 0.9)]
     nothing = np.full((480, 640, 3), 127, np.uint8)
-    (doubtful,) = estimator.found(nothing, K)
+    (doubtful,) = estimator.predict(nothing, K, absent=True)
     assert doubtful.confidence < 0.02
     assert estimator.predict(nothing, K) == [] and estimator.predict_all([nothing] * 2, K) == [[], []]
     assert len(estimator(nothing, K, [Box(name, item.box)])) == 1  # a box of the caller's always gets one
