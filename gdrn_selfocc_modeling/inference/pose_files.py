@@ -141,7 +141,7 @@ class Run:
         )
         if self.absent:
             keep = "--opts TEST.REFINE.LEAST_CONFIDENCE=0 keeps them"
-            print(f"{self.absent} boxes got no pose, for nothing is there; {keep}")
+            print(f"{self.absent} boxes got no pose: none is likely to be right there; {keep}")
         print(f"written to {folder}: poses.csv (BOP's form, millimetres), poses.json (metres)")
 
     def fuse(self, views: Mapping[int, Pose]) -> None:
