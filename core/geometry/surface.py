@@ -133,8 +133,12 @@ class Surface:
         _, index = self._tree.query(points, k=min(neighbours, self._tree.n))
         face = self._face[index.reshape(len(points), -1)]
         repeated = np.repeat(points, face.shape[1], axis=0)
-        closest = closest_point(self.corners[face.reshape(-1)], repeated)
-        return np.linalg.norm(closest - repeated, axis=1).reshape(face.shape).min(axis=1)
+        corners = self.corners[face.reshape(-1)]
+        # Each triangle at a size of one, about its first corner: trimesh's tolerances are absolute.
+        origin, edge = corners[:, :1], np.linalg.norm(corners - corners[:, [1, 2, 0]], axis=2).max(axis=1)
+        offset, scaled = repeated - origin[:, 0], (corners - origin) / edge[:, None, None]
+        closest = edge[:, None] * closest_point(scaled, offset / edge[:, None])
+        return np.linalg.norm(closest - offset, axis=1).reshape(face.shape).min(axis=1)
 
 
 def _double_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:

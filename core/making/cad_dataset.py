@@ -11,6 +11,7 @@ from tqdm import tqdm
 from sopose.core.geometry.camera import Camera
 from sopose.core.making.new_dataset import (
     COMMON_CAMERA,
+    FEWEST_FACES,
     NewObject,
     add_to_dataset,
     object_names,
@@ -21,6 +22,7 @@ from sopose.core.making.new_dataset import (
 )
 from sopose.core.symmetry.suggestions import describe
 from sopose.core.symmetry.tolerance import Tolerance
+from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import require_writable_dir
 from sopose.core.utils.units import M_TO_MM
 
@@ -38,6 +40,7 @@ class CadDatasetOptions:
     camera: Camera | None = None  # `COMMON_CAMERA`
     tolerance: Tolerance | None = None  # of the symmetries that are looked for; None: for none
     center: bool = False  # put each origin into the middle of the object's box
+    max_faces: int | None = None  # simplify meshes of more triangles
     force: bool = False  # take whatever size comes out
     add: bool = False  # to the data set in `root`
     overwrite: bool = False  # what is in `root`
@@ -46,14 +49,17 @@ class CadDatasetOptions:
 def make_dataset(options: CadDatasetOptions) -> list[NewObject]:
     """Read, search, write; the objects with their ids.
 
-    Raises `UserError` before any work for a folder that cannot be written to in the way asked for and for names that
-    are no good, then for files without a surface and for unlikely sizes. What is in `root` stays as it was then.
+    Raises `UserError` before any work for a folder that cannot be written to in the way asked for, for fewer triangles
+    than training needs, and for names that are no good, then for files without a surface and for unlikely sizes. What
+    is in `root` stays as it was then.
     """
     require_place(options.root, options.overwrite, options.add)
+    if options.max_faces is not None and options.max_faces < FEWEST_FACES:
+        raise UserError(f"--max-faces must be at least {FEWEST_FACES}, got {options.max_faces}: training needs as many")
     require_writable_dir(options.root.parent)
     names = object_names(options.files, options.names)
     objects = [
-        read_object(path, name, options.units, options.force, options.center)
+        read_object(path, name, options.units, options.force, options.center, options.max_faces)
         for path, name in zip(options.files, names, strict=True)
     ]
     if options.tolerance is not None:

@@ -21,6 +21,7 @@ from sopose.core.geometry.camera import Camera, as_K
 from sopose.core.images.files import write_image
 from sopose.core.objects.cad_files import read_cad
 from sopose.core.objects.cad_mesh import CadMesh, cleaned, object_model, refined, with_normals
+from sopose.core.objects.decimate import decimated, surface_moved
 from sopose.core.objects.mesh_files import METERS
 from sopose.core.objects.model import ObjectModel
 from sopose.core.symmetry.find_symmetry import Symmetries
@@ -36,6 +37,7 @@ from sopose.core.vis.symmetry_views import symmetry_sheet
 SMALLEST, LARGEST = 0.005, 5.0  # metres of diameter: what is not between has most likely another unit
 LIKELY = ("mm", "m", "inch", "cm")  # units of CAD files, the most usual first
 FEWEST_VERTICES = 3000  # as many model points as the pose loss compares, and many times the surface regions
+FEWEST_FACES = 2 * FEWEST_VERTICES  # of a closed mesh with so many vertices
 MANY_FACES = 500_000
 NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
 MOST_DRAWN = 48  # models in a picture of all
@@ -74,11 +76,14 @@ def object_names(paths: Sequence[Path], names: Sequence[str] | None) -> list[str
     return found
 
 
-def read_object(path: Path, name: str, unit: str, force: bool = False, center: bool = False) -> NewObject:
+def read_object(
+    path: Path, name: str, unit: str, force: bool = False, center: bool = False, max_faces: int | None = None
+) -> NewObject:
     """A CAD file as a model, cleaned and fine enough; its id is 0 until it is written.
 
     unit: one of `METERS`, of the file's coordinates. force: whatever size comes out. center: put the origin into the
-    middle of the axis-aligned box. Raises `UserError` for a file without a surface, and for unlikely sizes.
+    middle of the axis-aligned box. max_faces: simplify a mesh of more, with a progress bar. Raises
+    `UserError` for a file without a surface, and for unlikely sizes.
     """
     file = read_cad(path)
     mesh, done = cleaned(file.mesh, str(path))
@@ -87,7 +92,7 @@ def read_object(path: Path, name: str, unit: str, force: bool = False, center: b
     low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
     origin = (low + high) / 2 if center else np.zeros(3)
     mesh = replace(mesh, vertices=mesh.vertices - origin)
-    mesh, more = _of_good_fineness(with_normals(mesh))
+    mesh, more = _of_good_fineness(mesh, name, max_faces)
     model = object_model(mesh, 0, name)
     if not force and not SMALLEST <= model.diameter <= LARGEST:
         raise UserError(_unlikely_size(path, model.diameter, unit, file.unit))
@@ -100,13 +105,27 @@ def read_object(path: Path, name: str, unit: str, force: bool = False, center: b
     return NewObject(model, Path(path).name, unit, origin, notes + more)
 
 
-def _of_good_fineness(mesh: CadMesh) -> tuple[CadMesh, list[str]]:
-    if len(mesh.faces) > MANY_FACES:
-        return mesh, [f"{len(mesh.faces)} triangles are more than training needs: simplify it to {MANY_FACES} or fewer"]
+def _of_good_fineness(mesh: CadMesh, name: str, max_faces: int | None) -> tuple[CadMesh, list[str]]:
+    """The mesh with normals, simplified if that is asked for, cut where it is too coarse; what was done, in words."""
+    notes = []
+    if max_faces is not None and len(mesh.faces) > max_faces:
+        fewer = decimated(mesh, max_faces, name)
+        moved = _length(surface_moved(mesh, fewer))
+        colors = "; its texture became colours" if mesh.texture is not None and fewer.colors is not None else ""
+        notes = [f"{len(mesh.faces)} to {len(fewer.faces)} triangles, the surface moved by about {moved}{colors}"]
+        if len(fewer.faces) > max_faces:
+            notes.append(f"it cannot be simplified to {max_faces} triangles")
+        mesh = fewer
+    mesh, count = with_normals(mesh), len(mesh.faces)
+    if count > MANY_FACES:
+        return mesh, [*notes, f"{count} triangles are more than training needs; --max-faces {MANY_FACES} simplifies it"]
     finer = refined(mesh, FEWEST_VERTICES)
     if finer is mesh:
-        return mesh, []
-    return finer, [f"edges halved, the surface is the same: {len(mesh.vertices)} to {len(finer.vertices)} vertices"]
+        return mesh, notes
+    return finer, [
+        *notes,
+        f"edges halved, the surface is the same: {len(mesh.vertices)} to {len(finer.vertices)} vertices",
+    ]
 
 
 def _unlikely_size(path: Path, diameter: float, unit: str, file_unit: str | None) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from sopose.core.objects.colors import encode, texture_colors
+from sopose.core.objects.decimate import fewer_faces
 from sopose.core.objects.model import ObjectModel
 
 
@@ -21,7 +22,8 @@ def simplified_model(model: ObjectModel, max_faces: int) -> ObjectModel:
         return model
     import trimesh
 
-    mesh = trimesh.Trimesh(model.vertices, model.faces).simplify_quadric_decimation(face_count=max_faces)
+    merged = trimesh.Trimesh(model.vertices, model.faces)
+    mesh = trimesh.Trimesh(*fewer_faces(merged.vertices, merged.faces, max_faces), process=False)
     colors = _vertex_colors(model)
     return replace(
         model,

@@ -21,6 +21,7 @@ EXAMPLES = """examples:
   sopose new --root datasets/BOP_DATASETS/mypart --units mm part.stl other.obj --names part other \\
       --camera 615,615,319.5,239.5 --image-size 640,480
   sopose new --root datasets/BOP_DATASETS/mypart --units m third.glb --add
+  sopose new scan.ply --units mm --max-faces 500000
 
 Formats: stl, obj, ply, glb, gltf, off; 3mf after `pip install lxml`, step after `pip install cascadio`. Bodies of a
 file are joined into one object. Symmetries are what sopose symmetries would suggest.
@@ -49,6 +50,9 @@ def register_parser(parser: argparse.ArgumentParser) -> None:
         "--photos", type=Path, metavar="DIR", help="photographs of anything, for backgrounds: real images need them"
     )
     parser.add_argument("--center", action="store_true", help="put each object's origin into the middle of its box")
+    parser.add_argument(
+        "--max-faces", type=int, metavar="N", help="simplify meshes of more triangles (500000 are plenty)"
+    )
     parser.add_argument("--no-symmetries", action="store_true", help="look for none")
     parser.add_argument("--ignore-color", action="store_true", help="look for symmetries of the shape alone")
     parser.add_argument(
@@ -96,6 +100,7 @@ def handle(args: argparse.Namespace) -> None:
         camera,
         tolerance=None if args.no_symmetries else tolerance,
         center=args.center,
+        max_faces=args.max_faces,
         force=args.force,
         add=args.add,
         overwrite=args.overwrite,

@@ -87,6 +87,20 @@ def test_no_unit_helps_what_is_out_of_all_bounds(write_box):
         read_object(write_box("part.stl", 1e-6), "part", "m")
 
 
+def test_a_fine_mesh_is_simplified_on_request_and_the_note_says_how_far_it_moved(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(new_dataset, "MANY_FACES", 10_000)
+    trimesh.creation.icosphere(5, 20.0).export(tmp_path / "ball.ply")  # 20,480 triangles
+    whole = read_object(tmp_path / "ball.ply", "ball", "mm")
+    assert len(whole.model.faces) == 20_480 and "--max-faces 10000 simplifies it" in "\n".join(whole.notes)
+    fewer = read_object(tmp_path / "ball.ply", "ball", "mm", max_faces=8000)
+    assert 4000 < len(fewer.model.faces) <= 8000 and fewer.model.normals is not None
+    (note,) = [note for note in fewer.notes if "the surface moved by about" in note]
+    moved = float(note.split("by about ")[1].removesuffix(" mm"))
+    assert 0 < moved < 0.1  # mm
+    assert 1000 * fewer.model.extent == pytest.approx([40, 40, 40], abs=0.2)
+    assert "ball" in capsys.readouterr().err  # a progress bar
+
+
 def test_a_far_origin_is_reported_and_can_be_moved_into_the_object(write_box, tmp_path):
     path = write_box("part.stl", 1.0, (500, 0, 0))
     kept, moved = (read_object(path, "part", "mm", center=center) for center in (False, True))
