@@ -231,7 +231,7 @@ TEST = dict(  # evaluation
         STARTS=1,  # poses looked at instead of the network's alone: turned by 25 degrees (7), also by 50 (13)
         PRIOR_SCALE=1.0,  # errors of the poses before, over those that the refiner learned to correct (some 8 degrees)
         IMAGE_ERROR=2.0,  # pixels by which all of an object may seem to be elsewhere in a photograph, for covariances
-        LEAST_CONFIDENCE=0.1,  # of poses in a detector's boxes, below it nothing is there; evaluations keep all
+        CONFIDENCE_AT_THRESHOLD=0.3,  # needed in a box at the detector's threshold, less in surer boxes; for predict
         WEIGHTS="any_object",  # the refiner that comes along, or a file that sopose refiner wrote
     ),
     VIS=False,  # accepted, without effect: pictures are in the html report

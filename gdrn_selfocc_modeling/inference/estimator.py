@@ -36,7 +36,7 @@ from sopose.inference.found import Box, ObjectPose
 from sopose.inference.onnx_network import SUFFIX, read_onnx
 from sopose.inference.pose_solver import build_pose_solver
 from sopose.inference.refine import RefinedPose
-from sopose.inference.second_look import SecondLook, build_second_look
+from sopose.inference.second_look import SecondLook, build_second_look, needed_confidence
 from sopose.models.pnp_points import PoseSolver
 
 logger = logging.getLogger(__name__)
@@ -138,10 +138,15 @@ class PoseEstimator:
         return poses if absent else list(filter(self.is_there, poses))
 
     def is_there(self, found: ObjectPose) -> bool:
-        """Whether second looks leave it possible, by TEST.REFINE.LEAST_CONFIDENCE; without them all is."""
+        """Whether second looks leave it possible, see `needed_confidence`; without them all is.
+
+        Without a detector, boxes count as just good enough.
+        """
         if self.second_look is None or found.confidence is None:
             return True
-        return found.confidence >= self.second_look.least_confidence
+        threshold = found.box_score if self.finder is None else self.finder.threshold
+        at_threshold = self.second_look.confidence_at_threshold
+        return found.confidence >= needed_confidence(at_threshold, found.box_score, threshold)
 
     def __call__(
         self,

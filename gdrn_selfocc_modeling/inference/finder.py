@@ -23,6 +23,11 @@ class ObjectFinder:
     detector: Detector
     names: frozenset[str]  # of those objects
 
+    @property
+    def threshold(self) -> float:
+        """The detector's own: the score from which on a box is taken for an object."""
+        return self.detector.facts.threshold
+
     def __call__(self, rgb: np.ndarray, threshold: float | None, topk: int) -> list[Box]:
         """The boxes in an image (H, W, 3) uint8 RGB, the best-scored first; see `Detector`."""
         found = self.detector(rgb, threshold, topk)

@@ -140,8 +140,8 @@ class Run:
             + (f"; {self.failures} images failed (see errors in poses.json)" if self.failures else "")
         )
         if self.absent:
-            keep = "--opts TEST.REFINE.LEAST_CONFIDENCE=0 keeps them"
-            print(f"{self.absent} boxes got no pose: none is likely to be right there; {keep}")
+            keep = "--opts TEST.REFINE.CONFIDENCE_AT_THRESHOLD=0 keeps them"
+            print(f"{self.absent} boxes got no pose: by their scores and the looks none is likely there; {keep}")
         print(f"written to {folder}: poses.csv (BOP's form, millimetres), poses.json (metres)")
 
     def fuse(self, views: Mapping[int, Pose]) -> None:

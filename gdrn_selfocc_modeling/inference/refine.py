@@ -38,7 +38,7 @@ class RefinedPose:
 
     pose: Pose
     covariance: np.ndarray | None = None  # (6, 6) as of `PoseFit`; None without a look
-    evidence: np.ndarray | None = None  # (7,) as of `EVIDENCE`; None without a look
+    evidence: np.ndarray | None = None  # (10,) as of `EVIDENCE`; None without a look
     confidence: float | None = None  # probability that the pose is right; None where the refiner doesn't know
 
 
@@ -139,9 +139,9 @@ class PoseRefiner:
             seen = [place for place, look in enumerate(looks) if look is not None]
             for first in range(0, len(seen), BATCH):
                 places = seen[first : first + BATCH]
-                known = [(before[place], models[place].diameter) for place in places]
-                prior = _prior(self.design, known)
-                found = self._refined([looks[place] for place in places], prior, plan.prior_scale)
+                diameters = np.array([models[place].diameter for place in places])
+                prior = _prior(self.design, [before[place] for place in places], diameters)
+                found = self._refined([looks[place] for place in places], prior, diameters, plan.prior_scale)
                 for place, one in zip(places, found, strict=True):
                     refined[place] = one if one.pose.is_ahead else refined[place]  # what a fit can't be
         return refined
@@ -172,7 +172,9 @@ class PoseRefiner:
             return None
         return make_look(crop_image(image, view.roi, self.design.input_res), model, pose, view, self.format)
 
-    def _refined(self, looks: list[LookBatch], prior: PosePrior[np.ndarray], scale: float) -> list[RefinedPose]:
+    def _refined(
+        self, looks: list[LookBatch], prior: PosePrior[np.ndarray], diameters: np.ndarray, scale: float
+    ) -> list[RefinedPose]:
         """The poses that looks lead to, solved in double precision; scale: as `LookPlan.prior_scale`.
 
         How far a pose went counts for its confidence as it did where that was learned, whatever was allowed.
@@ -182,7 +184,7 @@ class PoseRefiner:
         seen = seen_points(exact, moved, self.design.correlation)
         allowed = replace(prior, precision=prior.precision / scale**2)
         fit = fit_poses(seen, exact.cam_R_obj, exact.cam_t_obj, prior=allowed)
-        evidence = look_evidence(exact, moved, fit, prior)
+        evidence = look_evidence(exact, moved, fit, prior, scale, diameters)
         sure = [None] * len(evidence) if self.confidence is None else self.confidence(evidence).tolist()
         poses = [Pose(R, t) for R, t in zip(fit.cam_R_obj, fit.cam_t_obj, strict=True)]
         factors, fitted = self.design.inflation, zip(fit.covariance, fit.cam_t_obj, strict=True)
@@ -201,10 +203,11 @@ def _with_origin(found: RefinedPose, point_obj: np.ndarray) -> RefinedPose:
     return replace(found, pose=pose, covariance=covariance)
 
 
-def _prior(design: RefinerDesign, coarse: Sequence[tuple[Pose, float]]) -> PosePrior[np.ndarray]:
+def _prior(design: RefinerDesign, coarse: Sequence[Pose], diameters: np.ndarray) -> PosePrior[np.ndarray]:
     """Poses before any look, of objects of some diameters, with the errors that the refiner learned to correct."""
-    precision = np.array([design.precision(pose, diameter) for pose, diameter in coarse])
-    R, t = (np.array([getattr(pose, name) for pose, _ in coarse]) for name in ("cam_R_obj", "cam_t_obj"))
+    pairs = zip(coarse, diameters.tolist(), strict=True)
+    precision = np.array([design.precision(pose, diameter) for pose, diameter in pairs])
+    R, t = (np.array([getattr(pose, name) for pose in coarse]) for name in ("cam_R_obj", "cam_t_obj"))
     return PosePrior(R, t, precision)
 
 

@@ -181,7 +181,7 @@ class TestRefineSettings:
     starts: Annotated[int, AtLeast(1), AtMost(13)]
     prior_scale: Annotated[float, AtLeast(0.01), AtMost(100)]
     image_error: Annotated[float, AtLeast(0), AtMost(100)]
-    least_confidence: Annotated[float, AtLeast(0), AtMost(1)]
+    confidence_at_threshold: Annotated[float, AtLeast(0), AtMost(1)]
     weights: str
 
 

@@ -19,10 +19,12 @@ MMCV = (
     *("cudnn_benchmark", "opencv_num_threads", "mp_start_method", "dist_params", "workflow"),
     *("log_level", "log_config", "checkpoint_config", "find_unused_parameters"),
 )
+# What it said, a limit that knew nothing of boxes, is TEST.REFINE.CONFIDENCE_AT_THRESHOLD in another way.
+EARLIER = ("TEST.REFINE.LEAST_CONFIDENCE",)
 # Switches of Horovod and BytePS, whatever they are called and wherever they stand.
 DISTRIBUTED_WORDS = ("HVD", "HOROVOD", "BPS", "BYTEPS", "ADASUM", "FP16_ALLREDUCE")
 RULES = KeyRules(
-    retired=(*DETECTRON2, *MMCV),
+    retired=(*DETECTRON2, *MMCV, *EARLIER),
     retired_words=DISTRIBUTED_WORDS,
     refused={
         "MODEL.CDPN": (

@@ -56,7 +56,7 @@ SEED = 999_979
 FACTORS = (0.5, 1.0, 2.0, 4.0)  # of the errors that a refiner learned to correct
 RIGHT = 0.1  # diameters of MSSD
 ASIDE = (1.2, 3.0)  # diameters across the line of sight, of an object where there is none
-SURE, LEVELS = 0.5, (0.68, 0.95)
+SURE, DOUBTFUL, LEVELS = 0.5, 0.1, (0.68, 0.95)
 FITTED = 0.8  # of the truths that ellipsoids are fitted to hold: between the levels, for errors have long tails
 PARTS = slice(0, 2), slice(2, 3), slice(3, 6)  # of a motion in the frame of the line of sight: across, along, rotation
 PERTURBED, NETWORK = STARTS = "perturbed", "network"  # true poses made wrong, and a network's
@@ -67,7 +67,7 @@ DRAWS = 1000  # of the bootstrap over images
 class Looked:
     """Evidence of N poses."""
 
-    evidence: np.ndarray  # (N, 7)
+    evidence: np.ndarray  # (N, 10)
     right: np.ndarray  # (N,) bool
     present: np.ndarray  # (N,) bool, whether the object is there at all
     image: np.ndarray  # (N,) int, number of the image
@@ -143,12 +143,11 @@ def main(argv: list[str] | None = None) -> None:
         write_fitted(args.refiner, args.fit, confidence.numbers, factors)
     if confidence is None:
         raise UserError(f"{args.refiner} has no confidence yet; learn it: --fit FILE")
-    least = test.settings.test.refine.least_confidence
-    heads = ["AUC right/wrong", "AUC present/absent", "ECE", "ECE of present", f"right ones below {least:g}"]
+    heads = ["AUC right/wrong", "AUC present/absent", "ECE", "ECE of present", f"right ones below {DOUBTFUL:g}"]
     rows, plain = [["set", "poses", "right", *heads]], {}
     for name, found in looked.items():
         probability = confidence(found.evidence)
-        lost = f"{100 * np.mean(probability[found.right] < least):.1f} %"
+        lost = f"{100 * np.mean(probability[found.right] < DOUBTFUL):.1f} %"
         share = f"{100 * found.right.mean():.0f} %"
         rows.append([name, str(len(found.right)), share, *measures(found, probability), lost])
         bins = reliability(probability[found.present], found.right[found.present])
@@ -156,7 +155,7 @@ def main(argv: list[str] | None = None) -> None:
     image_error = test.settings.test.refine.image_error
     text = "\n".join([*aligned(rows), "", *aligned(sureness(looked, confidence, factors, image_error))])
     if empty:
-        text += "\n\n" + "\n".join(aligned(beliefs(empty, confidence, least)))
+        text += "\n\n" + "\n".join(aligned(beliefs(empty, confidence)))
     print(text)
     write_text(args.output / "table.txt", text + "\n")
     write_json(args.output / "reliability.json", finite(plain))
@@ -272,7 +271,7 @@ def gather(refiner: PoseRefiner, test_set: EvalSet, starts: Sequence[Pose], plan
 def gather_empty(
     refiner: PoseRefiner, test_set: EvalSet, starts: Sequence[Pose], plan: LookPlan, name: str
 ) -> np.ndarray:
-    """(N, 7) evidence of poses where nothing is."""
+    """(N, 10) evidence of poses where nothing is."""
     evidence = []
     for item, own in tqdm(list(zip(test_set.source.items, starts, strict=True)), desc=name, unit="object"):
         model = test_set.source.models[item.obj_id]
@@ -281,12 +280,12 @@ def gather_empty(
     return np.array(evidence).reshape(-1, len(EVIDENCE))
 
 
-def beliefs(empty: dict[str, np.ndarray], confidence: Confidence, least: float) -> list[list[str]]:
-    """How many poses are believed where nothing is, and how many are answered at all."""
-    rows = [["photographs without the objects", "poses", f"of confidence {SURE:g}", f"of {least:g}", "most"]]
+def beliefs(empty: dict[str, np.ndarray], confidence: Confidence) -> list[list[str]]:
+    """How many poses are believed where nothing is."""
+    rows = [["photographs without the objects", "poses", f"of confidence {SURE:g}", f"of {DOUBTFUL:g}", "most"]]
     for name, evidence in empty.items():
         probability = confidence(evidence)
-        counts = [str(int((probability >= level).sum())) for level in (SURE, least)]
+        counts = [str(int((probability >= level).sum())) for level in (SURE, DOUBTFUL)]
         rows.append([name, str(len(evidence)), *counts, f"{probability.max(initial=0):.2f}"])
     return rows
 

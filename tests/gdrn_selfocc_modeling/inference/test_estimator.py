@@ -23,6 +23,7 @@ from sopose.data.eval_set import EvalSet
 from sopose.inference.estimator import BATCH, PoseEstimator
 from sopose.inference.found import Box
 from sopose.inference.painter import draw
+from sopose.inference.second_look import needed_confidence
 from sopose.main_gdrn import main
 from sopose.settings import load_settings
 from tests.support.builders import eval_set_of
@@ -40,6 +41,7 @@ def run(tmp_path_factory, repository, toy_root) -> dict[str, Any]:
     config = repository / "configs" / "gdrn_selfocc" / "toy" / "demo.py"
     weights = config.with_name("demo.safetensors")
     opts = [f"DATASETS.ROOT={toy_root.parent}", f"MODEL.WEIGHTS={weights}", "MODEL.DEVICE=cpu"]
+    opts.append("TEST.REFINE.ITERATIONS=0")  # the weights' own configuration has no second looks
 
     def make(folder: Path) -> None:
         words = ["--eval-only", "--opts", *opts, f"OUTPUT_DIR={folder}", "VAL.REPORT_CASES=0"]
@@ -367,6 +369,8 @@ def test_several_images_are_answered_as_each_alone(run, test_set):
                 for items in items_by_image(test_set).values()
             }
 
+        threshold = 0.3
+
         def __call__(self, rgb: np.ndarray, threshold: float | None, topk: int) -> list[Box]:
             return self.boxes[np.ascontiguousarray(rgb).tobytes()]
 
@@ -386,19 +390,45 @@ def test_several_images_are_answered_as_each_alone(run, test_set):
             assert_same_pose(one.pose, other.pose)
 
 
+class OneBox:
+    """A detector that always finds the same."""
+
+    threshold = 0.35
+
+    def __init__(self, box: Box) -> None:
+        self.box = box
+
+    def __call__(self, rgb: np.ndarray, threshold: float | None, topk: int) -> list[Box]:
+        return [self.box]
+
+
+def test_a_surer_box_needs_less_confidence():
+    needed = [needed_confidence(0.5, score, 0.35) for score in (0.0, 0.1, 0.35, 0.6, 0.9, 1.0)]
+    assert needed == sorted(needed, reverse=True) and 0 <= needed[-1] < 1e-6 and 1 - 1e-6 < needed[0] <= 1
+    assert needed[2] == pytest.approx(0.5)
+    odds = needed[3] / (1 - needed[3])
+    assert odds == pytest.approx(((0.35 / 0.65) / (0.6 / 0.4)) ** 2)
+    assert needed_confidence(0.0, 0.01, 0.9) == 0.0 and needed_confidence(1.0, 0.99, 0.1) == 1.0  # all, and none
+
+
 def test_what_isnt_there_gets_no_pose_from_a_detectors_box(run, test_set):
     estimator = PoseEstimator.from_checkpoint(
-        run["weights"], overrides=["TEST.REFINE.ITERATIONS=1"], models=test_set.spec.models_dir
+        run["weights"],
+        overrides=["TEST.REFINE.ITERATIONS=1", "TEST.REFINE.CONFIDENCE_AT_THRESHOLD=0.5"],
+        models=test_set.spec.models_dir,
     )
     item = test_set.source.items[0]
     name, K = test_set.spec.object_names[item.obj_id], item.record.K
-    estimator.finder = lambda rgb, threshold, topk: [Box(name, item.box, 0.9)]
+    estimator.finder = OneBox(Box(name, item.box, 0.4))
     nothing = np.full((480, 640, 3), 127, np.uint8)
     (doubtful,) = estimator.predict(nothing, K, absent=True)
-    assert doubtful.confidence < 0.02
+    assert doubtful.confidence < 0.2
     assert estimator.predict(nothing, K) == [] and estimator.predict_all([nothing] * 2, K) == [[], []]
+    estimator.finder = OneBox(Box(name, item.box, 0.999))
+    assert len(estimator.predict(nothing, K)) == 1  # the detector is sure
+    estimator.finder = OneBox(Box(name, item.box, 0.4))
     assert len(estimator(nothing, K, [Box(name, item.box)])) == 1  # a box of the caller's always gets one
-    estimator.second_look = replace(estimator.second_look, least_confidence=0.0)
+    estimator.second_look = replace(estimator.second_look, confidence_at_threshold=0.0)
     assert len(estimator.predict(nothing, K)) == 1
     estimator.second_look = None  # nothing says that it isn't there
     assert len(estimator.predict(nothing, K)) == 1
@@ -407,7 +437,7 @@ def test_what_isnt_there_gets_no_pose_from_a_detectors_box(run, test_set):
 def test_the_command_line_says_what_isnt_there(run, test_set, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sopose.inference.estimator.PoseEstimator.is_there", lambda self, found: False)
     item = test_set.source.items[0]
-    finder = lambda rgb, threshold, topk: [Box(test_set.spec.object_names[item.obj_id], item.box, 0.9)]  # noqa: E731
+    finder = OneBox(Box(test_set.spec.object_names[item.obj_id], item.box, 0.9))
     original = PoseEstimator.from_checkpoint
 
     def opened(*words, **more):
@@ -421,5 +451,5 @@ def test_the_command_line_says_what_isnt_there(run, test_set, tmp_path, monkeypa
     words = ["--checkpoint", str(run["weights"]), "--K", "300,300,160,120", "--box", "mug,1,1,9,9"]
     predict([image, *words, "--output", str(tmp_path)])
     out = capsys.readouterr().out
-    assert "0 poses in 1 images" in out and "1 boxes got no pose: none is likely to be right" in out
+    assert "0 poses in 1 images" in out and "1 boxes got no pose: by their scores and the looks none is likely" in out
     assert json.loads((tmp_path / "poses.json").read_text())[0]["poses"] == []

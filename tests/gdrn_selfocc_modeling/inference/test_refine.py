@@ -229,7 +229,7 @@ def test_how_sure_a_refiner_is_goes_with_its_file(tmp_path):
     design = replace(DESIGN, output_res=16, confidence=(0.5, *[-1.0] * len(EVIDENCE)))
     save_refiner(build_refiner(design), design, ["x"], tmp_path / "a.safetensors")
     assert PoseRefiner.from_file(tmp_path / "a.safetensors").confidence.numbers == design.confidence
-    with pytest.raises(UserError, match="confidence must be 8 finite numbers"):
+    with pytest.raises(UserError, match="confidence must be 11 finite numbers"):
         replace(design, confidence=(1.0,))
 
 
@@ -243,6 +243,17 @@ def test_a_wider_prior_lets_a_pose_go_further(models):
         left.append(np.degrees(geodesic_distance(found.pose.cam_R_obj, TRUTH.cam_R_obj)))
     assert left == sorted(left, reverse=True)
     assert left[0] > 0.9 * np.degrees(geodesic_distance(start.cam_R_obj, TRUTH.cam_R_obj)) and left[-1] < 0.5
+
+
+def test_how_far_poses_may_go_says_nothing_of_how_sure_they_are(models):
+    """From the true pose, which no look moves, evidence is the same whatever a plan allows."""
+    model = models[min(models)]
+    refiner = PoseRefiner(asked(Oracle(TRUTH, scale=1.0)), replace(DESIGN, correlation=1e4))
+    plans = [LookPlan(1, prior_scale=scale) for scale in (1.0, 4.0, 50.0)]
+    found = [refiner(PICTURE, CAMERA, [model], [TRUTH], plan)[0] for plan in plans]
+    for one in found[1:]:
+        np.testing.assert_allclose(one.evidence, found[0].evidence, rtol=1e-3, atol=1e-3)
+    assert np.trace(found[2].covariance) > 1.5 * np.trace(found[0].covariance)
 
 
 def test_turned_poses_begin_with_the_pose_itself():

@@ -7,16 +7,18 @@ import pytest
 
 from sopose.core.evaluation.calibration import area_under_roc, reliability
 from sopose.core.utils.errors import UserError
-from sopose.models.confidence import EVIDENCE, Confidence, fit_confidence, read_confidence
+from sopose.models import confidence as module
+from sopose.models.confidence import EVIDENCE, FIRST, Confidence, fit_confidence, read_confidence
 
 RNG = np.random.default_rng(0)
-TRUE = Confidence((2.0, -1.0, 0.0, 0.0, 0.5, 0.0, 0.0), -0.5)
+TRUE = Confidence((2.0, -1.0, 0.0, 0.0, 0.5, 0.0, 0.0, 0.3, 0.0, -0.4), -0.5)
 
 
 def drawn(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Evidence, and poses that are right with just the probability that `TRUE` says."""
     rng = np.random.default_rng(seed)
-    evidence = rng.normal(size=(count, len(EVIDENCE))) * [1, 2, 1, 1, 3, 1, 5] + [0, 1, 0, -3, 0, 0, 6]
+    deviation, mean = [1, 2, 1, 1, 3, 1, 5, 1, 1, 2], [0, 1, 0, -3, 0, 0, 6, -4, -5, -3]
+    evidence = rng.normal(size=(count, len(EVIDENCE))) * deviation + mean
     return evidence, rng.random(count) < TRUE(evidence)
 
 
@@ -54,8 +56,8 @@ def test_one_kind_alone_teaches_nothing():
 def test_numbers_of_a_file():
     assert read_confidence((), "x") is None
     assert read_confidence(TRUE.numbers, "x") == TRUE
-    for wrong in ((1.0, 2.0), (np.nan,) * 8):
-        with pytest.raises(UserError, match="x must be 8 finite numbers or none"):
+    for wrong in ((1.0, 2.0), (np.nan,) * 11, (1.0,) * 10):
+        with pytest.raises(UserError, match="x must be 11 finite numbers or none"):
             read_confidence(wrong, "x")
 
 
@@ -69,3 +71,23 @@ def test_areas():
 def test_reliability_of_what_is_sure_and_wrong():
     bins = reliability(np.full(50, 0.9), np.zeros(50, bool))
     assert bins.error == pytest.approx(0.9) and bins.count.sum() == 50
+
+
+def test_numbers_of_an_older_file_mean_what_they_did():
+    evidence, _ = drawn(50)
+    older = Confidence((*TRUE.weights[:FIRST], 0.0, 0.0, 0.0), TRUE.bias)
+    found = read_confidence((*TRUE.weights[:FIRST], TRUE.bias), "x")
+    np.testing.assert_array_equal(found(evidence), older(evidence))
+
+
+def test_a_fits_own_deviations_are_along_the_line_of_sight_across_it_and_of_the_rotation():
+    t = np.array([[0.0, 0.0, 0.5], [0.3, 0.0, 0.4]])
+    sight = t / np.linalg.norm(t, axis=1, keepdims=True)
+    covariance = np.zeros((2, 6, 6))
+    for one, ray in zip(covariance, sight, strict=True):
+        one[:3, :3] = 0.03**2 * np.outer(ray, ray) + 0.001**2 * (np.eye(3) - np.outer(ray, ray))
+        one[3:, 3:] = np.diag([0.1, 0.2, 0.2]) ** 2
+    along, across, turned = module._deviations(t, covariance)
+    np.testing.assert_allclose(along, 0.03)
+    np.testing.assert_allclose(across, 0.001 * np.sqrt(2))  # both directions
+    np.testing.assert_allclose(turned, 0.3)
