@@ -10,7 +10,7 @@ from sopose.core.config.describe import WITHOUT_EFFECT, Entry, describe
 from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import write_text
 from sopose.settings import SCHEMA
-from sopose.settings.rules import DETECTRON2, DISTRIBUTED_WORDS, MMCV
+from sopose.settings.rules import DISTRIBUTED_WORDS, RULES
 
 OUTPUT = SCHEMA.parents[2] / "docs" / "configuration.md"
 EPILOG = """examples:
@@ -119,7 +119,7 @@ def make_page(base: Path = SCHEMA) -> str:
             title = f"## {section.name or 'The run'}"
             parts.append(f"{title}\n\n{meaning}{_table(entries, section.name)}\n")
     without = [entry for entry in description.entries if not entry.has_effect]
-    names = ", ".join(f"`{name}`" for name in sorted((*DETECTRON2, *MMCV)))
+    names = ", ".join(f"`{name}`" for name in sorted(RULES.retired))
     words = ", ".join(f"`{word}`" for word in DISTRIBUTED_WORDS)
     parts.append(RETIRED + _table(without, "") + "\n" + UNKNOWN_TO_SCHEMA.format(names=names, words=words))
     return "\n".join(parts)

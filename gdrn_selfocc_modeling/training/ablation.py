@@ -37,7 +37,8 @@ CONDITIONS: dict[str, dict[str, Any]] = {
     "noisy": {"TEST.TEST_BBOX_TYPE": "gt", "TEST.BBOX_JITTER": 0.15},
 }
 # The same for every run.
-COMMON = {"VAL.REPORT_CASES": 0, "TEST.EVAL_PERIOD": 0, "SOLVER.MAX_TO_KEEP": 1}
+# Networks are compared, not what second looks make of their poses.
+COMMON = {"VAL.REPORT_CASES": 0, "TEST.EVAL_PERIOD": 0, "SOLVER.MAX_TO_KEEP": 1, "TEST.REFINE.ITERATIONS": 0}
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ DRY = Sizes(
     device="cpu",
     dataset="toy",
     config="toy/from_cad.py",
-    data=["DATASETS.TRAIN2=[]", "DATASETS.TRAIN2_RATIO=0.0"],
+    data=["CAD.POOL=32"],  # the whole pool is rendered first
     batches=[2],
     turns=["--rounds", "1", "--steps", "1"],
     rendering=["--batch", "2", "--repeats", "1", "--resolution", "32"],

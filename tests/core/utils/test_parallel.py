@@ -107,7 +107,8 @@ def test_an_interrupt_stops_all_processes(noting_program, tmp_path):
     os.killpg(noting_program.pid, signal.SIGINT)  # as a terminal does
     _, printed = noting_program.communicate(timeout=60)
     assert noting_program.returncode == 130
-    assert printed.decode().rstrip().endswith("interrupted") and "Traceback" not in printed.decode()
+    lines = printed.decode().splitlines()  # behind it a process may still say that a file of another is gone
+    assert "interrupted" in lines and "Traceback" not in printed.decode()
     wait_until(lambda: not any(map(is_running, workers_of(tmp_path))))
 
 
