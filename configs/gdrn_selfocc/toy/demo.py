@@ -6,8 +6,7 @@ OUTPUT_DIR = "output/gdrn_selfocc/toy/demo"
 DATASETS = dict(TRAIN=("toy_train",))
 SOLVER = dict(TOTAL_EPOCHS=6, OPTIMIZER_CFG=dict(lr=1e-4), WARMUP_ITERS=20, ANNEAL_POINT=0.3)
 TRAIN = dict(PRINT_FREQ=10)
-# 4 was chosen on toy_train with the weights beside this file, which no image of it has trained.
-TEST = dict(REFINE=dict(ITERATIONS=4, PRIOR_SCALE=4.0))
+TEST = dict(REFINE=dict(ITERATIONS=4))
 MODEL = dict(
     WEIGHTS="configs/gdrn_selfocc/toy/demo.safetensors",
     EMA=dict(INIT_CFG=dict(decay=0.97)),
