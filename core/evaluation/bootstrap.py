@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -32,35 +33,73 @@ def interval(values: np.ndarray, level: float = LEVEL) -> Interval:
     return float(low), float(high)
 
 
-def recall_intervals(
-    credits: Mapping[str, np.ndarray], counts: np.ndarray, images: np.ndarray, objects: np.ndarray
-) -> tuple[dict[str, Interval], dict[str, Interval], dict[int, dict[str, Interval]]]:
-    """Intervals of the mean over objects, of the recall over all targets, and of each object.
+@dataclass(frozen=True, eq=False)
+class Credits:
+    """What recalls are made of, target by target."""
 
-    Args:
-        credits: for each column, the ground truths found (G,) in each target (a mean over thresholds).
-        counts: ground truths (G,) of each target.
-        images, objects: image and object (G,) of each target, any integers.
-    """
-    image_names, image = np.unique(images, return_inverse=True)
-    object_names, obj = np.unique(objects, return_inverse=True)
+    found: Mapping[str, np.ndarray]  # for each column, the ground truths found (G,) (a mean over thresholds)
+    counts: np.ndarray  # (G,) ground truths
+    images: np.ndarray  # (G,) which image, any integers
+    objects: np.ndarray  # (G,) which object
+
+    def same_targets(self, other: Credits) -> bool:
+        """Whether both are of the same targets in the same order."""
+        pairs = ((self.counts, other.counts), (self.images, other.images), (self.objects, other.objects))
+        return all(np.array_equal(*pair) for pair in pairs)
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnRecalls:
+    """A column's recalls in B draws of images."""
+
+    mean: np.ndarray  # (B,) over objects
+    overall: np.ndarray  # (B,) over all targets
+    per_object: np.ndarray  # (B, objects), nan where none was drawn
+
+
+def drawn_recalls(credits: Credits) -> dict[str, DrawnRecalls]:
+    """The recalls of each column; two results of the same targets are drawn alike."""
+    image_names, image = np.unique(credits.images, return_inverse=True)
+    object_names, obj = np.unique(credits.objects, return_inverse=True)
     weights = image_weights(len(image_names))
-    shape = (len(image_names), len(object_names))
 
     def summed(values: np.ndarray) -> np.ndarray:
-        table = np.zeros(shape)
+        table = np.zeros((len(image_names), len(object_names)))
         np.add.at(table, (image, obj), values)
         return weights @ table  # (B, objects)
 
-    drawn = summed(counts)
-    mean, overall = {}, {}
-    per_object: dict[int, dict[str, Interval]] = {int(name): {} for name in object_names}
-    for column, values in credits.items():
+    drawn, recalls = summed(credits.counts), {}
+    for column, values in credits.found.items():
         found = summed(values)
         with np.errstate(invalid="ignore"):
-            recalls = np.where(drawn > 0, found / drawn, np.nan)
-        overall[column] = interval(found.sum(axis=1) / drawn.sum(axis=1))
-        mean[column] = interval(np.nanmean(recalls, axis=1))
-        for name, values_of_object in zip(object_names, recalls.T, strict=True):
-            per_object[int(name)][column] = interval(values_of_object)
+            own = np.where(drawn > 0, found / drawn, np.nan)
+        recalls[column] = DrawnRecalls(np.nanmean(own, axis=1), found.sum(axis=1) / drawn.sum(axis=1), own)
+    return recalls
+
+
+def recall_intervals(
+    credits: Credits,
+) -> tuple[dict[str, Interval], dict[str, Interval], dict[int, dict[str, Interval]]]:
+    """Intervals of the mean over objects, of the recall over all targets, and of each object."""
+    recalls = drawn_recalls(credits)
+    mean = {column: interval(drawn.mean) for column, drawn in recalls.items()}
+    overall = {column: interval(drawn.overall) for column, drawn in recalls.items()}
+    per_object = {
+        int(name): {column: interval(drawn.per_object[:, place]) for column, drawn in recalls.items()}
+        for place, name in enumerate(np.unique(credits.objects))
+    }
     return mean, overall, per_object
+
+
+def difference_intervals(credits: Credits, reference: Credits) -> tuple[dict[str, Interval], dict[str, Interval]]:
+    """Intervals of what recalls are above those of a reference: of means over objects, and over all targets.
+
+    Both are drawn together, so that what makes an image hard for both counts for neither. Raises `ValueError` where the
+    targets aren't the same.
+    """
+    if not credits.same_targets(reference):
+        raise ValueError("differences are of two results on the same targets")
+    ours, theirs = drawn_recalls(credits), drawn_recalls(reference)
+    both = ours.keys() & theirs.keys()
+    mean = {column: interval(ours[column].mean - theirs[column].mean) for column in both}
+    return mean, {column: interval(ours[column].overall - theirs[column].overall) for column in both}

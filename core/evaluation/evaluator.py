@@ -17,7 +17,7 @@ from sopose.core.bop.results import Estimate, Estimates
 from sopose.core.bop.scene import ImageRecord
 from sopose.core.bop.targets import Target
 from sopose.core.evaluation import bop19
-from sopose.core.evaluation.bootstrap import recall_intervals
+from sopose.core.evaluation.bootstrap import Credits, recall_intervals
 from sopose.core.evaluation.detection_ap import add_detection_ap
 from sopose.core.evaluation.error_model import ErrorModel
 from sopose.core.evaluation.metrics import (
@@ -253,17 +253,18 @@ def _scores(
     targets: Sequence[Target],
     notes: tuple[str, ...],
 ) -> Scores:
-    credits = {name: np.concatenate([table.credits[name] for table in tables]) for name in tables[0].credits}
+    found = {name: np.concatenate([table.credits[name] for table in tables]) for name in tables[0].credits}
     ordered = [group.target for table in tables for group in table.groups]
     counts = np.concatenate([table.counts for table in tables])
     image_ids = np.unique([(t.scene_id, t.im_id) for t in ordered], axis=0, return_inverse=True)[1].reshape(-1)
-    mean, overall, per_object = recall_intervals(credits, counts, image_ids, np.array([t.obj_id for t in ordered]))
+    credits = Credits(found, counts, image_ids, np.array([t.obj_id for t in ordered]))
+    mean, overall, per_object = recall_intervals(credits)
     objects = [replace(row, intervals=per_object[row.obj_id]) for row in (table.scores() for table in tables)]
     row_of = {(r.scene_id, r.im_id, r.obj_id, r.gt_index): r for table in tables for r in table.rows}
     return Scores(
         objects=objects,
         mean=unweighted_mean([row.values for row in objects]),
-        overall={name: float(credit.sum() / counts.sum()) for name, credit in credits.items()},
+        overall={name: float(credit.sum() / counts.sum()) for name, credit in found.items()},
         instances=[
             row_of[group.target.scene_id, group.target.im_id, group.target.obj_id, instance.gt_index]
             for group in groups
@@ -274,6 +275,7 @@ def _scores(
         mean_intervals=mean,
         overall_intervals=overall,
         notes=notes,
+        credits=credits,
     )
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from sopose.core.evaluation.bootstrap import Interval
+from sopose.core.evaluation.bootstrap import Credits, Interval
 from sopose.core.utils.files import write_json
 
 
@@ -56,6 +56,7 @@ class Scores:
     mean_intervals: dict[str, Interval] = field(default_factory=dict)
     overall_intervals: dict[str, Interval] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    credits: Credits | None = field(default=None, repr=False, compare=False)  # of differences; not written
 
     @property
     def targets(self) -> int:
@@ -70,7 +71,9 @@ class Scores:
 
 def write_scores(path: Path, scores: Scores) -> None:
     """Write everything in `scores` as strict json; an infinite or undefined number becomes null."""
-    write_json(path, finite({"targets": scores.targets, "found": scores.found, **asdict(scores)}))
+    written = asdict(replace(scores, credits=None))
+    written.pop("credits")
+    write_json(path, finite({"targets": scores.targets, "found": scores.found, **written}))
 
 
 def finite(data: object) -> object:

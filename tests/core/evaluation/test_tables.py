@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
 import pytest
 
-from sopose.core.evaluation.tables import comparison_rows, format_csv, format_latex, format_table, table_rows
+from sopose.core.evaluation.tables import (
+    comparison_rows,
+    difference_rows,
+    format_comparison,
+    format_csv,
+    format_latex,
+    format_table,
+    table_rows,
+)
 
 
 @pytest.fixture
@@ -51,6 +60,20 @@ def test_results_of_other_metrics_are_compared_where_they_have_them(world):
     assert rows[0] == ["", "a", "b"]
     ar = next(row for row in rows if row[0].startswith("AR_MSSD"))
     assert ar[1:] == ["–", "100.0 [100.0–100.0]"]
+
+
+def test_what_one_result_is_above_the_first_is_said_target_by_target(world):
+    results = {"far": world.score(world.shifted(0.03)), "right": world.score(world.truth())}
+    rows = {row[0]: row[1:] for row in difference_rows(results)}
+    above = 100 * (1 - results["far"].mean["ad_0.10"])
+    (cell,) = rows["ad_0.10 (mean over objects)"]
+    value, low, high = (float(number) for number in re.findall(r"[+-]\d+\.\d", cell))
+    assert value == pytest.approx(above, abs=0.05) and low <= value <= high
+    text = format_comparison(results)
+    assert "above [1]:" in text and cell in text
+    same = difference_rows({"a": results["right"], "b": results["right"]})
+    assert all(row[1] == "+0.0 [+0.0 to +0.0]" for row in same)
+    assert difference_rows({"alone": results["right"]}) == []
 
 
 def test_a_table_of_medians_alone_can_be_printed(world):
