@@ -72,8 +72,9 @@ def run_export(options: ExportOptions) -> None:
     facts = read_network_facts(state, options.checkpoint, overrides(options))
     splits = {name: open_split(facts, name) for name in (options.split, options.calibration) if name}
     example = made_up_rois(estimator, 2)
-    # Poses by PnP need maps, whoever asks for them.
-    with_maps = options.maps or read_network_facts(state, options.checkpoint).settings.test.use_pnp
+    # Poses by PnP need maps, whoever asks for them; so do second looks from several starts.
+    test = read_network_facts(state, options.checkpoint).settings.test
+    with_maps = options.maps or test.use_pnp or test.refine.starts > 1
     graph = export_graph(estimator.network.model, example, with_maps)
     whole = finish_graph(graph, plain_facts(state), estimator.crops, "fp32")
     compare_with_torch(estimator, open_graph(whole), splits.get(options.split))

@@ -34,7 +34,7 @@ from sopose.inference.crops import CropFormat, Photo, build_crop_format, enlarge
 from sopose.inference.finder import ObjectFinder, open_finder
 from sopose.inference.found import Box, ObjectPose
 from sopose.inference.onnx_network import SUFFIX, read_onnx
-from sopose.inference.pose_solver import build_pose_solver
+from sopose.inference.pose_solver import build_other_solvers, build_pose_solver
 from sopose.inference.refine import RefinedPose
 from sopose.inference.second_look import SecondLook, build_second_look, needed_confidence
 from sopose.models.pnp_points import PoseSolver
@@ -54,6 +54,7 @@ class PoseEstimator:
         objects: in the order of the network's classes.
         crops: what the network sees of a box.
         solver: how poses come from its output.
+        other_solvers: other ways to poses, which second looks with several starts try as well.
         second_look: what corrects the poses then.
         finder: what finds objects, for `predict`.
         models: of the objects by name, which go with the poses.
@@ -68,11 +69,13 @@ class PoseEstimator:
         second_look: SecondLook | None = None,
         finder: ObjectFinder | None = None,
         models: Mapping[str, ObjectModel] | None = None,
+        other_solvers: Sequence[PoseSolver] = (),
     ) -> None:
         self.network, self.finder, self.models = network, finder, models or {}
         self.objects = {known.name: known for known in objects}
         self._index = {known.name: index for index, known in enumerate(objects)}
-        self.crops, self.solver, self.second_look = crops, solver or PoseSolver(), second_look
+        self.crops, self.second_look = crops, second_look
+        self.solver, self.other_solvers = solver or PoseSolver(), other_solvers
 
     @classmethod
     def from_checkpoint(
@@ -106,14 +109,15 @@ class PoseEstimator:
 
             network, facts = pose_network_on_torch(path, device, overrides)
             device, has_maps = str(network.device), True
-        solver = build_pose_solver(facts.settings.test, facts.settings.model.pose_net, has_maps)
+        given = facts.settings.test, facts.settings.model.pose_net, has_maps
         found = None if models is None else known_models(facts.objects, Path(models))
         second_look = build_second_look(facts, found, device or "cpu")
         finder = None
         if detector is not None:
             boxes = Detector.from_checkpoint(detector, device or "cpu", facts.settings.test.amp_test, detector_size)
             finder = open_finder(Path(detector), [known.name for known in facts.objects], boxes)
-        return cls(network, facts.objects, build_crop_format(facts), solver, second_look, finder, found)
+        solver, others = build_pose_solver(*given), build_other_solvers(*given)
+        return cls(network, facts.objects, build_crop_format(facts), solver, second_look, finder, found, others)
 
     def predict(
         self,
@@ -225,23 +229,26 @@ class PoseEstimator:
         coarse = iter(self._first_poses([(photo, box) for photo, own in asked for box in own]))
         return [self._second_poses(photo, own, list(islice(coarse, len(own)))) for photo, own in asked]
 
-    def _first_poses(self, asked: Sequence[tuple[Photo, Box]]) -> list[Pose]:
-        """What the network says of boxes, as poses of the models' frames."""
-        poses: list[Pose] = []
+    def _first_poses(self, asked: Sequence[tuple[Photo, Box]]) -> list[tuple[Pose, ...]]:
+        """What the network says of each box, as poses of the model's frame by each of the solvers."""
+        poses: list[tuple[Pose, ...]] = []
         for first in range(0, len(asked), BATCH):
             part = asked[first : first + BATCH]
             rois = collate([self._roi(photo.rgb, photo.K, box) for photo, box in part])
-            found = self.solver(self.network(rois), rois)
+            prediction, solvers = self.network(rois), (self.solver, *self.other_solvers)
+            found = zip(*(solver(prediction, rois) for solver in solvers), strict=True)
             middles = [self.objects[box.object].middle for _, box in part]
-            poses += [pose.with_origin(-middle) for pose, middle in zip(found, middles, strict=True)]
+            pairs = zip(found, middles, strict=True)
+            poses += [tuple(pose.with_origin(-middle) for pose in ways) for ways, middle in pairs]
         return poses
 
-    def _second_poses(self, photo: Photo, boxes: Sequence[Box], poses: Sequence[Pose]) -> list[ObjectPose]:
-        """The answers of an image's boxes."""
+    def _second_poses(self, photo: Photo, boxes: Sequence[Box], ways: Sequence[tuple[Pose, ...]]) -> list[ObjectPose]:
+        """The answers of an image's boxes, of poses by each of the solvers."""
+        poses, *others = zip(*ways, strict=True) if ways else ((),)
         odd, before = check_camera(photo.K, *photo.size), [None] * len(poses)
         found = [RefinedPose(pose) for pose in poses]
         if self.second_look is not None:
-            found = self.second_look(photo.rgb, photo.K, [box.object for box in boxes], poses)
+            found = self.second_look(photo.rgb, photo.K, [box.object for box in boxes], poses, others)
             before = list(poses)
         return [
             self._answer(photo, box, self._at_depth(photo, box.object, one), coarse, odd)

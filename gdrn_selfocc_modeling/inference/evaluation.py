@@ -37,7 +37,7 @@ from sopose.inference.agreement import recorded_objects, require_same_models, re
 from sopose.inference.checkpoint_facts import knows_middles, model_entries
 from sopose.inference.depth_predictions import predictions_at_depth, require_depth
 from sopose.inference.onnx_network import SUFFIX, read_onnx
-from sopose.inference.pose_solver import build_pose_solver
+from sopose.inference.pose_solver import build_other_solvers, build_pose_solver
 from sopose.inference.predict import InferencePlan, predict
 from sopose.inference.predictions import FILE_NAME, Predictions, read_predictions, require_rois, write_predictions
 from sopose.inference.refine import PoseRefiner, build_look_plan, build_pose_refiner
@@ -239,10 +239,14 @@ def _warn_of_unscored(test_set: EvalSet) -> None:
 
 def run_inference(model: nn.Module, test_set: EvalSet, plan: EvaluationPlan, device: torch.device) -> Predictions:
     """Poses of all ROIs of a test set as TEST says, and the maps of VAL.REPORT_CASES of them, spread evenly."""
-    solver = build_pose_solver(plan.test, plan.net, getattr(model, "has_maps", True))
-    predictions = predict(model, test_set, {"": solver}, inference_plan(plan), device, plan.report_cases)[""]
+    has_maps = getattr(model, "has_maps", True)
+    solvers = [build_pose_solver(plan.test, plan.net, has_maps), *build_other_solvers(plan.test, plan.net, has_maps)]
+    named = {str(place): solver for place, solver in enumerate(solvers)}
+    found = predict(model, test_set, named, inference_plan(plan), device, plan.report_cases, together=True)
+    predictions, *others = found.values()
     if plan.refiner is not None:
-        predictions = refine_predictions(plan.refiner, test_set, predictions, build_look_plan(plan.test.refine))
+        looks, more = build_look_plan(plan.test.refine), [one.estimates for one in others]
+        predictions = refine_predictions(plan.refiner, test_set, predictions, looks, more)
     return predictions_at_depth(test_set, predictions) if plan.test.depth else predictions
 
 
@@ -262,7 +266,7 @@ def _poses_in_words(test: EvalSettings) -> str:
     refine, depth = test.refine, ", distances by depth images" if test.depth else ""
     if not refine.iterations:
         return coarse + depth
-    starts = f", the best of {refine.starts} starts" if refine.starts > 1 else ""
+    starts = f", the best of up to {refine.starts} starts" if refine.starts > 1 else ""
     prior = f", prior scale {refine.prior_scale:g}" if refine.prior_scale != 1 else ""
     return f"{coarse}, second looks: {refine.iterations} by {refine.weights}{starts}{prior}{depth}"
 

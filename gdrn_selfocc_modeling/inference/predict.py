@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from sopose.batch import PredictedMaps, Prediction, RegressedPose, collate, collate_samples
+from sopose.batch import PredictedMaps, Prediction, RegressedPose, RoiBatch, collate, collate_samples
 from sopose.core.bop.results import Estimate, Estimates
 from sopose.core.data.loader import make_test_loader
 from sopose.core.engine.distributed import current_world, join_shares, of_all_ranks
@@ -46,11 +46,13 @@ def predict(
     plan: InferencePlan,
     device: torch.device,
     pictures: int = 0,
+    together: bool = False,
 ) -> dict[str, Predictions]:
     """Predictions by each way to a pose, from one pass of the network; each rank works on its share and gets all.
 
     They have the maps of `pictures` ROIs, spread evenly. An image's time is that of its ROIs in the network and the
-    solver plus the detector's; cropping runs beside it in the workers. The network is left in the mode it came in.
+    solver, or all solvers `together`, plus the detector's; cropping runs beside it in the workers. The network is left
+    in the mode it came in.
     """
     world, items = current_world(), test_set.source.items
     pictured = np.unique(np.linspace(0, len(items) - 1, min(pictures, len(items))).round().astype(np.int64))
@@ -68,11 +70,11 @@ def predict(
             if device.type == "cuda":  # a GPU answers before it has finished, and every way shares its time
                 torch.cuda.synchronize(device)
             seconds = time.perf_counter() - started
-            for name, solve in solvers.items():
-                started = time.perf_counter()
-                poses = solve(prediction, rois)
-                each = (seconds + time.perf_counter() - started) / len(infos)
-                known = [test_set.source.objects[info.obj_id] for info in infos]
+            known = [test_set.source.objects[info.obj_id] for info in infos]
+            found = {name: _timed(solve, prediction, rois) for name, solve in solvers.items()}
+            spent = sum(own for _, own in found.values())
+            for name, (poses, own) in found.items():
+                each = (seconds + (spent if together else own)) / len(infos)
                 rows[name] += [_pack(one.model_pose(pose), each) for one, pose in zip(known, poses, strict=True)]
             kept |= _chosen_maps(prediction, list(islice(numbers, len(infos))), pictured, plan.form)
     maps = _joined_maps(kept)
@@ -81,6 +83,13 @@ def predict(
         name: Predictions(test_set.spec.name, _joined_estimates(own, test_set, device), box, pictured, maps, {})
         for name, own in rows.items()
     }
+
+
+def _timed(solve: PoseSolver, prediction: Prediction | RegressedPose, rois: RoiBatch) -> tuple[list[Pose], float]:
+    """What a solver finds, and the seconds it took."""
+    started = time.perf_counter()
+    poses = solve(prediction, rois)
+    return poses, time.perf_counter() - started
 
 
 def _chosen_maps(

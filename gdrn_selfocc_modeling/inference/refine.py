@@ -29,7 +29,9 @@ SHIPPED = {
     "any_object": CONFIGS / "gdrn_selfocc" / "refiner" / "any_object.safetensors"
 }  # refiners that come along, by name
 BATCH = 32  # looks in a forward pass
-TURNS = (25.0, 50.0)  # degrees about the camera's axes, by which poses are turned that are tried as well
+# What poses that are tried as well differ in: shares of the distance, then degrees about the camera's axes.
+DISTANCES = (0.93, 1.07)
+TURNS = (25.0, 50.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +49,8 @@ class LookPlan:
     """How looks go on, as TEST.REFINE says."""
 
     iterations: int  # looks at each pose
-    # Above 1 for poses whose rotations are off by more than a look corrects: looks begin at so many of `turned_poses`,
-    # and the most confident one after them is looked at again.
+    # Above 1 for poses that are off by more than a look corrects: looks begin at so many of `tried_poses`, and the most
+    # confident one after them is looked at again.
     starts: int = 1
     # Errors that poses have before any look, over those that the refiner learned to correct: a pose goes further from
     # where it began the larger it is, and follows more of what a look gets wrong.
@@ -93,6 +95,7 @@ class PoseRefiner:
         poses: Sequence[Pose],
         plan: LookPlan,
         coarse: Sequence[Pose] | None = None,
+        others: Sequence[Sequence[Pose]] = (),
     ) -> list[RefinedPose]:
         """Poses of objects in an image (H, W, 3) uint8 BGR, after looks at each, in their order.
 
@@ -106,6 +109,7 @@ class PoseRefiner:
             plan: how often, from where, and how far poses may go.
             coarse: what is known of the poses before any look, `poses` by default. What the image shows is weighed
                 against that, for a network that sees little of an object says little.
+            others: lists of poses of the same objects, found in other ways, that plans with several starts try first.
 
         Raises:
             UserError: several starts, of a refiner that doesn't know how sure it is.
@@ -116,35 +120,38 @@ class PoseRefiner:
         def centered(given: Sequence[Pose]) -> list[Pose]:
             return [pose.with_origin(middle) for pose, middle in zip(given, middles, strict=True)]
 
-        found = self._looks(image, K, own, centered(poses), plan, None if coarse is None else centered(coarse))
+        first = centered(poses)
+        if plan.starts > 1:
+            ways = zip(first, *map(centered, others), strict=True)
+            tried = [tried_poses(pose, plan.starts, more) for pose, *more in ways]
+            first = self._best_starts(image, K, own, tried, replace(plan, starts=1))
+        before = first if coarse is None else centered(coarse)
+        found = [RefinedPose(pose) for pose in first]
+        for _ in range(plan.iterations):
+            found = self._looked_again(image, K, own, found, before, plan.prior_scale)
         return [_with_origin(one, -middle) for one, middle in zip(found, middles, strict=True)]
 
-    def _looks(
+    def _looked_again(
         self,
         image: np.ndarray,
         K: np.ndarray,
         models: Sequence[ObjectModel],
-        poses: Sequence[Pose],
-        plan: LookPlan,
-        coarse: Sequence[Pose] | None,
+        found: Sequence[RefinedPose],
+        before: Sequence[Pose],
+        prior_scale: float,
     ) -> list[RefinedPose]:
-        """As `__call__`, of objects in the frames at their middles."""
-        if plan.starts > 1:
-            tried = [turned_poses(pose, plan.starts) for pose in poses]
-            poses = self._best_starts(image, K, models, tried, replace(plan, starts=1))
-        before = poses if coarse is None else coarse
-        refined = [RefinedPose(pose) for pose in poses]
-        for _ in range(plan.iterations):
-            looks = [self._look(image, K, model, one.pose) for model, one in zip(models, refined, strict=True)]
-            seen = [place for place, look in enumerate(looks) if look is not None]
-            for first in range(0, len(seen), BATCH):
-                places = seen[first : first + BATCH]
-                diameters = np.array([models[place].diameter for place in places])
-                prior = _prior(self.design, [before[place] for place in places], diameters)
-                found = self._refined([looks[place] for place in places], prior, diameters, plan.prior_scale)
-                for place, one in zip(places, found, strict=True):
-                    refined[place] = one if one.pose.is_ahead else refined[place]  # what a fit can't be
-        return refined
+        """The poses `found` after one look more; what can't be looked at stays. before: the poses before any look."""
+        looks = [self._look(image, K, model, one.pose) for model, one in zip(models, found, strict=True)]
+        seen = [place for place, look in enumerate(looks) if look is not None]
+        found = list(found)
+        for first in range(0, len(seen), BATCH):
+            places = seen[first : first + BATCH]
+            diameters = np.array([models[place].diameter for place in places])
+            prior = _prior(self.design, [before[place] for place in places], diameters)
+            moved = self._refined([looks[place] for place in places], prior, diameters, prior_scale)
+            for place, one in zip(places, moved, strict=True):
+                found[place] = one if one.pose.is_ahead else found[place]  # what a fit can't be
+        return found
 
     def _best_starts(
         self,
@@ -159,7 +166,7 @@ class PoseRefiner:
             raise UserError("TEST.REFINE.STARTS takes the most confident pose, and this refiner knows no confidence")
         best = []
         for model, own in zip(models, tried, strict=True):
-            found = self._looks(image, K, [model] * len(own), own, plan, None)
+            found = self(image, K, [model] * len(own), own, plan)
             best.append(max(found, key=lambda one: -1.0 if one.confidence is None else one.confidence).pose)
         return best
 
@@ -211,11 +218,21 @@ def _prior(design: RefinerDesign, coarse: Sequence[Pose], diameters: np.ndarray)
     return PosePrior(R, t, precision)
 
 
-def turned_poses(pose: Pose, count: int) -> list[Pose]:
-    """A pose, and others turned about the object's origin and the camera's axes by `TURNS`, the smaller ones first."""
+def tried_poses(pose: Pose, count: int, others: Sequence[Pose] = ()) -> list[Pose]:
+    """At most `count` poses: the given one, others of the same object that differ from it, and the given one moved.
+
+    The moved ones are nearer and farther by `DISTANCES`, then turned by `TURNS` about the object's origin.
+    """
+    others = [one for one in others if not _is_same(one, pose)]  # a PnP that fails leaves the network's pose
+    moved = [Pose(pose.cam_R_obj, share * pose.cam_t_obj) for share in DISTANCES]
     axes = np.concatenate([np.eye(3), -np.eye(3)])
-    turns = np.concatenate([np.deg2rad(degrees) * axes for degrees in TURNS])[: count - 1]
-    return [pose, *(Pose(R @ pose.cam_R_obj, pose.cam_t_obj) for R in lie_vec_to_matrix(turns))]
+    turns = np.concatenate([np.deg2rad(degrees) * axes for degrees in TURNS])
+    turned = [Pose(R @ pose.cam_R_obj, pose.cam_t_obj) for R in lie_vec_to_matrix(turns)]
+    return [pose, *others, *moved, *turned][:count]
+
+
+def _is_same(first: Pose, second: Pose) -> bool:
+    return np.array_equal(first.cam_R_obj, second.cam_R_obj) and np.array_equal(first.cam_t_obj, second.cam_t_obj)
 
 
 def build_look_plan(test: TestRefineSettings) -> LookPlan:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -18,11 +19,12 @@ from sopose.inference.refine import LookPlan, PoseRefiner
 
 
 def refine_predictions(
-    refiner: PoseRefiner, test_set: EvalSet, predictions: Predictions, plan: LookPlan
+    refiner: PoseRefiner, test_set: EvalSet, predictions: Predictions, plan: LookPlan, others: Sequence[Estimates] = ()
 ) -> Predictions:
     """The predictions of a test set after looks, with the poses before; each rank looks at its share.
 
-    Their scores are the confidence, where the refiner knows it.
+    Their scores are the confidence, where the refiner knows it. `others` are the same poses found in other ways, which
+    a plan with several starts tries as well.
 
     An image's time grows by that of its looks; reading the image is not counted, as with the network.
     """
@@ -35,8 +37,8 @@ def refine_predictions(
             image, K = test_set.source.image(items[places[0]]), items[places[0]].record.K
             started = time.perf_counter()
             models = [test_set.source.objects[items[place].obj_id].model for place in places]
-            poses = [predictions.estimates[place].pose for place in places]
-            refined = refiner(image, K, models, poses, plan)
+            poses, *more = ([one[place].pose for place in places] for one in (predictions.estimates, *others))
+            refined = refiner(image, K, models, poses, plan, others=more)
             seconds = time.perf_counter() - started
             each = seconds / len(places)
             mine |= {place: (one.pose, one.confidence, each) for place, one in zip(places, refined, strict=True)}

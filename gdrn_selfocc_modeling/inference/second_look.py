@@ -49,12 +49,17 @@ class SecondLook:
     confidence_at_threshold: float = 0.0  # of a pose in a detector's box, see `needed_confidence`
 
     def __call__(
-        self, rgb: np.ndarray, K: np.ndarray, names: Sequence[str], poses: Sequence[Pose]
+        self,
+        rgb: np.ndarray,
+        K: np.ndarray,
+        names: Sequence[str],
+        poses: Sequence[Pose],
+        others: Sequence[Sequence[Pose]] = (),
     ) -> list[RefinedPose]:
-        """Poses of objects of some names in an image (H, W, 3) uint8 RGB, after the looks."""
+        """Poses of objects of some names in an image (H, W, 3) uint8 RGB, after the looks; else as of `PoseRefiner`."""
         models = [self.models[name] for name in names]
         bgr = np.ascontiguousarray(rgb[..., ::-1])
-        return self.refiner(bgr, K, models, poses, self.plan)
+        return self.refiner(bgr, K, models, poses, self.plan, others=others)
 
 
 def build_second_look(facts: NetworkFacts, models: Mapping[str, ObjectModel] | None, device: str) -> SecondLook | None:

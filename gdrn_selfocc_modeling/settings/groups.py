@@ -178,7 +178,7 @@ class TestRefineSettings:
     """TEST.REFINE: second looks at what the pose network answered."""
 
     iterations: Annotated[int, AtLeast(0), AtMost(64)]
-    starts: Annotated[int, AtLeast(1), AtMost(13)]
+    starts: Annotated[int, AtLeast(1), AtMost(18)]
     prior_scale: Annotated[float, AtLeast(0.01), AtMost(100)]
     image_error: Annotated[float, AtLeast(0), AtMost(100)]
     confidence_at_threshold: Annotated[float, AtLeast(0), AtMost(1)]

@@ -249,7 +249,7 @@ def gather(refiner: PoseRefiner, test_set: EvalSet, starts: Sequence[Pose], plan
         rows.append((item.obj_id, Pose(own.cam_R_obj, own.cam_t_obj + np.array([*away, 0.0])), False))
         ids, poses, there = zip(*rows, strict=True)
         pixels, K = source.image(item), item.record.K
-        found = refiner(pixels, K, [models[obj_id] for obj_id in ids], list(poses), plan)
+        found = refiner(pixels, K, [models[obj_id] for obj_id in ids], list(poses), replace(plan, starts=1))
         for obj_id, one, is_there in zip(ids, found, there, strict=True):
             if one.evidence is None:
                 continue
@@ -275,7 +275,7 @@ def gather_empty(
     evidence = []
     for item, own in tqdm(list(zip(test_set.source.items, starts, strict=True)), desc=name, unit="object"):
         model = test_set.source.models[item.obj_id]
-        (found,) = refiner(test_set.source.image(item), item.record.K, [model], [own], plan)
+        (found,) = refiner(test_set.source.image(item), item.record.K, [model], [own], replace(plan, starts=1))
         evidence += [] if found.evidence is None else [found.evidence]
     return np.array(evidence).reshape(-1, len(EVIDENCE))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,36 +18,10 @@ from sopose.core.engine.checkpointer import last_checkpoint
 from sopose.core.geometry.distortion import undistorted, undistorted_box
 from sopose.core.geometry.pose import Pose
 from sopose.core.utils.errors import UserError
-from sopose.data.eval_set import EvalSet
 from sopose.inference.estimator import BATCH, PoseEstimator
 from sopose.inference.found import Box
 from sopose.inference.painter import draw
-from sopose.inference.second_look import needed_confidence
-from sopose.main_gdrn import main
-from sopose.settings import load_settings
-from tests.support.builders import eval_set_of
-from tests.support.command import verb
-from tests.support.shared import shared_folder
-
-predict = verb("predict")
-
-TOLERANCE = 1e-4  # of rotation entries and metres
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory, repository, toy_root) -> dict[str, Any]:
-    """The demo's weights, and their evaluation on the small toy set."""
-    config = repository / "configs" / "gdrn_selfocc" / "toy" / "demo.py"
-    weights = config.with_name("demo.safetensors")
-    opts = [f"DATASETS.ROOT={toy_root.parent}", f"MODEL.WEIGHTS={weights}", "MODEL.DEVICE=cpu"]
-    opts.append("TEST.REFINE.ITERATIONS=0")  # the weights' own configuration has no second looks
-
-    def make(folder: Path) -> None:
-        words = ["--eval-only", "--opts", *opts, f"OUTPUT_DIR={folder}", "VAL.REPORT_CASES=0"]
-        main(["--config-file", str(config), *words])
-
-    folder = shared_folder(tmp_path_factory, "estimator", make)
-    return {"cfg": load_settings(config, opts), "weights": weights, "csv": next(folder.rglob("*.csv"))}
+from tests.support.found_poses import TOLERANCE, assert_same_pose, items_by_image
 
 
 @pytest.fixture(scope="module")
@@ -59,24 +32,12 @@ def trained(toy_run) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def test_set(run) -> EvalSet:
-    return eval_set_of(run["cfg"], "toy_test")
-
-
-@pytest.fixture(scope="module")
 def estimator(run) -> PoseEstimator:
     return PoseEstimator.from_checkpoint(run["weights"])
 
 
 def head_of(facts: dict[str, Any]) -> dict[str, Any]:
     return facts["settings"]["MODEL"]["POSE_NET"]["GEO_HEAD"]["INIT_CFG"]
-
-
-def items_by_image(test_set: EvalSet) -> dict[tuple[int, int], list]:
-    by_image: dict[tuple[int, int], list] = {}
-    for item in test_set.source.items:
-        by_image.setdefault((item.record.scene_id, item.record.im_id), []).append(item)
-    return by_image
 
 
 def test_the_poses_are_those_of_an_evaluation(run, test_set, estimator):
@@ -95,31 +56,6 @@ def test_the_poses_are_those_of_an_evaluation(run, test_set, estimator):
     assert place == len(expected) > 5
 
 
-def assert_same_pose(found: Pose, wanted: Pose) -> None:
-    np.testing.assert_allclose(found.cam_R_obj, wanted.cam_R_obj, rtol=0, atol=TOLERANCE)
-    np.testing.assert_allclose(found.cam_t_obj, wanted.cam_t_obj, rtol=0, atol=TOLERANCE)
-
-
-def test_the_command_line_gives_the_same(run, test_set, tmp_path, toy_root, capsys):
-    items = test_set.source.items
-    boxes = [
-        {"scene_id": i.record.scene_id, "image_id": i.record.im_id, "category_id": i.obj_id, "score": 1.0, "time": 0.1}
-        | {"bbox": [*map(float, i.box[:2]), *map(float, i.box[2:] - i.box[:2])]}
-        for i in items
-    ]
-    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
-    scene = sorted((toy_root / "test").iterdir())[0]
-    words = ["--checkpoint", str(run["weights"]), "--boxes", str(tmp_path / "boxes.json"), "--topk", "9"]
-    predict([str(scene), *words, "--models", str(toy_root / "models"), "--output", str(tmp_path / "out")])
-    found, expected = read_results(tmp_path / "out" / "poses.csv"), read_results(run["csv"])
-    assert [(e.im_id, e.obj_id) for e in found] == [(e.im_id, e.obj_id) for e in expected]
-    for one, other in zip(found, expected, strict=True):
-        assert_same_pose(one.pose, other.pose)
-    pictures = list((tmp_path / "out" / "pictures").iterdir())
-    assert len(pictures) == len(items_by_image(test_set))
-    assert "poses in" in capsys.readouterr().out
-
-
 def test_a_checkpoint_knows_what_it_was_trained_with(trained, test_set):
     facts = read_checkpoint(trained["checkpoint"])["facts"]
     assert facts["settings"]["MODEL"]["POSE_NET"]["INPUT_RES"] == 64
@@ -132,17 +68,6 @@ def test_a_checkpoint_knows_what_it_was_trained_with(trained, test_set):
         assert known.name == model.name and known.diameter == model.diameter and len(known.mesh_hash) == 16
         np.testing.assert_array_equal(known.extent, model.extent)
         assert len(known.symmetries_discrete) == len(model.symmetries_discrete)
-
-
-@pytest.fixture(scope="module")
-def photo(test_set) -> tuple[np.ndarray, np.ndarray, Box]:
-    """An image, its K, and a box in it."""
-    item = test_set.source.items[0]
-    return (
-        read_rgb(item.record)[..., ::-1],
-        item.record.K,
-        Box(test_set.source.objects[item.obj_id].model.name, item.box),
-    )
 
 
 def test_no_box_gives_no_pose_and_many_give_as_many(estimator, photo):
@@ -261,64 +186,6 @@ def test_a_checkpoint_of_other_words_is_reported(trained, tmp_path, change, mess
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_goes_on_past_a_broken_image(run, photo, tmp_path, capsys):
-    rgb, K, box = photo
-    for number in range(3):
-        cv2.imwrite(str(tmp_path / f"{number}.png"), rgb[..., ::-1])
-    (tmp_path / "1.png").write_bytes(b"no image")
-    camera = f"{K[0, 0]},{K[1, 1]},{K[0, 2]},{K[1, 2]}"
-    given = ",".join([box.object, *map(str, map(float, box.xyxy))])
-    words = ["--checkpoint", str(run["weights"]), "--K", camera, "--box", given]
-    predict([str(tmp_path), *words, "--output", str(tmp_path / "out")])
-    entries = json.loads((tmp_path / "out" / "poses.json").read_text())
-    assert [len(entry["poses"]) for entry in entries] == [1, 0, 1] and "decoded" in entries[1]["error"]
-    assert "1 images failed" in capsys.readouterr().out
-    for path in tmp_path.glob("*.png"):
-        path.write_bytes(b"no image")
-    with pytest.raises(UserError, match="no image could be used"):
-        predict([str(tmp_path), *words, "--output", str(tmp_path / "other")])
-
-
-def test_a_video_gives_a_video(run, photo, tmp_path):
-    rgb, K, box = photo
-    writer = cv2.VideoWriter(str(tmp_path / "a.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, rgb.shape[1::-1])
-    for _ in range(3):
-        writer.write(np.ascontiguousarray(rgb[..., ::-1]))
-    writer.release()
-    camera = f"{K[0, 0]},{K[1, 1]},{K[0, 2]},{K[1, 2]}"
-    given = ",".join([box.object, *map(str, map(float, box.xyxy))])
-    words = ["--checkpoint", str(run["weights"]), "--K", camera, "--box", given, "--output", str(tmp_path / "out")]
-    predict([str(tmp_path / "a.avi"), *words])
-    assert cv2.VideoCapture(str(tmp_path / "out" / "poses.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 3
-    assert len(read_results(tmp_path / "out" / "poses.csv")) == 3
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--box", "mug,1,2,3"], "four finite numbers"),
-        (["--box", "mug,a,2,3,4"], "--box must be NAME"),
-        (["--box", "mug,1,2,30,40", "--K", "1,2"], "K must be"),
-        (["--box", "mug,1,2,30,40", "--K", "a,b,c,d"], "--K must be four numbers"),
-        (["--box", "mug,1,2,30,40", "--models", "nowhere"], "nowhere is missing"),
-        (["--boxes", "none.json"], "none.json is missing"),
-    ],
-)
-def test_wrong_words_are_reported(run, photo, tmp_path, words, message):
-    cv2.imwrite(str(tmp_path / "a.png"), photo[0][..., ::-1])
-    camera = [] if "--K" in words else ["--K", "600,600,160,120"]
-    with pytest.raises(UserError, match=message):
-        predict(
-            [str(tmp_path / "a.png"), "--checkpoint", str(run["weights"]), *words, *camera, "--output", str(tmp_path)]
-        )
-
-
-def test_an_image_without_a_camera_is_reported(run, photo, tmp_path):
-    cv2.imwrite(str(tmp_path / "a.png"), photo[0][..., ::-1])
-    with pytest.raises(UserError, match="doesn't state its camera"):
-        predict([str(tmp_path / "a.png"), "--checkpoint", str(run["weights"]), "--box", "mug,1,2,30,40"])
-
-
 LENS = (-0.2, 0.05, 0.001, -0.0005)
 
 
@@ -388,68 +255,3 @@ def test_several_images_are_answered_as_each_alone(run, test_set):
         for one, other in zip(found, alone, strict=True):
             assert one.object == other.object
             assert_same_pose(one.pose, other.pose)
-
-
-class OneBox:
-    """A detector that always finds the same."""
-
-    threshold = 0.35
-
-    def __init__(self, box: Box) -> None:
-        self.box = box
-
-    def __call__(self, rgb: np.ndarray, threshold: float | None, topk: int) -> list[Box]:
-        return [self.box]
-
-
-def test_a_surer_box_needs_less_confidence():
-    needed = [needed_confidence(0.5, score, 0.35) for score in (0.0, 0.1, 0.35, 0.6, 0.9, 1.0)]
-    assert needed == sorted(needed, reverse=True) and 0 <= needed[-1] < 1e-6 and 1 - 1e-6 < needed[0] <= 1
-    assert needed[2] == pytest.approx(0.5)
-    odds = needed[3] / (1 - needed[3])
-    assert odds == pytest.approx(((0.35 / 0.65) / (0.6 / 0.4)) ** 2)
-    assert needed_confidence(0.0, 0.01, 0.9) == 0.0 and needed_confidence(1.0, 0.99, 0.1) == 1.0  # all, and none
-
-
-def test_what_isnt_there_gets_no_pose_from_a_detectors_box(run, test_set):
-    estimator = PoseEstimator.from_checkpoint(
-        run["weights"],
-        overrides=["TEST.REFINE.ITERATIONS=1", "TEST.REFINE.CONFIDENCE_AT_THRESHOLD=0.5"],
-        models=test_set.spec.models_dir,
-    )
-    item = test_set.source.items[0]
-    name, K = test_set.spec.object_names[item.obj_id], item.record.K
-    estimator.finder = OneBox(Box(name, item.box, 0.4))
-    nothing = np.full((480, 640, 3), 127, np.uint8)
-    (doubtful,) = estimator.predict(nothing, K, absent=True)
-    assert doubtful.confidence < 0.2
-    assert estimator.predict(nothing, K) == [] and estimator.predict_all([nothing] * 2, K) == [[], []]
-    estimator.finder = OneBox(Box(name, item.box, 0.999))
-    assert len(estimator.predict(nothing, K)) == 1  # the detector is sure
-    estimator.finder = OneBox(Box(name, item.box, 0.4))
-    assert len(estimator(nothing, K, [Box(name, item.box)])) == 1  # a box of the caller's always gets one
-    estimator.second_look = replace(estimator.second_look, confidence_at_threshold=0.0)
-    assert len(estimator.predict(nothing, K)) == 1
-    estimator.second_look = None  # nothing says that it isn't there
-    assert len(estimator.predict(nothing, K)) == 1
-
-
-def test_the_command_line_says_what_isnt_there(run, test_set, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("sopose.inference.estimator.PoseEstimator.is_there", lambda self, found: False)
-    item = test_set.source.items[0]
-    finder = OneBox(Box(test_set.spec.object_names[item.obj_id], item.box, 0.9))
-    original = PoseEstimator.from_checkpoint
-
-    def opened(*words, **more):
-        estimator = original(*words, **more)
-        estimator.finder = finder
-        return estimator
-
-    monkeypatch.setattr("sopose.inference.pose_files.PoseEstimator.from_checkpoint", opened)
-    monkeypatch.setattr("sopose.inference.pose_files.open_boxes", lambda options, estimator: None)
-    image = str(item.record.rgb_path)
-    words = ["--checkpoint", str(run["weights"]), "--K", "300,300,160,120", "--box", "mug,1,1,9,9"]
-    predict([image, *words, "--output", str(tmp_path)])
-    out = capsys.readouterr().out
-    assert "0 poses in 1 images" in out and "1 boxes got no pose: by their scores and the looks none is likely" in out
-    assert json.loads((tmp_path / "poses.json").read_text())[0]["poses"] == []

@@ -19,7 +19,7 @@ from sopose.data.look import nearest_equal_pose
 from sopose.inference.evaluation import build_plan
 from sopose.inference.predictions import Predictions, read_predictions, roi_ids, write_predictions
 from sopose.inference.prepare import prepared_refiner
-from sopose.inference.refine import LookPlan, PoseRefiner, turned_poses
+from sopose.inference.refine import LookPlan, PoseRefiner, tried_poses
 from sopose.inference.refine_predictions import refine_predictions
 from sopose.inference.torch_networks import OnTorch
 from sopose.models.confidence import EVIDENCE, Confidence
@@ -256,12 +256,15 @@ def test_how_far_poses_may_go_says_nothing_of_how_sure_they_are(models):
     assert np.trace(found[2].covariance) > 1.5 * np.trace(found[0].covariance)
 
 
-def test_turned_poses_begin_with_the_pose_itself():
-    poses = turned_poses(TRUTH, 13)
+def test_poses_that_are_tried_begin_with_the_pose_itself():
+    poses = tried_poses(TRUTH, 15)
     angles = [np.degrees(geodesic_distance(pose.cam_R_obj, TRUTH.cam_R_obj)) for pose in poses]
-    np.testing.assert_allclose(angles, [0, *[25] * 6, *[50] * 6], atol=1e-5)
-    assert all((pose.cam_t_obj == TRUTH.cam_t_obj).all() for pose in poses)
-    assert len(turned_poses(TRUTH, 7)) == 7 and len(turned_poses(TRUTH, 1)) == 1
+    np.testing.assert_allclose(angles, [0, 0, 0, *[25] * 6, *[50] * 6], atol=1e-5)
+    shares = [pose.cam_t_obj / TRUTH.cam_t_obj for pose in poses]  # on one line of sight
+    np.testing.assert_allclose(shares, np.array([1, 0.93, 1.07, *[1] * 12])[:, None] * np.ones(3), atol=1e-12)
+    assert len(tried_poses(TRUTH, 9)) == 9 and len(tried_poses(TRUTH, 1)) == 1
+    others = [TRUTH, *poses[5:7]]  # one says nothing new; the rest come first
+    assert tried_poses(TRUTH, 4, others)[:3] == [TRUTH, *poses[5:7]]
 
 
 class Near(Oracle):
@@ -284,9 +287,28 @@ def test_the_most_confident_of_several_starts_is_taken(models):
     start = Pose(turn @ TRUTH.cam_R_obj, TRUTH.cam_t_obj)
     refiner = PoseRefiner(asked(Near(TRUTH)), sure)
     off = []
-    for starts in (1, 7):
+    for starts in (1, 9):
         (found,) = refiner(PICTURE, CAMERA, [model], [start], LookPlan(2, starts=starts))
         off.append(np.degrees(geodesic_distance(found.pose.cam_R_obj, TRUTH.cam_R_obj)))
     assert off[0] > 30 and off[1] < 1
+    near = [found.pose]  # as another way might find it
+    (found,) = refiner(PICTURE, CAMERA, [model], [start], LookPlan(2, starts=2), others=[near])
+    assert np.degrees(geodesic_distance(found.pose.cam_R_obj, TRUTH.cam_R_obj)) < 1
     with pytest.raises(UserError, match="knows no confidence"):
-        PoseRefiner(asked(Near(TRUTH)), DESIGN)(PICTURE, CAMERA, [model], [start], LookPlan(2, starts=7))
+        PoseRefiner(asked(Near(TRUTH)), DESIGN)(PICTURE, CAMERA, [model], [start], LookPlan(2, starts=9))
+
+
+def test_predictions_in_other_ways_are_tried(test_set):
+    """Each object's own: one way has one of them right, and that one alone is right after the looks."""
+    items, coarse = test_set.source.items, predictions_of(test_set)
+    spread = EVIDENCE.index("spread")
+    sure = replace(DESIGN, confidence=(*(-1.0 if k == spread else 0.0 for k in range(len(EVIDENCE))), 0.0))
+    truth = items[3].truth.pose
+    turn = Rotation.from_rotvec(np.deg2rad(35) * np.array([0.0, 0.0, 1.0])).as_matrix()
+    wrong = [replace(one, pose=Pose(turn @ truth.cam_R_obj, truth.cam_t_obj)) for one in coarse.estimates]
+    right = [replace(one, pose=truth) if place == 3 else one for place, one in enumerate(wrong)]
+    given = replace(coarse, estimates=Estimates.of(wrong))
+    refiner = PoseRefiner(asked(Near(truth)), sure)
+    found = refine_predictions(refiner, test_set, given, LookPlan(1, starts=2), [Estimates.of(right)])
+    off = [np.degrees(geodesic_distance(one.pose.cam_R_obj, truth.cam_R_obj)) for one in found.estimates]
+    assert off[3] < 1 and min(off[:3] + off[4:]) > 30
