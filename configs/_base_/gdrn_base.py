@@ -51,6 +51,7 @@ MODEL = dict(  # the network, its weights and its losses
                 in_channels=[256, 512, 1024, 2048],  # of the backbone's maps that out_indices name
                 out_channels=256,  # of every map of the pyramid; the heads' in_dim
                 num_outs=4,  # maps; as many as in_channels, 1 for TopDown
+                blocks=(),  # residual blocks of each of TopDown's maps, the finest first
             ),
         ),
         GEO_HEAD=dict(  # mask, P and regions

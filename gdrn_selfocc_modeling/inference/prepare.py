@@ -39,6 +39,9 @@ def prepared(model: nn.Module, device: torch.device, image_size: int, half: bool
     network = copy.deepcopy(model)
     example = torch.linspace(-1, 1, 3 * image_size**2).view(1, 3, image_size, image_size)
     network.backbone = without_batch_norms(network.backbone, example)
+    if network.neck is not None:
+        with torch.no_grad():
+            network.neck = without_batch_norms(network.neck, network.backbone(example))
     if half and not has_fast_bfloat16():
         logger.info("this CPU has no arithmetic in bfloat16 (AVX512-BF16, AMX): the network stays in float32")
     elif half:

@@ -39,7 +39,7 @@ PARTS = {
     "pnp_net": "pnp_net",
 }
 
-NECKS: dict[str, type[nn.Module]] = {"FPN": FeaturePyramid, "TopDown": TopDownPath}
+NECKS = ("FPN", "TopDown")
 
 
 @dataclass(frozen=True)
@@ -180,9 +180,15 @@ def _build_neck(net: PoseNetSettings, backbone: nn.Module) -> tuple[nn.Module | 
             f"the backbone {net.backbone.init_cfg.type} gives {len(channels)} maps of {channels} channels (its "
             f"out_indices choose them), of which {options.type} makes {outs}; set both to that"
         )
-    return NECKS[options.type](channels, options.out_channels), FeatureMaps(
-        [options.out_channels] * outs, strides[:outs]
-    )
+    maps = FeatureMaps([options.out_channels] * outs, strides[:outs])
+    if options.type == "TopDown":
+        return TopDownPath(channels, options.out_channels, options.blocks), maps
+    if options.blocks:
+        raise UserError(
+            f"MODEL.POSE_NET.NECK.INIT_CFG.blocks is {options.blocks} but {options.type} has none; set blocks=() or "
+            f"type='TopDown'"
+        )
+    return FeaturePyramid(channels, options.out_channels), maps
 
 
 def _heads(net: PoseNetSettings) -> dict[str, HeadArguments]:

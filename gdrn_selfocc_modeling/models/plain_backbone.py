@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from sopose.models.layers.blocks import ResidualBlock
+
 STEM_STRIDE = 4
 
 
@@ -65,28 +67,6 @@ class PlainBackbone(nn.Module):
             x = stage(x)
             maps.append(x)
         return [maps[index] for index in self.feature_info.out_indices]
-
-
-class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions beside a short cut."""
-
-    def __init__(self, in_dim: int, out_dim: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(in_dim, out_dim, 3, stride=stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(out_dim)
-        self.conv2 = nn.Conv2d(out_dim, out_dim, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(out_dim)
-        self.act = nn.ReLU(inplace=True)
-        self.shortcut = nn.Identity()
-        if stride > 1 or in_dim != out_dim:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(in_dim, out_dim, 1, stride=stride, bias=False), nn.BatchNorm2d(out_dim)
-            )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, in_dim, H, W) -> (B, out_dim, H / stride, W / stride)."""
-        y = self.bn2(self.conv2(self.act(self.bn1(self.conv1(x)))))
-        return self.act(y + self.shortcut(x))
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ class NeckArguments:
     in_channels: tuple[int, ...]
     out_channels: Width
     num_outs: Few
+    blocks: tuple[int, ...]
 
 
 @dataclass(frozen=True)

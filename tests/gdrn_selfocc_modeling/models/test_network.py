@@ -74,6 +74,7 @@ def test_maps_and_pose_of_a_small_network(make_small_config, make_ellipsoids):
         + [f"{NET}.{head}.INIT_CFG.in_dim=112" for head in ("GEO_HEAD", "SELFOCC_HEAD")],
         PLAIN,
         [*PLAIN, f"{NET}.GEO_HEAD.INIT_CFG.num_conv_per_block=1"],
+        [*PLAIN, f"{NET}.NECK.INIT_CFG.blocks=(1,0,2)"],
     ],
 )
 def test_options_train_together(overrides, make_small_config, make_ellipsoids):
@@ -96,6 +97,16 @@ def test_mixed_precision_spares_the_pose(make_small_config, make_ellipsoids):
         _, trans_raw = model.pnp_net(maps, mask_probability(mixed.mask.float(), "L1"))
     assert mixed.xyz.dtype == torch.bfloat16
     torch.testing.assert_close(mixed.trans_raw, trans_raw, rtol=0, atol=0)  # exact, of the same type
+
+
+def test_blocks_added_to_a_network_change_nothing_at_first(make_small_config, make_ellipsoids):
+    batch, _ = make_ellipsoids(2)
+    before = model_of(make_small_config(*PLAIN)).eval()
+    after = model_of(make_small_config(*PLAIN, f"{NET}.NECK.INIT_CFG.blocks=(1,2,3)")).eval()
+    missing = after.load_state_dict(before.state_dict(), strict=False).missing_keys
+    assert {name.rpartition(".blocks.")[0] for name in missing} == {"neck"}
+    with torch.no_grad():
+        torch.testing.assert_close(after(batch).xyz, before(batch).xyz, rtol=0, atol=1e-6)
 
 
 def test_one_roi_is_predicted_as_in_a_batch(make_small_config, make_ellipsoids):
@@ -183,6 +194,18 @@ def test_every_rotation_type_gives_rotations(rot_type, make_ellipsoids):
         ([f"{NET}.PNP_NET.INIT_CFG.type='PointNet'"], "unknown network.*'PointNet'.*ConvPnPNet"),
         ([f"{NET}.NECK.ENABLED=True"], r"NECK.INIT_CFG has in_channels=.*1 maps of \[256\]"),
         ([*PLAIN, f"{NET}.NECK.INIT_CFG.num_outs=3"], "num_outs=3.*of which TopDown makes 1"),
+        ([*PLAIN, f"{NET}.NECK.INIT_CFG.blocks=(1,2)"], r"blocks is \(1, 2\), wanted .* each of the 3 maps"),
+        ([*PLAIN, f"{NET}.NECK.INIT_CFG.blocks=(1,2,-1)"], "blocks is .*-1"),
+        ([*PLAIN, f"{NET}.NECK.INIT_CFG.blocks=(1000000000,0,0)"], "blocks is .*up to 64"),
+        (
+            [
+                f"{NET}.NECK.ENABLED=True",
+                f"{NET}.NECK.INIT_CFG.blocks=(1,)",
+                f"{NET}.NECK.INIT_CFG.in_channels=[256]",
+                f"{NET}.NECK.INIT_CFG.num_outs=1",
+            ],
+            "blocks is .* but FPN has none",
+        ),
         ([*PLAIN, f"{NET}.NECK.INIT_CFG.type='BiFPN'"], "'BiFPN'; known: FPN, TopDown"),
         ([*PLAIN, f"{NET}.SELFOCC_HEAD.INIT_CFG.feat_dim=32"], "keeps its in_dim=64 channels; set feat_dim=64"),
         ([f"{NET}.BACKBONE.INIT_CFG.type='own/plane'"], "own/plane.*did you mean 'plain'"),
