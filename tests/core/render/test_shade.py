@@ -7,70 +7,39 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from sopose.core.geometry.camera import pixel_grid, pixel_rays
+from sopose.core.geometry.camera import pixel_grid
 from sopose.core.geometry.pose import Pose
 from sopose.core.geometry.rotation import random_rotation
-from sopose.core.objects.model import ObjectModel
-from sopose.core.rays.casters import EmbreeCaster
-from sopose.core.render.ground import Ground, Grounds, mirrored, plane_behind, random_texture
+from sopose.core.render.ground import Ground, plane_behind
 from sopose.core.render.lights import LightRange, Lights
 from sopose.core.render.looks import Body, Coats
 from sopose.core.render.materials import Material, MaterialRange, recolor_matrix
-from sopose.core.render.packed import PackedScenes, Scene
-from sopose.core.render.shade import Picture, Shading, render_rgb, render_scenes, shade
+from sopose.core.render.packed import Scene
+from sopose.core.render.shade import Shading, render_rgb, render_scenes, shade
 from sopose.core.render.stains import draw_stains
 from sopose.core.utils.errors import UserError
-
-K = np.array([[500.0, 0.0, 50.0], [0.0, 500.0, 50.0], [0.0, 0.0, 1.0]])
-MATT = Material(specular=0.0)
-CENTER = np.array([[50.0, 50.0]])
-NO_LAMP = (np.zeros((0, 4)), np.zeros((0, 3)))
-GREY_LEVEL = 1.0
+from tests.support.shaded import (
+    CENTER,
+    GREY_LEVEL,
+    MATT,
+    NO_LAMP,
+    K,
+    at,
+    grey_texture,
+    ground_at,
+    lamp,
+    linear_rgb,
+    model_of,
+    pack,
+    render,
+    sheet,
+)
 
 
 def linear(level: float) -> float:
     """Light of a grey level, IEC 61966-2-1."""
     value = level / 255
     return value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
-
-
-def model_of(vertices: np.ndarray, faces: np.ndarray, **looks: np.ndarray) -> ObjectModel:
-    low, high = vertices.min(axis=0), vertices.max(axis=0)
-    diameter = float(np.linalg.norm(high - low))
-    return ObjectModel(1, "thing", vertices, faces, diameter, low, high - low, **looks)
-
-
-def sheet(side: float, pose: Pose, material: Material = MATT, **looks: np.ndarray) -> Body:
-    """A square in its own z = 0 plane; corners in the order (-,-), (+,-), (+,+), (-,+)."""
-    h = side / 2
-    vertices = np.array([[-h, -h, 0], [h, -h, 0], [h, h, 0], [-h, h, 0]])
-    faces = np.array([[0, 1, 2], [0, 2, 3]])
-    return Body(model_of(vertices, faces, **looks), pose, material)
-
-
-def at(x: float, y: float, z: float, tilt: float = 0.0) -> Pose:
-    """Turned by `tilt` radians about the camera's x axis."""
-    c, s = np.cos(tilt), np.sin(tilt)
-    return Pose(np.array([[1, 0, 0], [0, c, -s], [0, s, c]]), np.array([x, y, z]))
-
-
-def lamp(x: float, y: float, z: float, w: float, strength: float = 1.0) -> Lights:
-    return Lights(np.zeros(3), np.array([[x, y, z, w]]), np.full((1, 3), strength))
-
-
-def linear_rgb(bodies: list[Body], uv: np.ndarray, lights: Lights, shadows: bool = True) -> np.ndarray:
-    packed = pack(Scene(K, bodies, lights), uv)
-    return shade(packed, packed.hits(), Shading(shadows=shadows, ambient_occlusion=False)).numpy()
-
-
-def pack(scene: Scene, uv: np.ndarray) -> PackedScenes:
-    return PackedScenes([scene], [uv], EmbreeCaster([scene.meshes]))
-
-
-def render(
-    bodies: list[Body], uv: np.ndarray, lights: Lights, shading: Shading | None = None, ground: Ground | None = None
-) -> Picture:
-    return render_rgb(Scene(K, bodies, lights, ground), uv, shading)
 
 
 def test_what_lies_between_all_pixels_of_the_lattice_is_lit():
@@ -205,85 +174,6 @@ def test_an_roi_shows_the_same_pixels_as_the_whole_image():
     assert np.abs(difference).max() <= GREY_LEVEL
     assert np.array_equal(part.owner, whole.owner.reshape(100, 100)[20:60, 30:80].ravel())
     assert set(whole.owner) == {0, 1, 2}
-
-
-def ground_at(z: float, rng: np.random.Generator, tilt: float = 0.0) -> Ground:
-    """A textured plane at depth z, facing the camera."""
-    return Ground(at(0, 0, z, np.pi + tilt), random_texture(rng), 0.1)
-
-
-def packed_ground(ground: Ground, pixel_angle: float = 0.0) -> Grounds:
-    return Grounds.of([ground], [pixel_angle], torch.device("cpu"))
-
-
-def albedo(grounds: Grounds, points_cam: np.ndarray) -> np.ndarray:
-    """(3, M) at points (3, M) of the first plane."""
-    points = torch.from_numpy(points_cam.astype(np.float32))
-    return grounds.albedo(torch.zeros(points.shape[1], dtype=torch.long), points).numpy()
-
-
-def test_the_ground_is_where_its_plane_says():
-    ground = ground_at(2.0, np.random.default_rng(0), tilt=0.3)
-    uv = pixel_grid(100, 100).reshape(-1, 2)
-    rays = pixel_rays(K, uv)
-    picture = render([], uv, Lights(np.ones(3), *NO_LAMP), ground=ground)
-    assert (picture.owner == 0).all()
-    points = picture.depth[:, None] * rays
-    assert np.abs((points - ground.pose.cam_t_obj) @ ground.normal_cam).max() < 1e-12
-    steep = Ground(at(0, -0.5, 2.0, np.pi / 2), ground.texture)  # its horizon lies in the middle of the image
-    assert np.isfinite(render([], uv, Lights(np.ones(3), *NO_LAMP), ground=steep).depth).mean() < 0.5
-
-
-def test_the_ground_shows_its_texture_without_a_seam():
-    texture = mirrored(np.arange(48, dtype=np.uint8).reshape(4, 4, 3) * 5)
-    ground = packed_ground(Ground(at(0, 0, 1, np.pi), texture, 0.04))
-    points = np.array([[0.0025, 0.0425, -0.0375], [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
-    colors = albedo(ground, points)
-    np.testing.assert_allclose(colors, colors[:, :1].repeat(3, axis=1), atol=1e-3)
-    seam = albedo(ground, np.array([[-1e-5, 1e-5], [0.003, 0.003], [1, 1]]))
-    np.testing.assert_allclose(seam[:, 0], seam[:, 1], atol=1e-3)
-
-
-def test_a_texture_too_fine_for_the_pixels_is_even():
-    ground = ground_at(1.0, np.random.default_rng(0))
-    points = np.concatenate([np.random.default_rng(0).uniform(-1, 1, (2, 500)), np.ones((1, 500))])
-    assert albedo(packed_ground(ground), points).std() > 0.01
-    assert albedo(packed_ground(ground, pixel_angle=0.1), points).std(axis=1).max() < 1e-5
-
-
-def test_grounds_of_several_scenes_are_each_their_own_and_some_have_none():
-    rng = np.random.default_rng(0)
-    alone = [ground_at(z, rng, tilt) for z, tilt in ((1.0, 0.2), (1.4, -0.3))]
-    grounds = Grounds.of([alone[0], None, alone[1]], [1e-3] * 3, torch.device("cpu"))
-    uv = torch.from_numpy(rng.uniform(0, 100, (60, 2)))
-    scene, inverse = torch.arange(60) % 3, torch.from_numpy(np.linalg.inv(K))[..., None]
-    depth, rays = grounds.depth(scene, inverse, uv), torch.from_numpy(pixel_rays(K, uv.numpy()).T)
-    points = torch.where(depth.isfinite(), rays * depth, 1.0).float()
-    shown, up = grounds.albedo(scene, points), torch.zeros_like(points)
-    assert (depth[scene == 1] == torch.inf).all() and not grounds.occlude(scene, points, 9 * points)[scene == 1].any()
-    for number, ground in ((0, alone[0]), (2, alone[1])):
-        mine, single = scene == number, packed_ground(ground, 1e-3)
-        first = torch.zeros(int(mine.sum()), dtype=torch.long)
-        torch.testing.assert_close(depth[mine], single.depth(first, inverse, uv[mine]), rtol=1e-12, atol=0)
-        torch.testing.assert_close(shown[:, mine], single.albedo(first, points[:, mine]), rtol=0, atol=1e-4)
-        assert grounds.occlude(scene, points, points)[mine].all()
-        assert not grounds.occlude(scene, points / 2, up)[mine].any()
-
-
-def test_a_body_shades_the_ground_and_the_ground_shades_what_is_under_it():
-    ground = Ground(at(0, 0, 1.0, np.pi), grey_texture(), 1.0)
-    blocker = sheet(0.01, at(-0.04, 0, 0.95))
-    uv = 50 + 500 * np.array([[0.01, 0.0], [0.017, 0.0]])
-    bright = Shading(ambient_occlusion=False)
-    shown = render([blocker], uv, lamp(-1, 0, -1, 0), bright, ground)
-    assert not shown.rgb[0].any() and shown.rgb[1].min() > 100
-    below = lamp(0, 0, 1.5, 1)  # under the ground, which is above the blocker's back
-    behind = sheet(0.01, at(0, 0, 0.95, np.pi - 0.5))
-    assert not render([behind], CENTER, below, bright, ground).rgb.any()
-
-
-def grey_texture() -> np.ndarray:
-    return np.full((4, 4, 3), 188, np.uint8)
 
 
 def box_from_inside(side: float, pose: Pose) -> Body:
