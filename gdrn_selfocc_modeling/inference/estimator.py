@@ -197,6 +197,8 @@ class PoseEstimator:
     def look(self, photo: Photo, poses: Sequence[tuple[str, Pose]]) -> list[ObjectPose]:
         """Poses of objects, by name, that are about known in an image, after second looks; none is found anew.
 
+        Each look begins at one pose, so that its confidence is not that of the surest of several.
+
         Raises `UserError` without second looks.
         """
         if self.second_look is None:

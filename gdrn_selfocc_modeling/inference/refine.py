@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from sopose.core.utils.errors import UserError
 from sopose.data.look import look_format, look_view, make_look
 from sopose.inference.onnx_network import SUFFIX
 from sopose.inference.onnx_refiner import read_onnx_refiner
-from sopose.models.confidence import look_evidence, read_confidence
+from sopose.models.confidence import best_of, look_evidence, read_confidence
 from sopose.models.refiner_design import RefinerDesign, seen_points
 from sopose.settings import CONFIGS
 from sopose.settings.groups import TestRefineSettings
@@ -41,7 +42,8 @@ class RefinedPose:
     pose: Pose
     covariance: np.ndarray | None = None  # (6, 6) as of `PoseFit`; None without a look
     evidence: np.ndarray | None = None  # (10,) as of `EVIDENCE`; None without a look
-    confidence: float | None = None  # probability that the pose is right; None where the refiner doesn't know
+    # Probability that the pose is right, as the surest of those tried; None where the refiner doesn't know
+    confidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -120,15 +122,16 @@ class PoseRefiner:
         def centered(given: Sequence[Pose]) -> list[Pose]:
             return [pose.with_origin(middle) for pose, middle in zip(given, middles, strict=True)]
 
-        first = centered(poses)
+        first, counts = centered(poses), itertools.repeat(1)
         if plan.starts > 1:
             ways = zip(first, *map(centered, others), strict=True)
             tried = [tried_poses(pose, plan.starts, more) for pose, *more in ways]
-            first = self._best_starts(image, K, own, tried, replace(plan, starts=1))
+            first, counts = self._best_starts(image, K, own, tried, replace(plan, starts=1))
         before = first if coarse is None else centered(coarse)
         found = [RefinedPose(pose) for pose in first]
         for _ in range(plan.iterations):
             found = self._looked_again(image, K, own, found, before, plan.prior_scale)
+        found = [_chosen(one, count) for one, count in zip(found, counts, strict=False)]
         return [_with_origin(one, -middle) for one, middle in zip(found, middles, strict=True)]
 
     def _looked_again(
@@ -160,15 +163,19 @@ class PoseRefiner:
         models: Sequence[ObjectModel],
         tried: Sequence[Sequence[Pose]],
         plan: LookPlan,
-    ) -> list[Pose]:
-        """Of several poses tried for each object, after the looks the most confident."""
+    ) -> tuple[list[Pose], list[int]]:
+        """Of several poses tried for each object, after the looks the most confident; and of how many it is.
+
+        Those that can't be looked at don't count.
+        """
         if self.confidence is None:
             raise UserError("TEST.REFINE.STARTS takes the most confident pose, and this refiner knows no confidence")
-        best = []
+        best, counts = [], []
         for model, own in zip(models, tried, strict=True):
             found = self(image, K, [model] * len(own), own, plan)
             best.append(max(found, key=lambda one: -1.0 if one.confidence is None else one.confidence).pose)
-        return best
+            counts.append(max(sum(one.confidence is not None for one in found), 1))
+        return best, counts
 
     def _look(self, image: np.ndarray, K: np.ndarray, model: ObjectModel, pose: Pose) -> LookBatch | None:
         size = (image.shape[1], image.shape[0])
@@ -208,6 +215,11 @@ def _with_origin(found: RefinedPose, point_obj: np.ndarray) -> RefinedPose:
         return replace(found, pose=found.pose.with_origin(point_obj))
     pose, covariance = moved_pose(found.pose, found.covariance, point_obj)
     return replace(found, pose=pose, covariance=covariance)
+
+
+def _chosen(found: RefinedPose, count: int) -> RefinedPose:
+    """The same, as the most confident of `count` poses."""
+    return found if found.confidence is None else replace(found, confidence=best_of(found.confidence, count))
 
 
 def _prior(design: RefinerDesign, coarse: Sequence[Pose], diameters: np.ndarray) -> PosePrior[np.ndarray]:

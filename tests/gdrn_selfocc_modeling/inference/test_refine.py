@@ -22,7 +22,7 @@ from sopose.inference.prepare import prepared_refiner
 from sopose.inference.refine import LookPlan, PoseRefiner, tried_poses
 from sopose.inference.refine_predictions import refine_predictions
 from sopose.inference.torch_networks import OnTorch
-from sopose.models.confidence import EVIDENCE, Confidence
+from sopose.models.confidence import EVIDENCE, Confidence, best_of
 from sopose.models.refiner_design import RefinerDesign
 from sopose.models.refiner_file import build_refiner, save_refiner
 from tests.support.builders import eval_set_of
@@ -292,10 +292,25 @@ def test_the_most_confident_of_several_starts_is_taken(models):
         off.append(np.degrees(geodesic_distance(found.pose.cam_R_obj, TRUTH.cam_R_obj)))
     assert off[0] > 30 and off[1] < 1
     near = [found.pose]  # as another way might find it
+    (alone,) = refiner(PICTURE, CAMERA, [model], near, LookPlan(2))
+    assert found.confidence == pytest.approx(best_of(alone.confidence, 9), abs=1e-3)
     (found,) = refiner(PICTURE, CAMERA, [model], [start], LookPlan(2, starts=2), others=[near])
     assert np.degrees(geodesic_distance(found.pose.cam_R_obj, TRUTH.cam_R_obj)) < 1
     with pytest.raises(UserError, match="knows no confidence"):
         PoseRefiner(asked(Near(TRUTH)), DESIGN)(PICTURE, CAMERA, [model], [start], LookPlan(2, starts=9))
+
+
+def test_what_cannot_be_looked_at_is_none_of_several(models):
+    model, near = models[min(models)], [wrong(TRUTH)]
+    refiner = PoseRefiner(asked(Oracle(TRUTH)), replace(DESIGN, confidence=(*[0.0] * len(EVIDENCE), 1.0)))
+    behind = [Pose(TRUTH.cam_R_obj, -TRUTH.cam_t_obj)]
+    (alone,) = refiner(PICTURE, CAMERA, [model], near, LookPlan(1))
+    (found,) = refiner(PICTURE, CAMERA, [model], behind, LookPlan(1, starts=2), others=[near])
+    assert found.confidence == alone.confidence
+    (two,) = refiner(PICTURE, CAMERA, [model], [TRUTH], LookPlan(1, starts=2), others=[near])
+    assert two.confidence == pytest.approx(best_of(alone.confidence, 2))
+    (none,) = refiner(PICTURE, CAMERA, [model], behind, LookPlan(1, starts=2), others=[behind])
+    assert none.confidence is None and none.pose.cam_t_obj[2] < 0
 
 
 def test_predictions_in_other_ways_are_tried(test_set):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sopose.core.evaluation.calibration import area_under_roc, reliability
 from sopose.core.utils.errors import UserError
 from sopose.models import confidence as module
-from sopose.models.confidence import EVIDENCE, FIRST, Confidence, fit_confidence, read_confidence
+from sopose.models.confidence import EVIDENCE, FIRST, Confidence, best_of, fit_confidence, read_confidence
 
 RNG = np.random.default_rng(0)
 TRUE = Confidence((2.0, -1.0, 0.0, 0.0, 0.5, 0.0, 0.0, 0.3, 0.0, -0.4), -0.5)
@@ -71,6 +73,18 @@ def test_areas():
 def test_reliability_of_what_is_sure_and_wrong():
     bins = reliability(np.full(50, 0.9), np.zeros(50, bool))
     assert bins.error == pytest.approx(0.9) and bins.count.sum() == 50
+
+
+@given(st.floats(0, 1), st.integers(1, 18), st.integers(1, 18))
+def test_the_surest_of_more_poses_is_the_less_sure(probability, few, many):
+    few, many = sorted((few, many))
+    assert best_of(probability, 1) == probability
+    assert 0 <= best_of(probability, many) <= best_of(probability, few) <= 1
+    assert best_of(0.0, many) == 0 and best_of(1.0, many) == 1
+
+
+def test_four_poses_halve_the_odds():
+    assert best_of(0.8, 4) == pytest.approx(2 / 3)  # odds 4, then 2
 
 
 def test_numbers_of_an_older_file_mean_what_they_did():
