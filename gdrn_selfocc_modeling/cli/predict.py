@@ -70,6 +70,13 @@ def register_parser(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--looks", type=int, default=0, metavar="N", help="second looks at each pose, by --models")
     parser.add_argument(
+        "--starts",
+        type=int,
+        metavar="N",
+        help="1 to 18 poses of each object that looks begin at; 6 help a network that is often far off, with N + 1 "
+        "times the looks (default: as its file says)",
+    )
+    parser.add_argument(
         "--refiner", type=Path, metavar="FILE", help="that looks (default: as TEST.REFINE.WEIGHTS says)"
     )
     parser.add_argument(

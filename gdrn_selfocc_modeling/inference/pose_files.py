@@ -201,6 +201,8 @@ def run_predict(options: PredictOptions) -> None:
         None if options.box else options.detector,
         options.detector_size,
     )
+    if options.starts is not None and estimator.second_look is None:
+        raise UserError("--starts says where second looks begin, and the network's file asks for none; add --looks 2")
     tracker = PoseTracker(estimator) if options.track else None
     boxes = open_boxes(options, estimator)
     painter = None if options.no_pictures and not options.show else draw_poses

@@ -64,6 +64,7 @@ class PredictOptions:
     topk: int = 1
     models: Path | None = None
     looks: int = 0
+    starts: int | None = None  # of looks; by default as the network's file says
     refiner: Path | None = None
     output: Path = Path("output/predictions")
     no_pictures: bool = False
@@ -74,9 +75,9 @@ class PredictOptions:
 
 
 def look_words(options: PredictOptions) -> list[str]:
-    """The configuration keys that --looks and --refiner stand for."""
-    words = [f"TEST.REFINE.ITERATIONS={options.looks}"] if options.looks else []
-    return [*words, f"TEST.REFINE.WEIGHTS={options.refiner}"] if options.refiner else words
+    """The configuration keys that --looks, --starts and --refiner stand for."""
+    given = {"ITERATIONS": options.looks or None, "STARTS": options.starts, "WEIGHTS": options.refiner}
+    return [f"TEST.REFINE.{key}={value}" for key, value in given.items() if value is not None]
 
 
 def open_camera(options: PredictOptions, frames: Frames) -> Camera:

@@ -18,17 +18,21 @@ from sopose.core.utils.errors import UserError
 from sopose.inference import pose_files
 from sopose.inference.estimator import PoseEstimator
 from sopose.inference.found import ObjectPose
-from sopose.inference.pose_inputs import PredictOptions, open_camera
+from sopose.inference.pose_inputs import PredictOptions, look_words, open_camera
 from tests.support.bop_files import of_sensors
 from tests.support.command import verb
 
 main = verb("predict")
 
 
-def camera_of(source, *words: str):
+def options_of(source, *words: str) -> PredictOptions:
     parser = verb_parser("predict", load_verb("predict", {}))
     args = parser.parse_args([str(source), "--checkpoint", "x.pth", "--box", "can,0,0,9,9", *words])
-    return open_camera(PredictOptions(**vars(args)), open_frames(str(source)))
+    return PredictOptions(**vars(args))
+
+
+def camera_of(source, *words: str):
+    return open_camera(options_of(source, *words), open_frames(str(source)))
 
 
 @pytest.fixture
@@ -192,6 +196,19 @@ def test_images_of_one_name_have_a_picture_each(known, tmp_path):
         cv2.imwrite(str(tmp_path / name), np.zeros((24, 32, 3), np.uint8))
     predict(tmp_path, tmp_path / "out", "--K", "50,50,15.5,11.5", "--box", "can,0,0,9,9")
     assert len(list((tmp_path / "out/pictures").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "keys"),
+    [
+        ([], []),
+        (["--looks", "2"], ["ITERATIONS=2"]),
+        (["--looks", "2", "--starts", "6", "--models", "m"], ["ITERATIONS=2", "STARTS=6"]),
+        (["--refiner", "r.onnx"], ["WEIGHTS=r.onnx"]),
+    ],
+)
+def test_looks_are_keys_of_the_configuration(scene, words, keys):
+    assert look_words(options_of(scene, *words)) == [f"TEST.REFINE.{key}" for key in keys]
 
 
 def test_advice_names_no_option_that_is_not_there(scene, tmp_path):

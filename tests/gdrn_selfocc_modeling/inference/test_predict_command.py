@@ -77,6 +77,7 @@ def test_a_video_gives_a_video(run, photo, tmp_path):
         (["--box", "mug,1,2,30,40", "--K", "a,b,c,d"], "--K must be four numbers"),
         (["--box", "mug,1,2,30,40", "--models", "nowhere"], "nowhere is missing"),
         (["--boxes", "none.json"], "none.json is missing"),
+        (["--box", "mug,1,2,30,40", "--starts", "6"], "asks for none; add --looks 2"),
     ],
 )
 def test_wrong_words_are_reported(run, photo, tmp_path, words, message):
