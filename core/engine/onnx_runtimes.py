@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -130,10 +130,16 @@ def _openvino(source: bytes | Path, device: str | None, precision: str = "f32") 
     request = compiled.create_infer_request()
     return Session(
         inputs=[node.any_name for node in compiled.inputs],
-        outputs=[node.any_name for node in compiled.outputs],
+        outputs=[_openvino_name(node.names, node.node.friendly_name) for node in compiled.outputs],
         run=lambda feed: list(request.infer(feed).values()),
         metadata={key: str(value.value) for key, value in framework.items()},
     )
+
+
+def _openvino_name(names: Collection[str], friendly: str) -> str:
+    """The name that the file gives to an output, which OpenVINO also calls by that of the operation before it."""
+    given = friendly.split("/")[0]
+    return given if given in names else min(names)
 
 
 RUNTIMES: dict[str, Callable[[bytes | Path, str | None], Session]] = {

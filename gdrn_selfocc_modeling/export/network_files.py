@@ -68,7 +68,8 @@ def run_export(options: ExportOptions) -> None:
     if kind in SPECIAL:
         SPECIAL[kind](options)
         return
-    estimator = PoseEstimator.from_checkpoint(options.checkpoint, ON_CPU)
+    # The network alone: second looks would ask for the models.
+    estimator = PoseEstimator.from_checkpoint(options.checkpoint, ON_CPU, ["TEST.REFINE.ITERATIONS=0"])
     facts = read_network_facts(state, options.checkpoint, overrides(options))
     splits = {name: open_split(facts, name) for name in (options.split, options.calibration) if name}
     example = made_up_rois(estimator, 2)
