@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -122,7 +121,7 @@ class PoseRefiner:
         def centered(given: Sequence[Pose]) -> list[Pose]:
             return [pose.with_origin(middle) for pose, middle in zip(given, middles, strict=True)]
 
-        first, counts = centered(poses), itertools.repeat(1)
+        first, counts = centered(poses), [1] * len(poses)
         if plan.starts > 1:
             ways = zip(first, *map(centered, others), strict=True)
             tried = [tried_poses(pose, plan.starts, more) for pose, *more in ways]
@@ -131,7 +130,7 @@ class PoseRefiner:
         found = [RefinedPose(pose) for pose in first]
         for _ in range(plan.iterations):
             found = self._looked_again(image, K, own, found, before, plan.prior_scale)
-        found = [_chosen(one, count) for one, count in zip(found, counts, strict=False)]
+        found = [_chosen(one, count) for one, count in zip(found, counts, strict=True)]
         return [_with_origin(one, -middle) for one, middle in zip(found, middles, strict=True)]
 
     def _looked_again(
