@@ -224,11 +224,16 @@ TEST = dict(  # evaluation
     PNP_REPROJ_ERROR=3.0,  # pixels within which a point agrees with a pose
     PNP_ITERATIONS=100,  # samples that RANSAC draws at most
     PNP_CONFIDENCE=0.99,  # RANSAC ends when it has found the best pose with this probability
+    # Degrees, such as (-30, 30, -20, 20, -10, 10), by which cameras are rolled that see each box as well, a pass of the
+    # network each: the pose is the mean of those within 45 degrees of the most central one
+    ROLLS=(),
     DEPTH=False,  # correct distances at the end by the depth images of the split, as GDRNPP does
     # second looks: the object is rendered at its pose, and the pose corrected by where the image shows its surface
     REFINE=dict(
         ITERATIONS=0,  # how often, 0: never
-        STARTS=1,  # poses tried: also by PnP (4), 7 % nearer and farther (6), turned by 25 degrees (12), by 50 (18)
+        # poses tried: the pose, by PnP (4), with ROLLS of each view alone, the pose 7 % nearer and farther (6, with
+        # six rolls 13), turned by 25 degrees (12 or 19), by 50 (18 or 25)
+        STARTS=1,
         PRIOR_SCALE=1.0,  # errors of the poses before, over those that the refiner learned to correct (some 8 degrees)
         IMAGE_ERROR=2.0,  # pixels by which all of an object may seem to be elsewhere in a photograph, for covariances
         CONFIDENCE_AT_THRESHOLD=0.3,  # needed in a box at the detector's threshold, less in surer boxes; for predict

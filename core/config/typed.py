@@ -20,16 +20,23 @@ PLURALS = {str: "names", int: "whole numbers", float: "numbers"}
 
 @dataclass(frozen=True)
 class AtLeast:
-    """The least value of a number."""
+    """The least value of a number, or of each of several."""
 
     least: float
 
 
 @dataclass(frozen=True)
 class AtMost:
-    """The largest value of a number."""
+    """The largest value of a number, or of each of several."""
 
     most: float
+
+
+@dataclass(frozen=True)
+class AtMostEntries:
+    """How many entries a list may have."""
+
+    most: int
 
 
 NotNegative = Annotated[int, AtLeast(0)]
@@ -74,10 +81,7 @@ def _fitted(kind: Any, value: Any, name: str) -> Any:
     if origin is Annotated:
         value = _fitted(args[0], value, name)
         for bound in args[1:]:
-            if isinstance(bound, AtLeast) and value < bound.least:
-                raise UserError(f"{name} must be at least {bound.least}, got {value}")
-            if isinstance(bound, AtMost) and value > bound.most:
-                raise UserError(f"{name} must be at most {bound.most}, got {value}")
+            _check_bound(bound, value, name)
         return value
     if origin is tuple:
         return _entries(args, value, name)
@@ -88,6 +92,16 @@ def _fitted(kind: Any, value: Any, name: str) -> Any:
     if not _is_a(kind, value):
         raise UserError(f"{name} must be {TYPE_NAMES.get(kind, 'a group of keys')}, got {value!r}")
     return float(value) if kind is float else value
+
+
+def _check_bound(bound: AtLeast | AtMost | AtMostEntries, value: Any, name: str) -> None:
+    numbers = value if isinstance(value, tuple) else (value,)
+    if isinstance(bound, AtLeast) and not all(number >= bound.least for number in numbers):
+        raise UserError(f"{name} must be at least {bound.least}, got {value}")
+    if isinstance(bound, AtMost) and not all(number <= bound.most for number in numbers):
+        raise UserError(f"{name} must be at most {bound.most}, got {value}")
+    if isinstance(bound, AtMostEntries) and len(numbers) > bound.most:
+        raise UserError(f"{name} may have {bound.most} entries at most, got {len(numbers)}")
 
 
 def _entries(kinds: tuple[Any, ...], value: Any, name: str) -> tuple[Any, ...]:

@@ -154,10 +154,23 @@ def crop_positions(uv: np.ndarray, center: np.ndarray, side: float, resolution: 
 
 def crop_image(image: np.ndarray, roi: Roi, out: int, interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
     """The image (H, W) or (H, W, C) sampled at `roi_positions(roi, out)`; zero outside of the image."""
-    step = roi.size / out
-    corner = roi.center - roi.size / 2
-    dst_to_src = np.array([[step, 0.0, corner[0]], [0.0, step, corner[1]]])
-    return cv2.warpAffine(image, dst_to_src, (out, out), flags=interpolation | cv2.WARP_INVERSE_MAP)
+    return cv2.warpAffine(image, _dst_to_src(roi, out), (out, out), flags=interpolation | cv2.WARP_INVERSE_MAP)
+
+
+def crop_of_other_camera(image: np.ndarray, roi: Roi, out: int, image_H_other: np.ndarray) -> np.ndarray:
+    """The crop of an ROI of another camera's image, whose pixels a homography (3, 3) takes to those of `image`.
+
+    Zero outside of the image. All of the ROI must lie before both cameras.
+    """
+    dst_to_image = image_H_other @ np.vstack([_dst_to_src(roi, out), (0, 0, 1)])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpPerspective(image, dst_to_image, (out, out), flags=flags)
+
+
+def _dst_to_src(roi: Roi, out: int) -> np.ndarray:
+    """(2, 3) affine map from samples of a crop to pixels: `roi_positions`."""
+    step, (x, y) = roi.size / out, roi.center - roi.size / 2
+    return np.array([[step, 0.0, x], [0.0, step, y]])
 
 
 def inside_image(positions: np.ndarray, image_size: ImageSize) -> np.ndarray:

@@ -74,6 +74,13 @@ def rotation_log(R: np.ndarray) -> np.ndarray:
     return np.where(half_turn, longest * angle[..., None], axis * small)
 
 
+def nearest_rotations(matrices: np.ndarray) -> np.ndarray:
+    """The rotations nearest to matrices (N, 3, 3), by their singular values."""
+    left, _, right = np.linalg.svd(matrices)
+    left[..., 2] *= np.sign(np.linalg.det(left @ right))[:, None]
+    return left @ right
+
+
 def random_rotation(rng: np.random.Generator) -> np.ndarray:
     """(3, 3) rotation drawn uniformly from SO(3)."""
     return quat_to_matrix(np.roll(rng.standard_normal(4), 1))

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from sopose.core.geometry.rotation import nearest_rotations
 from sopose.core.symmetry.motion_search import angle_between, through
 
 SAME, APART = 2.5, 5.0  # degrees: members this near are one, members of a group are this far from each other
@@ -49,7 +50,7 @@ def make_exact(members: np.ndarray) -> np.ndarray | None:
         return None
     for _ in range(8):  # converges quadratically: each is replaced by what the others say that it is
         implied = np.einsum("abij,bkj->aik", rotations[table], rotations)
-        rotations = _nearest_rotations(implied)
+        rotations = nearest_rotations(implied)
     return through(common_point(members), _motions(rotations))
 
 
@@ -91,13 +92,6 @@ def _turn_onto(axes: np.ndarray, towards: np.ndarray) -> np.ndarray:
     moved = first.apply(axes[others][0])
     angle = np.arctan2(np.cross(moved, towards[others][0]) @ towards[0], moved @ towards[others][0])
     return (Rotation.from_rotvec(angle * towards[0]) * first).as_matrix()
-
-
-def _nearest_rotations(matrices: np.ndarray) -> np.ndarray:
-    """The rotations nearest to matrices (S, 3, 3)."""
-    left, _, right = np.linalg.svd(matrices)
-    left[..., 2] *= np.sign(np.linalg.det(left @ right))[:, None]
-    return left @ right
 
 
 def _motions(rotations: np.ndarray) -> np.ndarray:

@@ -73,8 +73,8 @@ def register_parser(parser: argparse.ArgumentParser) -> None:
         "--starts",
         type=int,
         metavar="N",
-        help="1 to 18 poses of each object that looks begin at; 6 help a network that is often far off, with N + 1 "
-        "times the looks (default: as its file says)",
+        help="up to so many poses of each object that looks begin at, with N + 1 times the looks (default: as the "
+        "network's file says; 6 help a network that is often far off)",
     )
     parser.add_argument(
         "--refiner", type=Path, metavar="FILE", help="that looks (default: as TEST.REFINE.WEIGHTS says)"

@@ -49,6 +49,10 @@ class EvalSet:
         """Seconds the detector spent on each image, by (scene id, image id)."""
         return {(item.record.scene_id, item.record.im_id): item.time for item in self.source.items}
 
+    def rolled(self, degrees: float) -> EvalSet:
+        """The same, seen by cameras rolled by an angle."""
+        return replace(self, source=self.source.rolled(degrees))
+
     def first_images(self, count: int) -> EvalSet:
         """The same split, cut down to the first `count` images that have a box."""
         chosen = list(dict.fromkeys((i.record.scene_id, i.record.im_id) for i in self.source.items))[:count]

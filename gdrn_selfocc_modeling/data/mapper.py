@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from sopose.core.rays.casters import cast_scene
 from sopose.core.synthesis.backgrounds import Backgrounds
 from sopose.core.synthesis.hiding import HidingRange
 from sopose.core.utils.errors import UserError
-from sopose.data.roi_input import RoiFormat, make_roi_batch
+from sopose.data.roi_input import RoiFormat, make_roi_batch, seen_crop
 from sopose.data.targets import TrainedObject, cast_layers, make_targets
 from sopose.maps.files import MapFiles
 
@@ -221,7 +222,11 @@ class EvalItem:
 
 
 class EvalSource:
-    """Test samples (a `sopose.core.data.loader.SampleSource`); the network's input carries no truth."""
+    """Test samples (a `sopose.core.data.loader.SampleSource`); the network's input carries no truth.
+
+    `roll` is by how many degrees the samples' camera is rolled about the line of sight to the middle of each box.
+    Images, crops for pictures and targets are those of the camera itself.
+    """
 
     def __init__(
         self,
@@ -232,12 +237,20 @@ class EvalSource:
         pad_scale: float,
     ) -> None:
         self.items, self.objects, self.models = items, objects, models
-        self.format, self.pad_scale = roi_format, pad_scale
+        self.format, self.pad_scale, self.roll = roi_format, pad_scale, 0.0
         self._last: tuple[Path, np.ndarray] | None = None  # ROIs of one image come one after another
 
     def of_items(self, items: Sequence[EvalItem]) -> EvalSource:
         """The same for other items."""
-        return EvalSource(items, self.objects, self.models, self.format, self.pad_scale)
+        source = EvalSource(items, self.objects, self.models, self.format, self.pad_scale)
+        source.roll = self.roll
+        return source
+
+    def rolled(self, degrees: float) -> EvalSource:
+        """The same, seen by cameras rolled by an angle."""
+        source = copy(self)
+        source.roll = degrees
+        return source
 
     def __len__(self) -> int:
         return len(self.items)
@@ -247,7 +260,7 @@ class EvalSource:
         item = self.items[index]
         image = self.image(item)
         view = self._view(item, image)
-        crop = crop_image(image, view.roi, self.format.input_res)
+        crop = seen_crop(image, view, self.format.input_res, self.roll)
         gt_index = None if item.truth is None else item.truth.gt_index
         info = SampleInfo(item.record.scene_id, item.record.im_id, item.obj_id, gt_index, item.score, item.time)
         target = self.objects[item.obj_id]

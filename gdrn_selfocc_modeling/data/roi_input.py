@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 
 from sopose.batch import RoiBatch
-from sopose.core.data.roi import RoiView, coord_2d
+from sopose.core.data.roi import RoiView, coord_2d, crop_image, crop_of_other_camera
+from sopose.core.geometry.rolls import roll_about, rolled_homography
 from sopose.core.utils.errors import UserError
 from sopose.settings.groups import InputSettings
 from sopose.settings.network import ModelSettings
@@ -63,6 +64,18 @@ def build_roi_format(given: InputSettings, model: ModelSettings) -> RoiFormat:
         pixel_mean=model.pixel_mean,
         pixel_std=model.pixel_std,
     )
+
+
+def seen_crop(image: np.ndarray, view: RoiView, resolution: int, roll: float = 0.0) -> np.ndarray:
+    """(resolution, resolution, 3) what a view shows of an image (H, W, 3), its camera rolled by `roll` degrees.
+
+    The camera rolls about the line of sight to the ROI's middle, which stays where it is. The box of what the object
+    covers of the rolled view is another one; that of the image stands for it.
+    """
+    if roll == 0:
+        return crop_image(image, view.roi, resolution)
+    H = rolled_homography(view.K, roll_about(view.K, view.roi.center, roll))
+    return crop_of_other_camera(image, view.roi, resolution, H)
 
 
 def make_roi_batch(

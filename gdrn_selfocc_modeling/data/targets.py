@@ -42,9 +42,13 @@ class TrainedObject:
         """(3,) the origin of the network's frame in the model's."""
         return self.model.bounds_min - self.centered.bounds_min
 
+    def network_pose(self, pose: Pose) -> Pose:
+        """The pose of the network's frame where `pose` is the model's."""
+        return pose.with_origin(self._middle)
+
     def target_pose(self, pose: Pose) -> Pose:
         """The pose in its frame that the network learns where `pose` is the model's true one."""
-        centered = pose.with_origin(self._middle)
+        centered = self.network_pose(pose)
         return canonical_pose(centered, self.centered.symmetry_transforms) if self.canonical else centered
 
     def model_pose(self, pose: Pose) -> Pose:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from sopose.core.bop.models import load_models
 from sopose.core.engine.facts import FACTS
+from sopose.core.geometry.symmetry import moved_transforms, symmetry_transforms
 from sopose.core.objects.known import MOST_OBJECTS, MOST_SYMMETRIES, objects_fault
 from sopose.core.objects.model import ObjectModel
 from sopose.core.utils.errors import UserError
@@ -41,6 +43,12 @@ class KnownObject:
     symmetries_continuous: list[tuple[np.ndarray, np.ndarray]]  # axis, offset
     mesh_hash: str  # of the model it was trained with, see `model_hash`; "" where it is unknown
     middle: np.ndarray = field(default_factory=lambda: np.zeros(3))  # (3,) origin of the network's own frame
+
+    @cached_property
+    def own_symmetries(self) -> np.ndarray:
+        """(S, 4, 4) transforms in the network's own frame after which the object looks the same, metres."""
+        transforms = symmetry_transforms(self.symmetries_discrete, self.symmetries_continuous)
+        return moved_transforms(transforms, self.middle)
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,15 +16,16 @@ from pathlib import Path
 import numpy as np
 
 from sopose.batch import Prediction, RegressedPose, RoiBatch, collate
-from sopose.core.data.roi import ImageSize, RoiView, crop_image, eval_roi
+from sopose.core.data.roi import ImageSize, RoiView, eval_roi
 from sopose.core.detection.infer import Detector
 from sopose.core.engine.machine import WITHOUT_TORCH, has_torch
 from sopose.core.geometry.camera import check_camera
 from sopose.core.geometry.pose import Pose
+from sopose.core.geometry.rolls import agreed_and_single, from_roll
 from sopose.core.objects.model import ObjectModel
 from sopose.core.render.depth_fit import at_measured_depth
 from sopose.core.utils.errors import UserError, nearest
-from sopose.data.roi_input import make_roi_batch
+from sopose.data.roi_input import make_roi_batch, seen_crop
 from sopose.inference.checkpoint_facts import (
     KnownObject,
     known_models,
@@ -55,6 +56,8 @@ class PoseEstimator:
         crops: what the network sees of a box.
         solver: how poses come from its output.
         other_solvers: other ways to poses, which second looks with several starts try as well.
+        rolls: degrees by which the camera is rolled about the line of sight to a box, for further crops of it: the
+            answer is the pose that all agree on, and second looks with several starts try each.
         second_look: what corrects the poses then.
         finder: what finds objects, for `predict`.
         models: of the objects by name, which go with the poses.
@@ -70,12 +73,13 @@ class PoseEstimator:
         finder: ObjectFinder | None = None,
         models: Mapping[str, ObjectModel] | None = None,
         other_solvers: Sequence[PoseSolver] = (),
+        rolls: Sequence[float] = (),
     ) -> None:
         self.network, self.finder, self.models = network, finder, models or {}
         self.objects = {known.name: known for known in objects}
         self._index = {known.name: index for index, known in enumerate(objects)}
         self.crops, self.second_look = crops, second_look
-        self.solver, self.other_solvers = solver or PoseSolver(), other_solvers
+        self.solver, self.other_solvers, self.rolls = solver or PoseSolver(), other_solvers, tuple(rolls)
 
     @classmethod
     def from_checkpoint(
@@ -109,15 +113,17 @@ class PoseEstimator:
 
             network, facts = pose_network_on_torch(path, device, overrides)
             device, has_maps = str(network.device), True
-        given = facts.settings.test, facts.settings.model.pose_net, has_maps
+        test = facts.settings.test
+        given = test, facts.settings.model.pose_net, has_maps
         found = None if models is None else known_models(facts.objects, Path(models))
         second_look = build_second_look(facts, found, device or "cpu")
         finder = None
         if detector is not None:
-            boxes = Detector.from_checkpoint(detector, device or "cpu", facts.settings.test.amp_test, detector_size)
+            boxes = Detector.from_checkpoint(detector, device or "cpu", test.amp_test, detector_size)
             finder = open_finder(Path(detector), [known.name for known in facts.objects], boxes)
         solver, others = build_pose_solver(*given), build_other_solvers(*given)
-        return cls(network, facts.objects, build_crop_format(facts), solver, second_look, finder, found, others)
+        crops = build_crop_format(facts)
+        return cls(network, facts.objects, crops, solver, second_look, finder, found, others, test.rolls)
 
     def predict(
         self,
@@ -232,20 +238,27 @@ class PoseEstimator:
         return [self._second_poses(photo, own, list(islice(coarse, len(own)))) for photo, own in asked]
 
     def _first_poses(self, asked: Sequence[tuple[Photo, Box]]) -> list[tuple[Pose, ...]]:
-        """What the network says of each box, as poses of the model's frame by each of the solvers."""
+        """What the network says of each box, as poses of the model's frame: the answer, then those of other ways."""
         poses: list[tuple[Pose, ...]] = []
-        for first in range(0, len(asked), BATCH):
-            part = asked[first : first + BATCH]
-            rois = collate([self._roi(photo.rgb, photo.K, box) for photo, box in part])
-            prediction, solvers = self.network(rois), (self.solver, *self.other_solvers)
-            found = zip(*(solver(prediction, rois) for solver in solvers), strict=True)
-            middles = [self.objects[box.object].middle for _, box in part]
-            pairs = zip(found, middles, strict=True)
-            poses += [tuple(pose.with_origin(-middle) for pose in ways) for ways, middle in pairs]
+        rolls = (0.0, *self.rolls)
+        size = max(BATCH // len(rolls), 1)
+        for first in range(0, len(asked), size):
+            part = asked[first : first + size]
+            rois = collate([self._roi(photo.rgb, photo.K, box, roll) for photo, box in part for roll in rolls])
+            prediction = self.network(rois)
+            answers = self.solver(prediction, rois)
+            straight = [one.map(lambda values: values[:: len(rolls)]) for one in (prediction, rois)]
+            others = [solver(*straight) for solver in self.other_solvers]
+            views = [answers[place : place + len(rolls)] for place in range(0, len(answers), len(rolls))]
+            for (photo, box), seen, *ways in zip(part, views, *others, strict=True):
+                known = self.objects[box.object]
+                turned = [from_roll(pose, photo.K, box.xyxy, roll) for pose, roll in zip(seen, rolls, strict=True)]
+                agreed, singles = agreed_and_single(turned, known.own_symmetries)
+                poses.append(tuple(pose.with_origin(-known.middle) for pose in (agreed, *ways, *singles)))
         return poses
 
     def _second_poses(self, photo: Photo, boxes: Sequence[Box], ways: Sequence[tuple[Pose, ...]]) -> list[ObjectPose]:
-        """The answers of an image's boxes, of poses by each of the solvers."""
+        """The answers of an image's boxes, of poses as of `_first_poses`."""
         poses, *others = zip(*ways, strict=True) if ways else ((),)
         odd, before = check_camera(photo.K, *photo.size), [None] * len(poses)
         found = [RefinedPose(pose) for pose in poses]
@@ -267,12 +280,12 @@ class PoseEstimator:
         """What the network sees of some boxes of an image (H, W, 3) uint8 RGB, in arrays."""
         return collate([self._roi(rgb, K, box) for box in boxes])
 
-    def _roi(self, rgb: np.ndarray, K: np.ndarray, box: Box) -> RoiBatch:
-        """What it sees of one box, without a batch dimension."""
+    def _roi(self, rgb: np.ndarray, K: np.ndarray, box: Box, roll: float = 0.0) -> RoiBatch:
+        """What it sees of one box, without a batch dimension; roll: of the camera, degrees."""
         form, size = self.crops.roi, (rgb.shape[1], rgb.shape[0])
         view = RoiView(K, size, eval_roi(np.asarray(box.xyxy), size, self.crops.pad_scale), form.output_res)
         # The crop is turned to BGR, not the image: each channel is resampled by itself.
-        crop = crop_image(rgb, view.roi, form.input_res)[..., ::-1]
+        crop = seen_crop(rgb, view, form.input_res, roll)[..., ::-1]
         roi = make_roi_batch(crop, view, self.objects[box.object].extent, self._index[box.object], form)
         factor = self.crops.enlargement(K)
         return roi if factor == 1 else enlarged(roi, factor)

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from sopose.core.bop.catalog import dataset_name
-from sopose.core.bop.results import result_name, write_results
+from sopose.core.bop.results import Estimates, result_name, write_results
 from sopose.core.bop.splits import resolve_split
 from sopose.core.engine.checkpoint import model_weights, read_checkpoint
 from sopose.core.engine.checkpointer import last_checkpoint
@@ -42,6 +42,7 @@ from sopose.inference.predict import InferencePlan, predict
 from sopose.inference.predictions import FILE_NAME, Predictions, read_predictions, require_rois, write_predictions
 from sopose.inference.refine import PoseRefiner, build_look_plan, build_pose_refiner
 from sopose.inference.refine_predictions import refine_predictions
+from sopose.inference.rolls import estimates_with_rolls
 from sopose.inference.torch_networks import AsModule
 from sopose.models.build import restore_model
 from sopose.models.map_forms import build_pnp_input
@@ -241,12 +242,20 @@ def run_inference(model: nn.Module, test_set: EvalSet, plan: EvaluationPlan, dev
     """Poses of all ROIs of a test set as TEST says, and the maps of VAL.REPORT_CASES of them, spread evenly."""
     has_maps = getattr(model, "has_maps", True)
     solvers = [build_pose_solver(plan.test, plan.net, has_maps), *build_other_solvers(plan.test, plan.net, has_maps)]
-    named = {str(place): solver for place, solver in enumerate(solvers)}
-    found = predict(model, test_set, named, inference_plan(plan), device, plan.report_cases, together=True)
+    named, how = {str(place): solver for place, solver in enumerate(solvers)}, inference_plan(plan)
+    found = predict(model, test_set, named, how, device, plan.report_cases, together=True)
     predictions, *others = found.values()
+    ways = [one.estimates for one in others]
+    if plan.test.rolls:
+
+        def seen_alone(views: EvalSet) -> Estimates:
+            return predict(model, views, {"": solvers[0]}, how, device)[""].estimates
+
+        agreed, singles = estimates_with_rolls(test_set, predictions.estimates, plan.test.rolls, seen_alone)
+        predictions, ways = replace(predictions, estimates=agreed), [*ways, *singles]
     if plan.refiner is not None:
-        looks, more = build_look_plan(plan.test.refine), [one.estimates for one in others]
-        predictions = refine_predictions(plan.refiner, test_set, predictions, looks, more)
+        looks = build_look_plan(plan.test.refine)
+        predictions = refine_predictions(plan.refiner, test_set, predictions, looks, ways)
     return predictions_at_depth(test_set, predictions) if plan.test.depth else predictions
 
 
@@ -263,6 +272,9 @@ def _boxes_in_words(test: EvalSettings) -> str:
 
 def _poses_in_words(test: EvalSettings) -> str:
     coarse = f"{test.pnp_type} from {test.pnp_layers}" if test.use_pnp else "the network's"
+    if test.rolls:
+        degrees = ", ".join(f"{roll:g}" for roll in (0, *test.rolls))
+        coarse += f", mean of {len(test.rolls) + 1} views, rolled by {degrees}°"
     refine, depth = test.refine, ", distances by depth images" if test.depth else ""
     if not refine.iterations:
         return coarse + depth

@@ -60,7 +60,8 @@ def predict(
     rows: dict[str, list[Tensor]] = {name: [] for name in solvers}
     kept: dict[int, PredictedMaps] = {}
     numbers = iter(world.share(len(items)))
-    progress = tqdm(loader, desc=f"poses of {test_set.spec.name}", unit="batch", disable=not world.is_first)
+    rolled = f", rolled by {test_set.source.roll:g}°" if test_set.source.roll else ""
+    progress = tqdm(loader, desc=f"poses of {test_set.spec.name}{rolled}", unit="batch", disable=not world.is_first)
     with evaluation_mode(model):
         network = prepared(model, device, plan.input_res, plan.half)
         for rois, _, infos in progress:

@@ -32,6 +32,7 @@ BATCH = 32  # looks in a forward pass
 # What poses that are tried as well differ in: shares of the distance, then degrees about the camera's axes.
 DISTANCES = (0.93, 1.07)
 TURNS = (25.0, 50.0)
+ROUNDING = 1e-9  # rotation entries and metres
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,16 +235,21 @@ def tried_poses(pose: Pose, count: int, others: Sequence[Pose] = ()) -> list[Pos
 
     The moved ones are nearer and farther by `DISTANCES`, then turned by `TURNS` about the object's origin.
     """
-    others = [one for one in others if not _is_same(one, pose)]  # a PnP that fails leaves the network's pose
+    different: list[Pose] = []
+    for one in others:  # a PnP that fails leaves the network's pose
+        if not any(_is_same(one, known) for known in (pose, *different)):
+            different.append(one)
     moved = [Pose(pose.cam_R_obj, share * pose.cam_t_obj) for share in DISTANCES]
     axes = np.concatenate([np.eye(3), -np.eye(3)])
     turns = np.concatenate([np.deg2rad(degrees) * axes for degrees in TURNS])
     turned = [Pose(R @ pose.cam_R_obj, pose.cam_t_obj) for R in lie_vec_to_matrix(turns)]
-    return [pose, *others, *moved, *turned][:count]
+    return [pose, *different, *moved, *turned][:count]
 
 
 def _is_same(first: Pose, second: Pose) -> bool:
-    return np.array_equal(first.cam_R_obj, second.cam_R_obj) and np.array_equal(first.cam_t_obj, second.cam_t_obj)
+    """To rounding, which other frames on the way leave."""
+    pairs = (first.cam_R_obj, second.cam_R_obj), (first.cam_t_obj, second.cam_t_obj)
+    return all(np.allclose(one, other, rtol=0, atol=ROUNDING) for one, other in pairs)
 
 
 def build_look_plan(test: TestRefineSettings) -> LookPlan:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from sopose.core.config.typed import AtLeast, AtMost, NotNegative, Positive
+from sopose.core.config.typed import AtLeast, AtMost, AtMostEntries, NotNegative, Positive
 from sopose.settings.network import ModelSettings
 
 Range = tuple[float, float]
@@ -178,7 +178,7 @@ class TestRefineSettings:
     """TEST.REFINE: second looks at what the pose network answered."""
 
     iterations: Annotated[int, AtLeast(0), AtMost(64)]
-    starts: Annotated[int, AtLeast(1), AtMost(18)]
+    starts: Annotated[int, AtLeast(1), AtMost(64)]
     prior_scale: Annotated[float, AtLeast(0.01), AtMost(100)]
     image_error: Annotated[float, AtLeast(0), AtMost(100)]
     confidence_at_threshold: Annotated[float, AtLeast(0), AtMost(1)]
@@ -200,6 +200,7 @@ class EvalSettings:
     pnp_reproj_error: Annotated[float, AtLeast(0.01)]
     pnp_iterations: Annotated[int, AtLeast(1), AtMost(100_000)]
     pnp_confidence: float
+    rolls: Annotated[tuple[float, ...], AtLeast(-180), AtMost(180), AtMostEntries(24)]
     depth: bool
     refine: TestRefineSettings
 

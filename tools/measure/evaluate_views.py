@@ -12,6 +12,7 @@ import argparse
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,8 @@ def main(argv: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     test = build_look_test(args.config_file, args.opts, args.refiner, weights=args.weights)
     for test_set in test.sets:
-        found = refined(test.refiner, test_set, network_poses(test, args.weights, test_set), test.plan(args.iterations))
+        plan = replace(test.plan(args.iterations), starts=1)
+        found = refined(test.refiner, test_set, network_poses(test, args.weights, test_set), plan)
         rows = [["object", "views", "groups", "depth", "across", "rotation"]]
         for obj_id, own in sorted(found.items()):
             rows += [row for count in COUNTS if (row := errors(test_set, obj_id, own, count))]

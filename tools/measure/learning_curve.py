@@ -1,8 +1,9 @@
 """What recipes learn for their processor time: scores of the checkpoints of several runs, in one plot and one table.
 
 The time of a checkpoint is its crops times what a crop costs on an idle machine (tools/benchmarks/train.py says it), so
-that neighbours don't count. Held-out renderings are those of tools/measure/evaluate_real.py. Runs of one label are
-seeds of one recipe. At the end the labels are compared with the first, target by target, with 95 % intervals.
+that neighbours don't count. A network sees each box once, whatever TEST.ROLLS says. Held-out renderings are those of
+tools/measure/evaluate_real.py. Runs of one label are seeds of one recipe. At the end the labels are compared with the
+first, target by target, with 95 % intervals.
 """
 
 from __future__ import annotations

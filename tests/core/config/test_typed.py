@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import pytest
 
-from sopose.core.config.typed import AtLeast, field_keys, plain, typed
+from sopose.core.config.typed import AtLeast, AtMost, AtMostEntries, field_keys, plain, typed
 from sopose.core.utils.errors import UserError
 
 
@@ -94,3 +94,26 @@ def test_fields_name_their_keys():
         *("NAME", "ON", "FILES", "INDICES", "ANY", "INNER.size", "INNER.RATIO", "INNER.SPAN")
     ]
     assert field_keys(Inner, {}) == ["size", "ratio", "span"]
+
+
+@dataclass(frozen=True)
+class Bounded:
+    share: Annotated[float, AtLeast(0), AtMost(1)]
+    angles: Annotated[tuple[float, ...], AtLeast(-180), AtMost(180), AtMostEntries(2)]
+
+
+@pytest.mark.parametrize(
+    ("share", "angles", "message"),
+    [
+        (1.1, [], "SHARE must be at most 1, got 1.1"),
+        (float("nan"), [], "SHARE must be at least 0, got nan"),
+        (0.5, [0, 181], "ANGLES must be at most 180"),
+        (0.5, [-181], "ANGLES must be at least -180"),
+        (0.5, [float("nan")], "ANGLES must be at least -180"),
+        (0.5, [1, 2, 3], "ANGLES may have 2 entries at most, got 3"),
+    ],
+)
+def test_bounds_hold_for_numbers_and_for_each_entry_of_a_list(share, angles, message):
+    assert typed(Bounded, {"SHARE": 0, "ANGLES": [-180, 180]}) == Bounded(0.0, (-180.0, 180.0))
+    with pytest.raises(UserError, match=message):
+        typed(Bounded, {"SHARE": share, "ANGLES": angles})

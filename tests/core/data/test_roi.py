@@ -11,14 +11,18 @@ from sopose.core.data.roi import (
     Roi,
     coord_2d,
     crop_image,
+    crop_of_other_camera,
     eval_roi,
     inside_image,
     roi_positions,
     sample_dzi,
 )
+from sopose.core.geometry.camera import times_homogeneous
+from sopose.core.geometry.rolls import roll_about, rolled_homography
 from sopose.core.utils.errors import UserError
 
 SIZE = (640, 480)
+K = np.array([[570.0, 0, 320], [0, 570, 240], [0, 0, 1]])
 BOX = np.array([100.0, 50.0, 180.0, 90.0])
 
 
@@ -52,6 +56,17 @@ def test_a_crop_holds_the_values_at_its_positions(out):
     crop = crop_image(ramp(SIZE), roi, out)
     # OpenCV interpolates at 1/32 pixel.
     np.testing.assert_allclose(crop, roi_positions(roi, out), rtol=0, atol=1 / 32)
+
+
+@pytest.mark.parametrize("roll", [0.0, 25.0, -170.0])
+def test_a_rolled_crop_holds_the_values_at_its_positions(roll):
+    roi = Roi(np.array([301.3, 199.8]), 91.7, np.array([50.0, 60.0]))
+    H = rolled_homography(K, roll_about(K, roi.center, roll))
+    positions = times_homogeneous(H, roi_positions(roi, 40))
+    crop = crop_of_other_camera(ramp(SIZE), roi, 40, H)
+    np.testing.assert_allclose(crop, positions[..., :2] / positions[..., 2:], rtol=0, atol=1 / 16)
+    if roll == 0:
+        np.testing.assert_allclose(crop, crop_image(ramp(SIZE), roi, 40), rtol=0, atol=1 / 16)
 
 
 def test_a_nearest_crop_takes_the_nearest_pixel():

@@ -263,8 +263,11 @@ def test_poses_that_are_tried_begin_with_the_pose_itself():
     shares = [pose.cam_t_obj / TRUTH.cam_t_obj for pose in poses]  # on one line of sight
     np.testing.assert_allclose(shares, np.array([1, 0.93, 1.07, *[1] * 12])[:, None] * np.ones(3), atol=1e-12)
     assert len(tried_poses(TRUTH, 9)) == 9 and len(tried_poses(TRUTH, 1)) == 1
-    others = [TRUTH, *poses[5:7]]  # one says nothing new; the rest come first
-    assert tried_poses(TRUTH, 4, others)[:3] == [TRUTH, *poses[5:7]]
+    # Poses that say nothing new, to rounding, aren't tried again; the rest come first.
+    again = Pose(poses[5].cam_R_obj + 1e-12, poses[5].cam_t_obj)
+    tried = tried_poses(TRUTH, 5, [TRUTH, *poses[5:7], again])
+    assert tried[:3] == [TRUTH, *poses[5:7]]
+    np.testing.assert_allclose([pose.cam_t_obj[2] / TRUTH.cam_t_obj[2] for pose in tried[3:]], [0.93, 1.07], atol=1e-12)
 
 
 class Near(Oracle):
