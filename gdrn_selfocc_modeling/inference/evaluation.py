@@ -28,6 +28,7 @@ from sopose.core.evaluation.evaluator import Scores, evaluate, write_scores
 from sopose.core.evaluation.report import write_report
 from sopose.core.evaluation.tables import format_table
 from sopose.core.evaluation.vsd import DELTA, DELTA_OF, VsdScorer
+from sopose.core.images.files import write_image
 from sopose.core.utils.errors import UserError
 from sopose.core.utils.files import require_writable_dir, write_text
 from sopose.core.utils.folder_lock import FolderLock
@@ -49,6 +50,7 @@ from sopose.models.map_forms import build_pnp_input
 from sopose.settings import Settings, plain_settings, shipped
 from sopose.settings.groups import EvalSettings
 from sopose.settings.network import PoseNetSettings
+from sopose.vis.best_to_worst import draw_best_to_worst
 from sopose.vis.report_cases import report_cases
 
 logger = logging.getLogger(__name__)
@@ -190,6 +192,7 @@ def output_folder(plan: EvaluationPlan, test_set: EvalSet) -> Path:
 def report_predictions(test_set: EvalSet, plan: EvaluationPlan) -> Scores | None:
     """Scores of the predictions kept of a split: printed, and written as scores.json, table.txt and report.html.
 
+    With pictures in the report there is also best_to_worst.jpg, of cases of each object.
     None, and a line that says so, where the split has no ground truth; of images without it the scores know nothing.
     A picture or a plot that can't be drawn is missing in the report, which says so. Raises `UserError` where the
     predictions are missing, damaged or of other boxes.
@@ -227,7 +230,21 @@ def report_predictions(test_set: EvalSet, plan: EvaluationPlan) -> Scores | None
         read_metrics(plan.output_dir / "metrics.json"),
     )
     print(f"report     {report}", flush=True)
+    if plan.report_cases:
+        _draw_best_to_worst(folder / "best_to_worst.jpg", test_set, predictions, plan.symmetric)
     return scores
+
+
+def _draw_best_to_worst(path: Path, test_set: EvalSet, predictions: Predictions, symmetric: Sequence[str]) -> None:
+    """Write the picture; scores are never lost to one that can't be drawn."""
+    try:
+        picture = draw_best_to_worst(test_set, predictions.estimates, test_set.symmetric_ids(symmetric))
+    except (OSError, UserError) as error:
+        logger.warning("%s is missing: %s", path, error)
+        return
+    if picture is not None:
+        write_image(path, picture)
+        print(f"cases      {path}", flush=True)
 
 
 def _warn_of_unscored(test_set: EvalSet) -> None:

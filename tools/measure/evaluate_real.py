@@ -3,7 +3,8 @@
 Boxes are the ground truth's. Each set is scored with the network's poses and with poses by PnP from its maps, and again
 with one part of each pose put right: the part whose correction raises the score most is what holds it back. For each
 there is a picture of cases from best to worst. The network runs once for all ways to a pose; what it predicted is
-kept in --output, and scores and pictures are made from that (--report-only: again, without the network).
+kept in --output, and scores and pictures are made from that (--report-only: again, without the network). It sees each
+box once, whatever TEST.ROLLS says.
 
 With --twins the real images are rendered as well: once all of it (twins), and once the wanted objects alone, pasted
 into the photographs (pasted). Poses and boxes stay. Where pasted objects do better than real ones, it is their looks
@@ -42,8 +43,6 @@ from sopose.core.utils.errors import UserError, run_cli
 from sopose.core.utils.files import atomic_path, distinct_names, require_writable_dir, write_json, write_text
 from sopose.core.utils.folder_lock import FolderLock
 from sopose.core.vis.colors import PALETTE
-from sopose.core.vis.maps import grid
-from sopose.core.vis.overlays import pose_close_up
 from sopose.core.vis.plots import plot_png
 from sopose.data.build import ObjectCache, build_backgrounds
 from sopose.data.build_cad import build_scene_options
@@ -55,6 +54,7 @@ from sopose.inference.predict import predict
 from sopose.inference.predictions import read_predictions, require_rois, write_predictions
 from sopose.settings import Settings, load_settings
 from sopose.settings.groups import CadSettings, DatasetSettings, InputSettings
+from sopose.vis.best_to_worst import draw_best_to_worst
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,7 +77,7 @@ METHODS = {
 SPLIT, SEED = "held_out", 999_983  # of the renderings
 METRICS = ("add", "pose")
 RECALL = "ad_0.10"
-CASES, CASE_COLUMNS = 12, 6  # of a picture
+CASES = 12  # of an object's picture
 KINDS = ("rendered", "pasted")  # of twins, by the fields of `Twin`
 
 
@@ -264,7 +264,7 @@ def score(args: argparse.Namespace, images: str, image_set: ImageSet) -> list[Ro
             require_rois(predictions, split.source, path)
             estimates, symmetric = predictions.estimates, split.symmetric_ids(settings.datasets.sym_objs)
             rows.append(Row(label, name, method, *score_split(estimates, split, symmetric)))
-            picture = draw_cases(estimates, split, score_of(estimates, split, symmetric))
+            picture = draw_best_to_worst(split, estimates, symmetric, CASES)
             write_image(path.with_suffix(".jpg"), picture)
     return rows
 
@@ -296,26 +296,6 @@ def mean_scores(scores: Scores) -> dict[str, float]:
     return {**scores.mean, "targets": scores.targets, "low": low, "high": high} | {
         key: sum(row.values[key] for row in scores.objects) / len(scores.objects) for key in medians
     }
-
-
-def draw_cases(estimates: Sequence[Estimate], split: EvalSet, scores: Scores) -> np.ndarray:
-    """Estimates and truths in close-ups, BGR, evenly chosen from the best to the worst by ADD(-S)."""
-    diameters = {row.obj_id: row.diameter_m for row in scores.objects}
-    errors = {
-        (e.scene_id, e.im_id, e.obj_id, e.gt_index): e.errors["ad"] / diameters[e.obj_id] for e in scores.instances
-    }
-    cases = [
-        (errors[item.record.scene_id, item.record.im_id, item.obj_id, item.truth.gt_index], number)
-        for number, item in enumerate(split.source.items)
-    ]
-    chosen = np.unique(np.linspace(0, len(cases) - 1, min(CASES, len(cases))).round().astype(int))
-    panels = []
-    for error, number in (sorted(cases)[place] for place in chosen):
-        item, pose = split.source.items[number], estimates[number].pose
-        caster = split.source.models[item.obj_id].caster
-        picture = pose_close_up(read_rgb(item.record), item.record.K, caster, pose, item.truth.pose)
-        panels.append((f"image {item.record.im_id}: ADD {error:.2f} d", picture))
-    return grid(panels, CASE_COLUMNS)
 
 
 def draw_curve(axes: Axes, rows: Sequence[Row]) -> None:
