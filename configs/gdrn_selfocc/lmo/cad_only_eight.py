@@ -6,8 +6,14 @@ OUTPUT_DIR = "output/gdrn_selfocc/lmo/cad_only_eight"
 DATASETS = dict(OBJS=("ape", "can", "cat", "driller", "duck", "eggbox", "glue", "holepuncher"))
 CAD = dict(HIDE_PROB=0.3, EPOCH_LENGTH=8000)
 SOLVER = dict(IMS_PER_BATCH=32, TOTAL_EPOCHS=34)
-# Poses are often 20 degrees off: looks may go further from them than from better ones, and begin at several.
-TEST = dict(USE_PNP=False, PNP_TYPE="weighted_pnp", REFINE=dict(PRIOR_SCALE=4.0, STARTS=6))
+# Poses are often 20 degrees off: rolled views of a box err in other ways, and looks may go further from such poses than
+# from better ones, and begin at several: the mean of the views, three by PnP, each view, the mean nearer and farther.
+TEST = dict(
+    USE_PNP=False,
+    PNP_TYPE="weighted_pnp",
+    ROLLS=(-30, 30, -20, 20, -10, 10),
+    REFINE=dict(PRIOR_SCALE=4.0, STARTS=13),
+)
 MODEL = dict(
     EMA=dict(ENABLED=True, INIT_CFG=dict(decay=0.999)),
     POSE_NET=dict(
