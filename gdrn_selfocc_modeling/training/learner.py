@@ -137,7 +137,7 @@ def build_learner(
         options=StepOptions(amp_dtype, solver.clip_gradients, batches, no_sync),
         length=length,
         scaler=gradient_scaler(amp_dtype, device),
-        average=_moving_average(model, settings.model.ema),
+        average=moving_average(model, settings.model.ema),
     )
 
 
@@ -228,8 +228,17 @@ def choose_precision(amp: AmpSettings, device: torch.device, bfloat16: str, befo
     return asked
 
 
-def _moving_average(model: nn.Module, options: EmaSettings) -> AveragedModel | None:
+def moving_average(model: nn.Module, options: EmaSettings) -> AveragedModel | None:
+    """The average that MODEL.EMA asks for; None where it asks for none.
+
+    A step leaves (1 + n) / (10 + n) of it, n steps after the first, and at most the decay: first steps are those of a
+    network that knows nothing, and don't stay.
+    """
     if not options.enabled:
         return None
-    average = get_ema_multi_avg_fn(options.init_cfg.decay)
-    return AveragedModel(model, multi_avg_fn=average, use_buffers=True)
+
+    def follow(averages: list[Tensor], values: list[Tensor], steps: Tensor) -> None:
+        share = min(options.init_cfg.decay, (1 + int(steps)) / (10 + int(steps)))
+        get_ema_multi_avg_fn(share)(averages, values, steps)
+
+    return AveragedModel(model, multi_avg_fn=follow, use_buffers=True)

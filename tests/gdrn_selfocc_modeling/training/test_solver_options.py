@@ -9,7 +9,8 @@ import torch
 
 from sopose.core.solver.optimizers import build_optimizer
 from sopose.settings import SCHEMA, load_settings
-from sopose.training.learner import make_schedule, rois_per_step
+from sopose.settings.network import EmaArguments, EmaSettings
+from sopose.training.learner import make_schedule, moving_average, rois_per_step
 from tests.support.builders import model_of, parameter_groups_of
 
 LMO = SCHEMA.parents[1] / "gdrn_selfocc" / "lmo" / "gdrn_selfocc_multistep_40E.py"
@@ -66,3 +67,24 @@ def test_every_optimizer_can_be_named(name, make_small_config):
 def test_a_step_has_about_as_many_rois_as_its_reference(batch, reference, rois):
     solver = load_settings(LMO, [f"SOLVER.IMS_PER_BATCH={batch}", f"SOLVER.REFERENCE_BS={reference}"]).solver
     assert rois_per_step(solver) == rois
+
+
+def averages(decay: float, values: list[float]) -> list[float]:
+    """The average of a weight that has one value after another."""
+    layer = torch.nn.Linear(1, 1, bias=False)
+    average = moving_average(layer, EmaSettings(True, EmaArguments(decay)))
+    found = []
+    for value in values:
+        torch.nn.init.constant_(layer.weight, value)
+        average.update_parameters(layer)
+        found.append(average.module.weight.item())
+    return found
+
+
+def test_the_average_of_a_short_run_forgets_its_start():
+    assert averages(0.999, [0.0] * 10 + [1.0] * 600)[-1] == pytest.approx(1.0, abs=1e-3)
+
+
+def test_the_average_of_a_long_run_leaves_what_the_decay_says():
+    before, after = averages(0.9, [0.0] * 200 + [1.0])[-2:]
+    assert (before, after) == (0.0, pytest.approx(0.1))
