@@ -7,13 +7,14 @@ MODEL = dict(  # the network, its weights and its losses
     COMPILE=False,  # run the network through torch.compile; the first steps then take minutes
     SYNC_BN=False,  # batch statistics over the GPUs of all processes
     WEIGHTS="",  # checkpoint to start from, or to evaluate; "" takes the run's last one with --eval-only
+    START="",  # checkpoint of any objects that a training starts from where WEIGHTS is ""; "" for none
     PIXEL_MEAN=[0, 0, 0],  # in [0, 255], in the order of INPUT.FORMAT
     PIXEL_STD=[255.0, 255.0, 255.0],  # pixels are (value - mean) / std
     LOAD_DETS_TEST=False,  # accepted, without effect: TEST.TEST_BBOX_TYPE decides
     EMA=dict(  # moving average of the weights, used at test
         ENABLED=False,  # keep the average
         INIT_CFG=dict(  # arguments of the average
-            decay=0.9999,  # share of the old average that a step leaves
+            decay=0.9999,  # share of the old average that a step leaves; the first steps leave less
             updates=0,  # accepted, without effect: a resumed run continues to count
         ),
     ),

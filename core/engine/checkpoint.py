@@ -160,6 +160,14 @@ def load_weights(
     return report
 
 
+def compare_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> LoadReport:
+    """What of `weights` fits; nothing is copied, so that `model` may be on torch's meta device.
+
+    Raises `UserError` where nothing fits.
+    """
+    return _matched(model, weights, path, partial=True, prefixes=PREFIXES, remedy=FITTING)[1]
+
+
 def require_fitting_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
     """Raises as `load_weights` would; nothing is copied, so that `model` may be on torch's meta device."""
     _matched(model, weights, path, partial=False, prefixes=PREFIXES, remedy=FITTING)

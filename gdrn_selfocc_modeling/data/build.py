@@ -88,7 +88,7 @@ class ObjectCache:
     @cached_property
     def classes(self) -> list[str]:
         """The network's classes in its order. Raises `UserError` where it has not enough of them."""
-        classes = list(self._trained) if self._trained and is_class_aware(self._net) else self.names
+        classes = list(self._trained) if self._trained and self._net.class_aware else self.names
         _check_classes(self.names, classes, self._net)
         return classes
 
@@ -150,12 +150,6 @@ def class_names(datasets: DatasetSettings) -> list[str]:
     return list(datasets.objs) or list(specs[0].object_names.values())
 
 
-def is_class_aware(net: PoseNetSettings) -> bool:
-    """Whether MODEL.POSE_NET has an output for each class, so that number and order of the classes count."""
-    heads = [net.geo_head, *([net.selfocc_head] if net.selfocc_head.enabled else [])]
-    return any(value for head in heads for key, value in vars(head).items() if key.endswith("_class_aware"))
-
-
 def _check_classes(names: Sequence[str], classes: Sequence[str], net: PoseNetSettings) -> None:
     unknown = [name for name in names if name not in classes]
     if unknown:
@@ -163,7 +157,7 @@ def _check_classes(names: Sequence[str], classes: Sequence[str], net: PoseNetSet
             f"the class-aware network was not trained for {', '.join(unknown)} (its classes: {', '.join(classes)}); "
             "name some of them in DATASETS.OBJS"
         )
-    if is_class_aware(net) and len(classes) > net.num_classes:
+    if net.class_aware and len(classes) > net.num_classes:
         raise UserError(
             f"MODEL.POSE_NET.NUM_CLASSES is {net.num_classes} but the class-aware network has {len(classes)} objects "
             f"({', '.join(classes)}); raise it or name fewer in DATASETS.OBJS"

@@ -138,9 +138,11 @@ def read_network_facts(state: Mapping[str, Any], path: Path, overrides: Sequence
     settings = settings_of(facts[SETTINGS], str(path), overrides)
     require_meaning(facts[SETTINGS], plain_settings(settings), path)
     objects = _read_objects(facts[MODELS], path)
-    classes = settings.model.pose_net.num_classes
-    if len(objects) > classes:
-        raise UserError(f"{path}: {MODELS} has {len(objects)} entries for a network of {classes} classes; {REMEDY}")
+    net = settings.model.pose_net
+    if net.class_aware and len(objects) > net.num_classes:
+        raise UserError(
+            f"{path}: {MODELS} has {len(objects)} entries for a network of {net.num_classes} classes; {REMEDY}"
+        )
     return NetworkFacts(settings, objects, _read_focal(facts.get(FOCAL), path), knows_middles(facts))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sopose.core.engine.checkpoint import FITTING, load_weights, require_fitting_weights
+from sopose.core.engine.checkpoint import FITTING, compare_weights, load_weights, require_fitting_weights
 from sopose.core.utils.errors import UserError
 from sopose.models.backbone import (
     OWN_WEIGHTS,
@@ -78,6 +78,14 @@ def build_model(net: PoseNetSettings, pretrained: bool = True) -> GDRN:
         level=_head_level(net, maps),
         frozen=_frozen(net, backbone),
     )
+
+
+def knows_backbone(net: PoseNetSettings, weights: Mapping[str, Tensor], path: Path) -> bool:
+    """Whether `weights` of the file `path` have all of the backbone. `UserError` where nothing of them fits."""
+    with torch.device("meta"):
+        sketch = build_model(net, pretrained=False)
+    report = compare_weights(sketch, weights, path)
+    return not any(name.startswith("backbone.") for name in (*report.missing, *report.reshaped))
 
 
 def restore_model(net: PoseNetSettings, weights: Mapping[str, Tensor], path: Path) -> GDRN:

@@ -11,6 +11,7 @@ from sopose.models.layers.blocks import (
     MapSpec,
     TrunkConfig,
     init_normal,
+    make_out_layer,
     make_scale_layer,
     make_trunk,
 )
@@ -49,14 +50,14 @@ class TopDownMaskXyzRegionHead(nn.Module):
         init_normal(self.features, std=0.001)
         self.out_layer_shared = out_layer_shared
         if out_layer_shared:
-            sizes = {"out_layer": sum(spec.total for spec in self.specs.values())}
+            outputs = {"out_layer": [*self.specs.values()]}
         else:
-            sizes = {f"{name}_out_layer": spec.total for name, spec in self.specs.items() if spec.total}
-        for name, size in sizes.items():
-            layer = nn.Conv2d(trunk.feat_dim, size, out_kernel_size, padding=out_kernel_size // 2)
-            init_normal(layer, std=0.01)
-            self.add_module(name, layer)
+            outputs = {f"{name}_out_layer": [spec] for name, spec in self.specs.items() if spec.total}
+        for name, specs in outputs.items():
+            self.add_module(name, make_out_layer(trunk.feat_dim, specs, out_kernel_size))
         self.scale, self.scale_layer = scale, make_scale_layer(trunk.feat_dim, scale, out_kernel_size)
+        # The maps of each output layer, in the order of its channels.
+        self.output_specs = outputs | ({"scale_layer": [scale]} if scale.total else {})
 
     def forward(self, features: Tensor, class_index: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """(B, in_dim, h, w), (B,) int64 -> maps (B, C, out, out) of mask, xyz, region, logarithm of xyz's scale.

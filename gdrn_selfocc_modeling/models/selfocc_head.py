@@ -12,6 +12,7 @@ from sopose.models.layers.blocks import (
     MapSpec,
     TrunkConfig,
     init_normal,
+    make_out_layer,
     make_scale_layer,
     make_trunk,
 )
@@ -45,15 +46,14 @@ class ConvSelfoccHead(nn.Module):
         self.q, self.q_mask = q, q_mask
         self.features = make_trunk(trunk)
         init_normal(self.features, std=0.001)
-        sizes = {"out_layer": q.total, "mask_out_layer": q_mask.total}
-        if out_layer_shared:
-            sizes = {"out_layer": q.total + q_mask.total}
-        self.out_names = [name for name, size in sizes.items() if size]
-        for name in self.out_names:
-            layer = nn.Conv2d(trunk.feat_dim, sizes[name], out_kernel_size, padding=out_kernel_size // 2)
-            init_normal(layer, std=0.01)
-            self.add_module(name, layer)
+        outputs = {"out_layer": [q, q_mask]} if out_layer_shared else {"out_layer": [q], "mask_out_layer": [q_mask]}
+        outputs = {name: specs for name, specs in outputs.items() if any(spec.total for spec in specs)}
+        self.out_names = [*outputs]
+        for name, specs in outputs.items():
+            self.add_module(name, make_out_layer(trunk.feat_dim, specs, out_kernel_size))
         self.scale, self.scale_layer = scale, make_scale_layer(trunk.feat_dim, scale, out_kernel_size)
+        # The maps of each output layer, in the order of its channels.
+        self.output_specs = outputs | ({"scale_layer": [scale]} if scale.total else {})
 
     def forward(self, features: Tensor, class_index: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """(B, in_dim, h, w), (B,) int64 -> Q (B, 6, out, out) normalised, its mask and logarithms of its scales.

@@ -213,6 +213,12 @@ class PoseNetSettings:
     pnp_net: PnPNetSettings
     loss_cfg: LossSettings
 
+    @property
+    def class_aware(self) -> bool:
+        """Whether there is an output for each class, so that number and order of the classes count."""
+        heads = [self.geo_head, *([self.selfocc_head] if self.selfocc_head.enabled else [])]
+        return any(value for head in heads for key, value in vars(head).items() if key.endswith("_class_aware"))
+
 
 @dataclass(frozen=True)
 class StartSettings:
@@ -248,6 +254,7 @@ class ModelSettings:
     compile: bool
     sync_bn: bool
     weights: str
+    start: str
     pixel_mean: tuple[float, float, float]
     pixel_std: tuple[float, float, float]
     ema: EmaSettings

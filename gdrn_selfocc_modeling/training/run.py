@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,14 +16,13 @@ import torch
 from sopose.batch import RoiBatch, RoiTargets, collate_samples
 from sopose.core.data.loader import make_train_loader
 from sopose.core.data.sources import SampleSource
-from sopose.core.engine.checkpoint import load_weights, model_weights, read_checkpoint, save_weights
+from sopose.core.engine.checkpoint import save_weights
 from sopose.core.engine.checkpointer import Checkpointer, last_checkpoint
 from sopose.core.engine.distributed import (
     current_world,
     process_group,
     select_device,
 )
-from sopose.core.engine.facts import checkpoint_facts
 from sopose.core.engine.guard import Guard
 from sopose.core.engine.hooks import Evaluate, Profile, SaveCheckpoint, UpdateAverage
 from sopose.core.engine.logs import ConsoleLog, JsonLog, TensorBoardLog
@@ -43,16 +42,14 @@ from sopose.data.cad_source import CadSource
 from sopose.data.class_models import class_models
 from sopose.data.device_batches import DeviceRenderer
 from sopose.data.roi_input import RoiFormat, build_roi_format
-from sopose.inference.agreement import warn_of_start
 from sopose.inference.checkpoint_facts import focal_length, knows_middles, network_facts
 from sopose.inference.evaluation import build_plan, build_test_sets
-from sopose.models.build import build_model
-from sopose.models.gdrn import GDRN
 from sopose.models.predicted_maps import read_maps
-from sopose.settings import CONFIGS, Settings, plain_settings, save_settings, shipped
+from sopose.settings import Settings, plain_settings, save_settings
 from sopose.training.before import PRECISION, SAMPLES, SEED, facts_before, require_same_run, run_seed
 from sopose.training.data_check import first_samples, look_at
 from sopose.training.failed_batch import keep_failed_step
+from sopose.training.initial_model import build_initial_model
 from sopose.training.learner import (
     Batch,
     Learner,
@@ -221,27 +218,6 @@ def _look_at_data(samples: list[tuple[RoiBatch, RoiTargets]], two_layers: bool) 
     logger.info("%s", look.summary())
     for warning in look.warnings(two_layers):
         logger.warning("%s", warning)
-
-
-def build_initial_model(settings: Settings, names: Sequence[str], resumed: bool, device: torch.device) -> GDRN:
-    """The network with the weights a run of the objects `names` starts from; one that is resumed reads its own later.
-
-    What fits of MODEL.WEIGHTS is taken; where these have no backbone, it starts as BACKBONE.PRETRAINED says.
-    """
-    given = settings.model
-    path, weights = shipped(Path(given.weights)), {}
-    if given.weights and not resumed:
-        state = read_checkpoint(path)
-        weights = model_weights(state, path)
-        if CONFIGS.resolve() in path.resolve().parents:  # it comes along, as a start for other objects
-            logger.info("starts from %s; what doesn't fit is learned anew", given.weights)
-        else:
-            warn_of_start(checkpoint_facts(state), plain_settings(settings), names, path)
-    model = build_model(given.pose_net, pretrained=not resumed and not any("backbone." in name for name in weights))
-    if weights:
-        load_weights(model, weights, path, partial=True)
-    # Convolutions are faster in this layout, on the CPU by 1.7.
-    return model.to(device, memory_format=torch.channels_last)
 
 
 def build_batches(

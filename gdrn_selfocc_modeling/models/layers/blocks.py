@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -219,6 +219,13 @@ def init_normal(module: nn.Module, std: float) -> None:
             nn.init.normal_(part.weight, std=std)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
+
+
+def make_out_layer(channels: int, specs: Sequence[MapSpec], kernel_size: int) -> nn.Conv2d:
+    """What predicts maps, one after another, from a trunk's features: (B, channels, h, w) -> (B, their total, h, w)."""
+    layer = nn.Conv2d(channels, sum(spec.total for spec in specs), kernel_size, padding=kernel_size // 2)
+    init_normal(layer, std=0.01)
+    return layer
 
 
 def make_scale_layer(channels: int, spec: MapSpec, kernel_size: int) -> nn.Conv2d | None:

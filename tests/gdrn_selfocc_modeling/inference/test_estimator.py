@@ -151,6 +151,12 @@ def test_another_focal_length_is_the_same_picture_enlarged(estimator, photo):
     assert far.cam_t_obj[2] == pytest.approx(3 * near.cam_t_obj[2], rel=1e-4)
 
 
+def add_an_object(facts: dict[str, Any]) -> None:
+    """One more than a class-aware network has outputs for."""
+    facts["settings"]["MODEL"]["POSE_NET"]["GEO_HEAD"]["XYZ_CLASS_AWARE"] = True
+    facts["models"].append({**facts["models"][0], "name": "one more"})
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -167,7 +173,7 @@ def test_another_focal_length_is_the_same_picture_enlarged(estimator, photo):
         (lambda facts: facts["models"][0].update(extent=[10**400, 1, 1]), "damaged"),
         (lambda facts: facts["models"][0].update(name="a\x1b[2J"), "must be names"),
         (lambda facts: facts["models"].extend([facts["models"][0]] * 10_000), "at most 10000"),
-        (lambda facts: facts["models"].append({**facts["models"][0], "name": "one more"}), "for a network of"),
+        (add_an_object, "for a network of"),
         (lambda facts: facts.update(focal=[10**400, 10**401]), "focal must be two numbers"),
         (lambda facts: head_of(facts).update(feat_dim=2**40), "feat_dim must be at most"),
         (lambda facts: head_of(facts).update(num_conv_per_block=10**9), "num_conv_per_block must be at most"),
@@ -184,6 +190,15 @@ def test_a_checkpoint_of_other_words_is_reported(trained, tmp_path, change, mess
     with pytest.raises(UserError, match=message) as caught:
         PoseEstimator.from_checkpoint(tmp_path / "a.pth")
     assert "\n" not in str(caught.value)
+
+
+def test_a_network_with_one_output_for_all_has_any_number_of_objects(trained, tmp_path):
+    state = read_checkpoint(trained["checkpoint"])
+    net = state["facts"]["settings"]["MODEL"]["POSE_NET"]
+    assert len(state["facts"]["models"]) > 1
+    net["NUM_CLASSES"] = 1
+    torch.save({"model": state["model"], "facts": state["facts"]}, tmp_path / "a.pth")
+    PoseEstimator.from_checkpoint(tmp_path / "a.pth")
 
 
 LENS = (-0.2, 0.05, 0.001, -0.0005)

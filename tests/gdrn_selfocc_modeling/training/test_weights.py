@@ -11,7 +11,7 @@ from sopose.core.engine.facts import checkpoint_facts
 from sopose.core.utils.errors import UserError
 from sopose.inference.agreement import recorded_objects
 from sopose.models.backbone import make_backbone
-from sopose.training.run import build_initial_model
+from sopose.training.initial_model import build_initial_model
 from tests.support.builders import model_of
 from tests.support.command import verb
 
@@ -61,6 +61,31 @@ def test_a_training_starts_from_what_fits(single_layer_file, make_small_config, 
     cfg = make_small_config(f"MODEL.WEIGHTS='{path}'", f"OUTPUT_DIR='{tmp_path / 'out'}'")
     started = build_initial_model(cfg, (), resumed=False, device=torch.device("cpu")).state_dict()
     assert differing(weights, started) == {"pnp_net.features.0.weight"}
+
+
+def test_the_start_counts_where_no_weights_are_given(single_layer_file, make_small_config, tmp_path):
+    path, weights = single_layer_file
+    other = model_of(make_small_config(SINGLE_LAYER)).state_dict()
+    torch.save({"model": other}, tmp_path / "other.pth")
+    for given, wanted in (("", weights), (tmp_path / "other.pth", other)):
+        cfg = make_small_config(SINGLE_LAYER, f"MODEL.START='{path}'", f"MODEL.WEIGHTS='{given}'")
+        started = build_initial_model(cfg, (), resumed=False, device=torch.device("cpu"))
+        assert not differing(started.state_dict(), wanted)
+
+
+def test_a_start_with_another_backbone_leaves_that_of_the_run_pretrained(
+    single_layer_file, make_small_config, tmp_path
+):
+    path, weights = single_layer_file
+    torch.save(model_of(make_small_config()).backbone.state_dict(), tmp_path / "backbone.pth")
+    weights = {name.replace("backbone.", "backbone.other."): value for name, value in weights.items()}
+    torch.save({"model": weights}, path)
+    cfg = make_small_config(f"MODEL.START='{path}'", f"{NET}.BACKBONE.PRETRAINED='{tmp_path / 'backbone.pth'}'")
+    started = build_initial_model(cfg, (), resumed=False, device=torch.device("cpu"))
+    assert not differing(started.backbone.state_dict(), torch.load(tmp_path / "backbone.pth"))
+    assert not differing(
+        started.geo_head_net.state_dict(), {k.partition(".")[2]: v for k, v in weights.items() if k.startswith("geo")}
+    )
 
 
 @pytest.mark.parametrize("with_backbone", [True, False])
