@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 import trimesh
 
+from sopose.cli.main import load_verb, verb_parser
+from sopose.cli.predict import with_project
 from tests.support.command import verb
 from tests.support.pages import commands
 
@@ -26,7 +28,8 @@ SHORTER = {
     "samples": ["--count", "2"],
     "render": ["--images", "2", "--workers", "1"],
     "train": ["--opts", *QUICK],
-    "predict": ["--threshold", "0"],
+    # After two steps nothing is sure.
+    "predict": ["--threshold", "0", "--opts", "TEST.REFINE.CONFIDENCE_AT_THRESHOLD=0"],
 }
 
 
@@ -77,6 +80,7 @@ def test_the_guide_leads_from_a_cad_file_to_poses(followed, workshop):
     photo = workshop / "output" / "predictions" / "photo"
     (entry,) = json.loads((photo / "poses.json").read_text())
     assert [pose["object"] for pose in entry["poses"]] == ["part"]
+    assert "before_second_looks" in entry["poses"][0]  # in a project without being asked for
     assert (photo / "pictures" / "photo.jpg").is_file()
     with (photo / "poses.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 1
@@ -93,9 +97,28 @@ def test_what_a_tool_says_is_next_can_be_typed(followed, workshop):
     assert picture.is_file()
 
 
+@pytest.mark.parametrize(
+    ("words", "looks"),
+    [
+        ([], 4),
+        (["--track"], 1),
+        (["--looks", "0"], 0),
+        (["--looks", "2"], 2),
+        (["--opts", "TEST.REFINE.ITERATIONS=3"], None),
+    ],
+)
+def test_a_project_looks_again_unless_told_otherwise(words, looks, followed, workshop):
+    parser = verb_parser("predict", load_verb("predict", {}))
+    with contextlib.chdir(workshop):
+        assert with_project(vars(parser.parse_args(["photo.jpg", *words])))["looks"] == looks
+
+
 def test_what_is_given_takes_the_place_of_the_projects(followed, workshop):
     """With another network the project's detector, models and camera still serve."""
     network = workshop / "output" / "part" / "model_final.safetensors"
     with contextlib.chdir(workshop):
-        said = typed("predict", ["photo.jpg", "--checkpoint", str(network), "--threshold", "0", "--output", "other"])
-    assert said.startswith("1 poses in 1 images") and (workshop / "other" / "poses.json").is_file()
+        words = ["photo.jpg", "--checkpoint", str(network), "--threshold", "0", "--looks", "0", "--output", "other"]
+        said = typed("predict", words)
+    assert said.startswith("1 poses in 1 images")
+    (entry,) = json.loads((workshop / "other" / "poses.json").read_text())
+    assert "before_second_looks" not in entry["poses"][0]

@@ -10,6 +10,9 @@ from sopose.cli.project import NAME, find_project
 from sopose.core.utils.arguments import finite as finite_number
 from sopose.core.utils.files import require_file
 
+LOOKS = 4  # in a project: its network is small and has learned for minutes, and looks correct what it gives
+ITERATIONS = "TEST.REFINE.ITERATIONS"
+
 EXAMPLES = """examples:
   sopose predict photo.jpg
   sopose predict photo.jpg --checkpoint model_final.safetensors --K 572.4,573.6,325.3,242.0 \\
@@ -20,9 +23,9 @@ EXAMPLES = """examples:
   sopose predict webcam:0 --checkpoint model_final.safetensors --camera camera.json --show \\
       --detector detector.safetensors
 
-In a folder where `sopose new` was run, network, detector, camera and models are those of that project. --K is of these
-very images: scale fx, fy, cx, cy with their size. --camera is scaled where its file has the width and
-height of other images of the same aspect. A BOP scene brings its own.
+In a folder where `sopose new` was run, network, detector, camera and models are those of that project, and each pose is
+looked at again. --K is of these very images: scale fx, fy, cx, cy with their size. --camera is scaled where its file
+has the width and height of other images of the same aspect. A BOP scene brings its own.
 """
 
 
@@ -68,7 +71,13 @@ def register_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--models", type=Path, metavar="FOLDER", help="a BOP models folder: outlines are drawn, not boxes"
     )
-    parser.add_argument("--looks", type=int, default=0, metavar="N", help="second looks at each pose, by --models")
+    parser.add_argument(
+        "--looks",
+        type=int,
+        metavar="N",
+        help="second looks at each pose, by --models (default: as the network's file says, most often 0; in a project "
+        f"{LOOKS}, with --track 1)",
+    )
     parser.add_argument(
         "--starts",
         type=int,
@@ -99,7 +108,7 @@ def register_parser(parser: argparse.ArgumentParser) -> None:
 
 def check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Leave with a usage error for options that don't go together."""
-    if args.topk < 1 or args.limit < 0 or args.looks < 0:
+    if args.topk < 1 or args.limit < 0 or (args.looks or 0) < 0:
         parser.error("--topk must be at least 1, --limit and --looks at least 0")
     in_project = NAME.is_file()
     if args.depth and not (args.models or in_project):
@@ -125,16 +134,19 @@ def handle(args: argparse.Namespace) -> None:
 
 
 def with_project(given: dict[str, Any]) -> dict[str, Any]:
-    """The options with a project's network, detector, models and camera where others aren't given.
+    """The options with a project's network, detector, models, camera and looks where others aren't given.
 
     Raises `UserError` where the project has not been trained yet.
     """
-    project, _ = find_project()
+    project, settings = find_project()
     own = {} if given["checkpoint"] else {"checkpoint": trained(project.output, "model_final.safetensors")}
     if not (given["box"] or given["boxes"] or given["detector"]):
         own["detector"] = trained(project.detector, "detector.safetensors")
     if given["models"] is None:
         own["models"] = project.dataset / "models"
+    asked = settings.test.refine.iterations or any(word.startswith(ITERATIONS) for word in given["opts"])
+    if given["looks"] is None and not asked:
+        own["looks"] = 1 if given["track"] else LOOKS
     if not (given["K"] or given["camera"] or (Path(given["source"]) / "scene_camera.json").is_file()):
         own["camera"] = project.dataset / "camera.json"
     return {**given, **own}

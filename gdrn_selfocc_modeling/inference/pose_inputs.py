@@ -63,7 +63,7 @@ class PredictOptions:
     threshold: float | None = None  # by default the detector's own; of boxes from a file `USUAL_THRESHOLD`
     topk: int = 1
     models: Path | None = None
-    looks: int = 0
+    looks: int | None = None  # by default as the network's file says
     starts: int | None = None  # of looks; by default as the network's file says
     refiner: Path | None = None
     output: Path = Path("output/predictions")
@@ -76,7 +76,7 @@ class PredictOptions:
 
 def look_words(options: PredictOptions) -> list[str]:
     """The configuration keys that --looks, --starts and --refiner stand for."""
-    given = {"ITERATIONS": options.looks or None, "STARTS": options.starts, "WEIGHTS": options.refiner}
+    given = {"ITERATIONS": options.looks, "STARTS": options.starts, "WEIGHTS": options.refiner}
     return [f"TEST.REFINE.{key}={value}" for key, value in given.items() if value is not None]
 
 
