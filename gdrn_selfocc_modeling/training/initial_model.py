@@ -49,8 +49,10 @@ def _read_start(path: Path, now: Mapping[str, Any], names: Sequence[str]) -> tup
     """
     state = read_checkpoint(path)
     facts = checkpoint_facts(state)
+    known = recorded_objects(facts)
     if CONFIGS.resolve() in path.resolve().parents:  # it comes along, as a start for other objects
-        logger.info("starts from %s; what doesn't fit is learned anew", path)
+        of = f" ({', '.join(known)}; where it has outputs for each, their mean)" if known else ""
+        logger.info("starts from %s%s; what doesn't fit is learned anew", path.name, of)
     else:
         warn_of_start(facts, now, names, path)
-    return model_weights(state, path), recorded_objects(facts)
+    return model_weights(state, path), known
