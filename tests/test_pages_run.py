@@ -52,6 +52,7 @@ BEFORE = {
 # Names that pages give to what earlier commands wrote, patterns of that.
 NAMED = {
     "detector.safetensors": "output/detector/*/detector.safetensors",
+    "parts/models/obj_000009.ply": "parts/models/obj_*.ply",
     "output/run/model_0000102.pth": "output/run/model_*.pth",
 }
 
